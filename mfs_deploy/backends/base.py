@@ -1,0 +1,106 @@
+"""What a backend is: a module with the names of ``Backend`` at top level.  ``all.py`` lists them.
+
+A backend turns a simplified graph into an artifact on disk, opens an artifact with the runtime that will run it, and says what
+an artifact holds.  It measures nothing and judges nothing; ``parity.py`` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.contract import Contract
+from mfs_deploy.quant.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import fx
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """All that a converter is told.
+
+    Attributes:
+        graph: the simplified network in float32, from ``graph.simplify``.
+        keep_float32: names of nodes of ``graph`` that must not be computed in float16, whatever the recipe says.
+        metadata: strings to embed where the format has a place for them.
+        coreml_io: "image" for pixel buffers in and out, "tensor" for arrays.
+    """
+
+    graph: fx.GraphModule
+    contract: Contract
+    recipe: Recipe
+    keep_float32: frozenset[str] = frozenset()
+    metadata: dict[str, str] = field(default_factory=dict)
+    coreml_io: str = "image"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ArtifactInfo:
+    """What an artifact on disk says of itself.
+
+    Attributes:
+        format: the file format and its version, such as "ONNX opset 20".
+        parameters: stored weight values by dtype name, such as {"float16": 491212}.
+        macs: multiply-adds in convolutions for one frame.
+        float32_layers: convolutions kept in float32 in a float16 artifact.
+    """
+
+    format: str
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    parameters: dict[str, int]
+    macs: int
+    metadata: dict[str, str]
+    float32_layers: tuple[str, ...] = ()
+
+
+class Runner(Protocol):
+    """An artifact opened from disk.  ``runtime`` names what executes it, with its version."""
+
+    runtime: str
+
+    def run(self, target: Array) -> tuple[Array, Array]:
+        """One frame: (1, 3, S, S) RGB in [0, 1] to swapped (1, 3, S, S) and mask (1, 1, S, S), both float32."""
+        ...
+
+
+class Backend(Protocol):
+    NAME: str  # as in --targets
+    TITLE: str  # as people write it
+    EXTRA: str  # the pip extra that brings PACKAGES
+    PACKAGES: tuple[str, ...]  # distributions; their versions go into the manifest
+    FILES: tuple[str, ...]  # what one artifact consists of; the first is the one to open
+
+    def convert(self, job: Conversion, directory: Path) -> None:
+        """Write FILES into ``directory``, and nothing else.
+
+        Raises:
+            ConversionError: the converter failed, with its own words.
+        """
+        ...
+
+    def open(self, path: Path, contract: Contract) -> Runner:
+        """Open the artifact whose first file is ``path``.
+
+        Raises:
+            BundleError: it is damaged, or its inputs and outputs are not the contract's.
+        """
+        ...
+
+    def describe(self, path: Path) -> ArtifactInfo:
+        """Read an artifact's own account of itself.  Raises BundleError where it cannot be read."""
+        ...

@@ -1,0 +1,95 @@
+"""What can go wrong, each kind with its own exit code and a next step for the user.
+
+Library code raises these; only ``cli.py`` prints them and exits.  Exit codes: 1 unexpected (a bug), 2 usage, 3 to 9 below,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+
+class MfsError(Exception):
+    """A failure the user can act on.
+
+    Args:
+        message: one line: what was seen, and what is allowed.
+        hint: one line: what to do next.
+        kind: a stable word for scripts (``error.kind`` under ``--json``), where a class covers several cases.
+    """
+
+    exit_code = 1
+    kind = "error"
+
+    def __init__(self, message: str, *, hint: str = "", kind: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.kind = kind or type(self).kind
+
+    def as_dict(self) -> dict[str, object]:
+        return {"kind": self.kind, "message": self.message, "hint": self.hint, "exit_code": self.exit_code}
+
+
+class UsageError(MfsError):
+    """Options that do not fit together, or a value that is not allowed."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class CheckpointError(MfsError):
+    """A checkpoint (or identity) file that cannot be trusted or does not fit the network."""
+
+    exit_code = 3
+    kind = "checkpoint"
+
+
+class PhotoError(MfsError):
+    """A photo that cannot be read, or whose face cannot be used.
+
+    ``kind`` is one of: photo-unreadable, no-face, several-faces, face-too-small, face-too-blurred, not-a-face.
+    """
+
+    exit_code = 4
+    kind = "photo"
+
+
+class MissingExtra(MfsError):
+    """An optional dependency that is not installed."""
+
+    exit_code = 5
+    kind = "missing-extra"
+
+    def __init__(self, extra: str, package: str, why: str) -> None:
+        super().__init__(
+            f"{why} needs {package}, which is not installed",
+            hint=f'pip install "mfs-deploy[{extra}]"',
+        )
+        self.extra = extra
+
+
+class ConversionError(MfsError):
+    """A converter or runtime failed, or gave something other than what was asked of it."""
+
+    exit_code = 6
+    kind = "conversion"
+
+
+class ParityError(MfsError):
+    """An artifact does not do what PyTorch does, within the tolerance of its precision."""
+
+    exit_code = 7
+    kind = "parity"
+
+
+class BundleError(MfsError):
+    """A bundle or artifact that is damaged, incomplete, or from another schema."""
+
+    exit_code = 8
+    kind = "bundle"
+
+
+class OutputError(MfsError):
+    """The output could not be written: no space, no permission, or something else is in the way."""
+
+    exit_code = 9
+    kind = "output"

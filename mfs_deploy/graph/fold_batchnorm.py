@@ -1,0 +1,29 @@
+"""Convolution then BatchNorm is one convolution: w' = w * s, b' = b * s + t, with s = gamma / sqrt(var + eps).
+
+Bound: float32 rounding of the folded weights (folded in float64, stored in float32).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import fx, nn
+
+from mfs_deploy.graph.trace import module_of, only_user
+
+
+def apply(graph: fx.GraphModule) -> int:
+    folded = 0
+    for node in list(graph.graph.nodes):
+        norm = module_of(graph, node, nn.BatchNorm2d)
+        conv = module_of(graph, node.args[0], nn.Conv2d) if norm is not None else None
+        if conv is None or only_user(node.args[0]) is not node:
+            continue
+        scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+        shift = norm.bias.double() - norm.running_mean.double() * scale
+        bias = 0.0 if conv.bias is None else conv.bias.double() * scale
+        conv.weight = nn.Parameter((conv.weight.double() * scale[:, None, None, None]).float())
+        conv.bias = nn.Parameter((bias + shift).float())
+        node.replace_all_uses_with(node.args[0])
+        graph.graph.erase_node(node)
+        folded += 1
+    return folded

@@ -1,0 +1,135 @@
+"""Alignment and paste-back, exactly as the original does them.
+
+Images here are (H, W, 3) uint8 RGB; masks are (H, W) float32 in [0, 1].  The original works in BGR, but neither operation mixes
+channels, so the results are the same numbers.  Source: the MobileFaceSwap authors' ``utils/align_face.py`` and ``utils/util.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.errors import PhotoError
+
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+Landmarks = NDArray[np.float64]  # (5, 2) x, y in pixels: the eyes, the nose tip, the mouth corners; image left first
+
+SOURCE_SIZE = 224  # the original aligns the source at 224 and then shrinks it, whatever size the target has
+
+
+@dataclass(frozen=True)
+class AlignmentTemplate:
+    """Where the five landmarks lie in an aligned crop of ``base`` pixels; other sizes scale it."""
+
+    base: int = 112
+    points: tuple[tuple[float, float], ...] = (
+        (30.29459953 + 8, 51.69630051),
+        (65.53179932 + 8, 51.50139999),
+        (48.02519989 + 8, 71.73660278),
+        (33.54930115 + 8, 92.3655014),
+        (62.72990036 + 8, 92.20410156),
+    )
+    solver: str = "least-squares affine, 6 degrees of freedom"
+
+    def at(self, size: int) -> NDArray[np.float64]:
+        return np.array(self.points, np.float64) * (size / self.base)
+
+
+@dataclass(frozen=True)
+class PasteBack:
+    """How the mask of a crop is hardened, softened at its edge, and kept off the crop's border.  Pixels of the crop."""
+
+    threshold: float = 0.001  # above it the mask becomes 1
+    morph_kernel: int = 11  # one dilation, then two erosions
+    dilations: int = 1
+    erosions: int = 2
+    blur_kernel: int = 7
+    border: int = 10  # this margin is 0 before ...
+    border_blur_kernel: int = 11  # ... this blur
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+ALIGNMENT = AlignmentTemplate()
+PASTE_BACK = PasteBack()
+
+
+def alignment_matrix(landmarks: Landmarks, size: int) -> NDArray[np.float32]:
+    """The (2, 3) affine that takes image pixels to pixels of an aligned crop of ``size``.
+
+    A least-squares fit with all six degrees of freedom, unlike the similarity that most ArcFace code uses.
+
+    Raises:
+        PhotoError: the landmarks lie on one line or one point, so that no affine follows from them.
+    """
+    points = np.asarray(landmarks, np.float64)
+    if points.shape != (5, 2) or not np.isfinite(points).all():
+        raise PhotoError(f"landmarks have shape {points.shape} or are not finite; five finite x,y pairs are needed")
+    a = np.hstack([points, np.ones((5, 1))])
+    b = np.hstack([ALIGNMENT.at(size), np.ones((5, 1))])
+    solution, _, rank, _ = np.linalg.lstsq(a, b, rcond=None)
+    if rank < 3:
+        raise PhotoError(
+            f"the five landmarks lie on one line ({np.round(points, 1).tolist()}), so the face cannot be aligned",
+            hint="pass the eyes, the nose tip and the mouth corners: --landmarks x1,y1,...,x5,y5",
+            kind="not-a-face",
+        )
+    return np.float32(solution[:, :2].T)  # type: ignore[no-any-return,unused-ignore]
+
+
+def align(image: Image, landmarks: Landmarks, size: int) -> tuple[Image, NDArray[np.float64]]:
+    """The aligned crop (size, size, 3), and the (2, 3) affine from it back to the image."""
+    matrix = alignment_matrix(landmarks, size)
+    crop = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    square = np.vstack([matrix.astype(np.float64), [0.0, 0.0, 1.0]])
+    return crop, np.linalg.pinv(square)[:2]
+
+
+def resize(image: Image, size: int) -> Image:
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value,unused-ignore]
+
+
+def to_tensor(image: Image) -> NDArray[np.float32]:
+    """(H, W, 3) uint8 to (1, 3, H, W) float32 in [0, 1]."""
+    return np.ascontiguousarray(image.astype(np.float32).transpose(2, 0, 1)[None] / np.float32(255))
+
+
+def to_image(tensor: NDArray[np.float32]) -> Image:
+    """(1, 3, H, W) float32 in [0, 1] to (H, W, 3) uint8, rounded; for pictures, not for paste-back."""
+    return np.clip(np.rint(tensor[0].transpose(1, 2, 0) * 255), 0, 255).astype(np.uint8)
+
+
+def soften(mask: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The network's mask (S, S) as paste-back uses it: hard inside, a soft edge, nothing at the crop's border."""
+    p = PASTE_BACK
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (p.morph_kernel, p.morph_kernel))
+    mask = np.where(mask > p.threshold, np.float32(1), mask)
+    mask = cv2.dilate(mask, kernel, iterations=p.dilations)
+    mask = cv2.erode(mask, kernel, iterations=p.erosions)
+    mask = cv2.blur(mask, (p.blur_kernel, p.blur_kernel))
+    inner = np.zeros_like(mask)
+    inner[p.border : -p.border, p.border : -p.border] = 1.0
+    return mask * cv2.blur(inner, (p.border_blur_kernel, p.border_blur_kernel))
+
+
+def paste_back(
+    frame: Image, swapped: NDArray[np.float32], mask: NDArray[np.float32], back: NDArray[np.float64]
+) -> Image:
+    """Blend a swapped crop into the frame it came from.
+
+    Args:
+        frame: (H, W, 3) the whole photo or video frame.
+        swapped: (1, 3, S, S) in [0, 1], the network's output.
+        mask: (1, 1, S, S) in [0, 1], the network's other output.
+        back: (2, 3) affine from the crop to the frame, as ``align`` gives it.
+    """
+    height, width = frame.shape[:2]
+    crop = swapped[0].transpose(1, 2, 0) * np.float32(255)
+    face = cv2.warpAffine(crop, back, (width, height))
+    alpha = cv2.warpAffine(soften(mask[0, 0]), back, (width, height))[..., None]
+    blended = face * alpha + frame * (1 - alpha)
+    return blended.clip(0, 255).astype(np.uint8)  # truncated, not rounded, as the original does
