@@ -116,9 +116,7 @@ def soften(mask: NDArray[np.float32]) -> NDArray[np.float32]:
     return mask * cv2.blur(inner, (p.border_blur_kernel, p.border_blur_kernel))
 
 
-def paste_back(
-    frame: Image, swapped: NDArray[np.float32], mask: NDArray[np.float32], back: NDArray[np.float64]
-) -> Image:
+def paste_back(frame: Image, swapped: NDArray[np.float32], mask: NDArray[np.float32], back: NDArray[np.float64]) -> Image:
     """Blend a swapped crop into the frame it came from.
 
     Args:

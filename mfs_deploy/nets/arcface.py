@@ -40,9 +40,7 @@ class IRBlock(nn.Module):
         self.conv2 = nn.Conv2d(a, b, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(b)
         self.se = SqueezeExcite(b)
-        self.downsample = (
-            nn.Sequential(nn.Conv2d(a, b, 1, stride=stride, bias=False), nn.BatchNorm2d(b)) if project else None
-        )
+        self.downsample = nn.Sequential(nn.Conv2d(a, b, 1, stride=stride, bias=False), nn.BatchNorm2d(b)) if project else None
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.prelu(self.bn1(self.conv1(self.bn0(x))))

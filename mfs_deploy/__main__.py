@@ -1,0 +1,3 @@
+from mfs_deploy.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,118 @@
+"""Runs one backend in a process of its own: convert, open from disk, run.
+
+Converters disagree about protobuf, OpenMP and MLIR, are slow to import, and can crash; apart they cannot take each other or the
+caller down, and they run side by side.  The parent writes a job folder, starts ``python -m mfs_deploy.backends.worker FOLDER``,
+and reads the answer back:
+
+    job.json           Job, as JSON
+    weights.safetensors  the baked network (only where something is to be converted)
+    targets.npy        (N, 3, S, S) float32
+    out/               the artifact
+    swapped.npy  mask.npy  result.json | error.json
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mfs_deploy import errors
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one worker is to do.
+
+    Attributes:
+        convert: false to run the artifact at ``artifact`` as it is.
+        artifact: path of the artifact's first file; set by the worker where it converts.
+    """
+
+    backend: str
+    arch: str
+    size: int
+    recipe: str
+    convert: bool
+    artifact: str = ""
+    keep_float32: tuple[str, ...] = ()
+    metadata: dict[str, str] | None = None
+    coreml_io: str = "image"
+
+
+@dataclass(frozen=True)
+class Result:
+    backend: str
+    runtime: str
+    convert_s: float
+    run_s: float
+
+
+def work(folder: Path) -> Result:
+    """Do the job in ``folder``.  Raises what the backend raises."""
+    import numpy as np
+
+    from mfs_deploy import architecture
+    from mfs_deploy.backends.all import BACKENDS
+    from mfs_deploy.backends.base import Conversion
+    from mfs_deploy.quant import recipe as recipes
+
+    job = _job(folder)
+    backend = BACKENDS[job.backend]
+    arch = architecture.get(job.arch)
+    contract = arch.contract(job.size)
+    artifact, started = Path(job.artifact), time.perf_counter()
+    if job.convert:
+        from safetensors.torch import load_file
+
+        from mfs_deploy.graph import simplify
+
+        conversion = Conversion(
+            graph=simplify(arch.load(load_file(folder / "weights.safetensors"))),
+            contract=contract,
+            recipe=recipes.load(job.recipe),
+            keep_float32=frozenset(job.keep_float32),
+            metadata=job.metadata or {},
+            coreml_io=job.coreml_io,
+        )
+        out = folder / "out"
+        out.mkdir()
+        backend.convert(conversion, out)
+        artifact = out / backend.FILES[0]
+    converted = time.perf_counter()
+    runner = backend.open(artifact, contract)
+    outputs = [runner.run(np.ascontiguousarray(target[None])) for target in np.load(folder / "targets.npy")]
+    for name, arrays in zip(("swapped", "mask"), zip(*outputs, strict=True), strict=True):
+        np.save(folder / f"{name}.npy", np.concatenate(arrays))
+    return Result(job.backend, runner.runtime, converted - started, time.perf_counter() - converted)
+
+
+def _job(folder: Path) -> Job:
+    values: dict[str, Any] = json.loads((folder / "job.json").read_text("utf-8"))
+    assert set(values) == {f.name for f in fields(Job)}
+    return Job(**values)
+
+
+def main(folder: Path) -> int:
+    try:
+        result = work(folder)
+    except errors.MissingExtra as exc:
+        (folder / "error.json").write_text(json.dumps({"class": "MfsError", **exc.as_dict()}), "utf-8")
+        return exc.exit_code
+    except errors.MfsError as exc:
+        (folder / "error.json").write_text(json.dumps({"class": type(exc).__name__, **exc.as_dict()}), "utf-8")
+        return exc.exit_code
+    (folder / "result.json").write_text(json.dumps(asdict(result)), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Some runtimes crash while unloading, after the work is done and written; nothing is left to clean up here.
+    os._exit(code)

@@ -1,0 +1,154 @@
+"""Starts workers, several at once, and brings their answers together.  See ``worker.py`` for what passes between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy import errors
+from mfs_deploy.backends.worker import Job, Result
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+POLL_S = 0.05
+Array = NDArray[np.float32]
+OnDone = Callable[[Job], None]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished job: what the worker said, and (N, 3, S, S) swapped and (N, 1, S, S) mask."""
+
+    job: Job
+    result: Result
+    swapped: Array
+    mask: Array
+    folder: Path
+
+
+@dataclass
+class _Process:
+    job: Job
+    folder: Path
+    popen: subprocess.Popen[bytes]
+
+
+@contextlib.contextmanager
+def scratch(parent: Path | None = None) -> Iterator[Path]:
+    """A private folder that is gone afterwards, whatever happens."""
+    with tempfile.TemporaryDirectory(prefix=".mfs-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def run(
+    jobs: Sequence[Job],
+    targets: Array,
+    folder: Path,
+    *,
+    weights: Mapping[str, Tensor] | None = None,
+    on_done: OnDone = lambda job: None,
+) -> list[Done]:
+    """Run jobs in processes of their own, as many at once as there are cores; answers in the order of ``jobs``.
+
+    Args:
+        targets: (N, 3, S, S) float32, given to every artifact.
+        folder: where job folders and artifacts go; the caller's to delete.
+        weights: the baked network, needed where a job converts.
+
+    Raises:
+        the first job's error, after the others were stopped; ConversionError if a worker crashed.
+    """
+    waiting = [_prepare(job, targets, folder, weights) for job in jobs]
+    running: list[_Process] = []
+    finished: list[_Process] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < (os.cpu_count() or 1):
+                running.append(_start(*waiting.pop(0)))
+            for process in [p for p in running if p.popen.poll() is not None]:
+                running.remove(process)
+                _raise_failure(process)
+                finished.append(process)
+                on_done(process.job)
+            time.sleep(POLL_S)
+    finally:
+        for process in running:
+            _stop(process)
+    by_job = {id(p.job): p for p in finished}
+    return [_collect(by_job[id(job)]) for job in jobs]
+
+
+def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tensor] | None) -> tuple[Job, Path]:
+    place = folder / f"{job.backend}-{job.recipe}"
+    place.mkdir(parents=True)
+    (place / "job.json").write_text(json.dumps(asdict(job)), "utf-8")
+    np.save(place / "targets.npy", targets)
+    if job.convert:
+        from safetensors.torch import save_file
+
+        assert weights is not None
+        save_file(dict(weights), place / "weights.safetensors")
+    return job, place
+
+
+def _start(job: Job, folder: Path) -> _Process:
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    with open(folder / "log.txt", "wb") as log:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "mfs_deploy.backends.worker", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **threads},
+            start_new_session=True,  # so that what a converter starts can be stopped with it, and Ctrl-C reaches only us
+        )
+    return _Process(job, folder, popen)
+
+
+def _stop(process: _Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.popen.pid, signal.SIGKILL)
+    process.popen.wait()
+
+
+def _raise_failure(process: _Process) -> None:
+    code = process.popen.returncode
+    error_file = process.folder / "error.json"
+    if error_file.exists():
+        said = json.loads(error_file.read_text("utf-8"))
+        kind: type[errors.MfsError] = getattr(errors, said["class"])
+        error = kind(said["message"], hint=said["hint"], kind=said["kind"])
+        error.exit_code = said["exit_code"]
+        raise error
+    if code == 0 and (process.folder / "result.json").exists():
+        return
+    what = f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"stopped with exit code {code}"
+    raise errors.ConversionError(
+        f"the {process.job.backend} worker {what}: {_last_line(process.folder / 'log.txt')}",
+        hint="mfs doctor shows whether this backend works here",
+    )
+
+
+def _last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it printed nothing"
+
+
+def _collect(process: _Process) -> Done:
+    result = Result(**json.loads((process.folder / "result.json").read_text("utf-8")))
+    swapped, mask = (np.load(process.folder / f"{name}.npy") for name in ("swapped", "mask"))
+    return Done(process.job, result, swapped, mask, process.folder)

@@ -1,0 +1,78 @@
+"""What a verb prints, and where: results on stdout (as text or JSON), everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import click
+
+
+class Console:
+    """Printing for one run of a verb.  It is also the ``Progress`` that the library reports to."""
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._bar: Any = None
+        self._steps = self._done = 0
+
+    def result(self, data: dict[str, Any], text: str) -> None:
+        """The outcome: ``data`` under --json, else ``text`` unless --quiet."""
+        if self.as_json:
+            click.echo(json.dumps(data, indent=2, sort_keys=True, allow_nan=False))
+        elif not self.quiet:
+            click.echo(text)
+
+    def note(self, text: str) -> None:
+        """Something to know that is not the outcome."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def start(self, steps: int) -> None:
+        self._steps, self._done = steps, 0
+        if not self.quiet and sys.stderr.isatty():
+            self._bar = click.progressbar(length=steps, file=sys.stderr, item_show_func=lambda label: label or "")
+            self._bar.__enter__()
+
+    def step(self, label: str) -> None:
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update(1, label)
+        elif not self.quiet:
+            click.echo(f"[{self._done}/{self._steps}] {label}", err=True)
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --json and --quiet, and hands the verb a ``Console`` as ``console``."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print the outcome (or the error) as JSON on stdout.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors (and JSON, if asked for).")
+    def wrapper(as_json: bool, quiet: bool, **kwargs: Any) -> Any:
+        console = Console(as_json=as_json, quiet=quiet)
+        try:
+            return command(console=console, **kwargs)
+        finally:
+            console.finish()
+
+    wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
+    wrapper.__click_params__ = [*wrapper.__click_params__, *getattr(command, "__click_params__", [])]  # type: ignore[attr-defined]
+    return wrapper
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns aligned with spaces; the first to the left, the others to the right."""
+    cells = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in cells
+    ]
+    return "\n".join(line.rstrip() for line in lines)

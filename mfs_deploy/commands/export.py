@@ -1,0 +1,105 @@
+"""mfs export: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mfs_deploy.commands import options
+from mfs_deploy.commands.console import Console, output_options, table
+
+if TYPE_CHECKING:
+    from mfs_deploy.pipeline import Exported
+
+TARGETS = ("onnx", "tflite", "ncnn", "coreml")
+
+
+@click.command("export")
+@options.checkpoint
+@options.encoder
+@click.option("--source", metavar="PHOTO", help="A photo of the person; 'demo' for a public-domain portrait.")
+@click.option("--identity", type=options.PATH, help="Instead of --source: a file that 'mfs identity' wrote.")
+@options.where(whose="the source photo")
+@options.detector
+@click.option("--target", type=options.PATH, help="A photo to measure parity on, instead of the sample portrait.")
+@options.where("target", "the target photo")
+@click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
+@click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
+@click.option("--recipe", default="fp16", show_default=True, help="The number format: fp16 or fp32.")
+@click.option("--size", type=int, default=224, show_default=True, help="Side of the crop in pixels: 224 or 256.")
+@click.option(
+    "--coreml-io",
+    type=click.Choice(["image", "tensor"]),
+    default="image",
+    show_default=True,
+    help="Core ML takes and gives pixel buffers, or arrays.",
+)
+@options.arch
+@output_options
+def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
+    """Bake a person's weights into the phone network, export it, and prove each file matches PyTorch.
+
+    \b
+    mfs-export --checkpoint checkpoints.tar --source photo.jpg --out bundles/face01
+    """
+    from mfs_deploy import pipeline
+
+    request = pipeline.Request(
+        out=out,
+        targets=parse_targets(targets),
+        source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
+        target_where=options.make_where(
+            kwargs.pop("target_landmarks"), kwargs.pop("target_aligned"), kwargs.pop("target_face")
+        ),
+        **kwargs,
+    )
+    if request.checkpoint == pipeline.DEMO:
+        console.note("note: the demo weights are untrained; they show that the path works, not how a swap looks")
+    exported = pipeline.export(request, console)
+    console.result({"bundle": str(out), "manifest": exported.manifest}, summary(exported))
+
+
+def parse_targets(text: str) -> tuple[str, ...]:
+    from mfs_deploy.errors import UsageError
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in TARGETS]
+    if unknown or not names:
+        raise UsageError(f"--targets {text!r}: unknown {unknown}", hint=f"choose from: {', '.join(TARGETS)}")
+    return names
+
+
+def summary(exported: Exported) -> str:
+    manifest = exported.manifest
+    lines = [f"recognised {f['name']}: {f['recognised']}" for f in manifest["checkpoint"] if f["recognised"]]
+    for stage, error in manifest["stages"].items():
+        lines.append(f"{stage.replace('_', ' ')}: largest error {error:.2g}")
+    room = manifest["float16"]
+    lines.append(f"float16: largest value {room['largest_value']:g} at {room['at']}, headroom {room['headroom']:g}x")
+    lines += ["", parity_table(manifest), "", f"bundle: {exported.path}", f"picture: {exported.path / 'preview.png'}"]
+    return "\n".join(lines)
+
+
+def parity_table(manifest: dict[str, Any]) -> str:
+    """Each artifact against PyTorch, a line for each case."""
+    header = ("artifact", "recipe", "size", "on", "PSNR", "max error", "mask", "frame PSNR", "identity", "run by")
+    rows = []
+    for name, artifact in manifest["artifacts"].items():
+        for case in artifact["parity"]["cases"]:
+            rows.append(
+                (
+                    name,
+                    manifest["recipe"]["name"],
+                    f"{artifact['bytes'] / 1e6:.2f} MB",
+                    case["case"],
+                    f"{case['swapped_psnr_db']:.1f} dB",
+                    f"{case['swapped_max']:.1e}",
+                    f"{case['mask_mean']:.1e}",
+                    "-" if case["composite_psnr_db"] is None else f"{case['composite_psnr_db']:.1f} dB",
+                    "-" if case["identity_cosine"] is None else f"{case['identity_cosine']:.6f}",
+                    artifact["parity"]["runtime"],
+                )
+            )
+    return table(header, rows)

@@ -1,0 +1,204 @@
+"""What goes into a bundle's folder: artifacts, reference tensors, the preview, and the manifest that accounts for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata as distributions
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import mfs_deploy
+from mfs_deploy import images, manifest, parity, preview
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.workers import Done
+from mfs_deploy.checkpoint.load import SourceFile
+from mfs_deploy.contract import FLOAT16_MAX, TOLERANCES, Contract
+from mfs_deploy.quant.headroom import Headroom
+from mfs_deploy.quant.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+REFERENCE = "reference.npz"
+PREVIEW = "preview.png"
+TOOLS = ("torch", "numpy", "opencv-python-headless")
+
+Report = dict[str, list[parity.CaseParity]]  # by backend
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an artifact carries of its own making."""
+
+    contract: Contract
+    recipe: Recipe
+    files: tuple[SourceFile, ...]
+    weights_sha256: str
+
+
+def weights_sha256(baked: Mapping[str, Tensor]) -> str:
+    """A hash of a baked network: names and bytes of every tensor, in order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(baked):
+        digest.update(name.encode() + b"\0" + baked[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def metadata(facts: Facts) -> dict[str, str]:
+    """Strings for a format's own metadata."""
+    checkpoint = {f.role: f.sha256 for f in facts.files}
+    return {
+        "mfs.tool": f"mfs-deploy {mfs_deploy.__version__}",
+        "mfs.architecture": facts.contract.arch,
+        "mfs.recipe": facts.recipe.name,
+        "mfs.contract": json.dumps(facts.contract.as_dict(), sort_keys=True),
+        "mfs.checkpoint_sha256": json.dumps(checkpoint, sort_keys=True),
+        "mfs.weights_sha256": facts.weights_sha256,
+        "mfs.synthetic_media": manifest.DISCLOSURE["disclosure"],
+    }
+
+
+def outputs(done: Sequence[Done]) -> dict[str, parity.Outputs]:
+    return {one.job.backend: parity.Outputs(one.swapped, one.mask) for one in done}
+
+
+def move_artifacts(done: Sequence[Done], folder: Path) -> None:
+    for one in done:
+        for name in BACKENDS[one.job.backend].FILES:
+            shutil.move(one.folder / "out" / name, folder / name)
+
+
+def write(
+    folder: Path,
+    facts: Facts,
+    done: Sequence[Done],
+    report: Report,
+    room: Headroom,
+    stages: dict[str, float],
+    source: images.Image | None,
+    cases: list[parity.Case],
+    reference: parity.Outputs,
+) -> None:
+    """Fill ``folder``; the manifest comes last, so that it can account for all the rest."""
+    move_artifacts(done, folder)
+    target = cases[0]
+    write_reference(folder / REFERENCE, cases, reference)
+    rows = [preview_row("PyTorch", target, reference)]
+    for one in done:
+        label = f"{BACKENDS[one.job.backend].TITLE}\n{facts.recipe.name}\n{report[one.job.backend][0].swapped_psnr_db:.1f} dB"
+        rows.append(preview_row(label, target, parity.Outputs(one.swapped, one.mask)))
+    preview.write(folder / PREVIEW, source, target.frame if target.frame is not None else target.crop, rows)
+    manifest.write(folder, _manifest(folder, facts, done, report, room, stages))
+
+
+def write_reference(path: Path, cases: list[parity.Case], reference: parity.Outputs) -> None:
+    """Inputs and expected outputs, for re-checking a bundle and for an app's self-check.
+
+    target_rgb (N, S, S, 3) uint8; swapped (N, 3, S, S) and mask (N, 1, S, S) float32; and for the first case the whole way of a
+    photo: frame_rgb (H, W, 3), landmarks (5, 2), back_matrix (2, 3), composite_rgb (H, W, 3).
+    """
+    arrays: dict[str, Any] = {
+        "case": np.array([case.name for case in cases]),
+        "target_rgb": np.stack([case.crop for case in cases]),
+        "swapped": reference.swapped,
+        "mask": reference.mask,
+    }
+    first = cases[0]
+    if first.frame is not None and first.back is not None:
+        arrays["frame_rgb"] = first.frame
+        arrays["back_matrix"] = first.back
+        arrays["composite_rgb"] = parity.composite(first, reference, 0)
+        if first.landmarks is not None:
+            arrays["landmarks"] = first.landmarks
+    np.savez_compressed(path, **arrays)
+
+
+def read_reference(path: Path) -> tuple[list[parity.Case], parity.Outputs]:
+    with np.load(path, allow_pickle=False) as arrays:
+        names, crops = arrays["case"], arrays["target_rgb"]
+        cases = [parity.Case(str(name), crop) for name, crop in zip(names, crops, strict=True)]
+        if "frame_rgb" in arrays:
+            landmarks = arrays["landmarks"] if "landmarks" in arrays else None
+            cases[0] = parity.Case(cases[0].name, crops[0], arrays["frame_rgb"], arrays["back_matrix"], landmarks)
+        return cases, parity.Outputs(arrays["swapped"], arrays["mask"])
+
+
+def preview_row(label: str, target: parity.Case, outputs: parity.Outputs) -> preview.Row:
+    composite = parity.composite(target, outputs, 0)
+    picture = composite if composite is not None else images.to_image(outputs.swapped[:1])
+    return preview.Row(label, outputs.swapped[:1], outputs.mask[:1], picture)
+
+
+def _manifest(
+    folder: Path, facts: Facts, done: Sequence[Done], report: Report, room: Headroom, stages: dict[str, float]
+) -> dict[str, Any]:
+    files = manifest.list_files(folder)
+    card = tomllib.loads(resources.files("mfs_deploy.models").joinpath(facts.contract.arch, "card.toml").read_text("utf-8"))
+    artifacts = {one.job.backend: _artifact(one, report[one.job.backend], files) for one in done}
+    return {
+        "schema": manifest.SCHEMA,
+        "tool": f"mfs-deploy {mfs_deploy.__version__}",
+        "architecture": facts.contract.arch,
+        "contract": facts.contract.as_dict(),
+        "recipe": asdict(facts.recipe),
+        "alignment": asdict(images.ALIGNMENT),
+        "paste_back": images.PASTE_BACK.as_dict(),
+        "artifacts": artifacts,
+        "reference": {"file": REFERENCE, "tolerance": asdict(TOLERANCES[facts.recipe.name])},
+        "stages": {name: _rounded(error) for name, error in stages.items()},
+        "float16": {
+            "largest_value": _rounded(FLOAT16_MAX / room.ratio),
+            "at": room.worst,
+            "headroom": _rounded(room.ratio),
+            "kept_in_float32": sorted(room.keep_float32) if facts.recipe.is_float16 else [],
+        },
+        "checkpoint": [asdict(f) for f in facts.files],
+        "weights": {"sha256": facts.weights_sha256},
+        "versions": _versions([one.job.backend for one in done]),
+        "licences": {"code": card["code_licence"], "weights": card["weights_licence"]},
+        "synthetic_media": manifest.DISCLOSURE,
+        "files": files,
+    }
+
+
+def _artifact(one: Done, measured: list[parity.CaseParity], files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    backend = BACKENDS[one.job.backend]
+    info = backend.describe(one.folder / "out" / backend.FILES[0])
+    own = {name: facts for name, facts in files.items() if name.split("/")[0] in backend.FILES}
+    return {
+        "files": list(backend.FILES),
+        "bytes": sum(facts["bytes"] for facts in own.values()),
+        "sha256": {name: facts["sha256"] for name, facts in own.items()},
+        "format": info.format,
+        "inputs": [asdict(t) for t in info.inputs],
+        "outputs": [asdict(t) for t in info.outputs],
+        "parameters": info.parameters,
+        "macs": info.macs,
+        "float32_layers": list(info.float32_layers),
+        "parity": parity_entry(one, measured),
+    }
+
+
+def parity_entry(one: Done, measured: list[parity.CaseParity]) -> dict[str, Any]:
+    return {"runtime": one.result.runtime, "cases": [_rounded_case(case) for case in measured]}
+
+
+def _rounded_case(case: parity.CaseParity) -> dict[str, Any]:
+    return {key: _rounded(value) if isinstance(value, float) else value for key, value in asdict(case).items()}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _versions(backends: list[str]) -> dict[str, str]:
+    wanted = {*TOOLS, *(package for name in backends for package in BACKENDS[name].PACKAGES)}
+    return {package: distributions.version(package) for package in sorted(wanted)}

@@ -1,0 +1,75 @@
+"""Does each backend work on this machine?  Found out by converting and running a network, not by looking at versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+
+from mfs_deploy import parity
+from mfs_deploy.backends import workers
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.base import Backend
+from mfs_deploy.backends.worker import Job
+from mfs_deploy.errors import MfsError
+from mfs_deploy.progress import SILENT, Progress
+
+ARCH, SIZE, RECIPE = "mobilefaceswap", 224, "fp32"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One backend.  ``state`` says in words how a conversion went; ``advice`` is what to do, or empty."""
+
+    backend: str
+    installed: bool
+    versions: str
+    works: bool
+    state: str
+    advice: str
+
+
+def examine(progress: Progress = SILENT) -> list[Diagnosis]:
+    """Try every backend, each in a process of its own."""
+    progress.start(len(BACKENDS))
+    found = []
+    for backend in BACKENDS.values():
+        progress.step(backend.NAME)
+        found.append(_examine(backend))
+    return found
+
+
+def _examine(backend: Backend) -> Diagnosis:
+    versions, missing = {}, []
+    for package in ("torch", *backend.PACKAGES):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+    text = ", ".join(f"{package} {version}" for package, version in versions.items())
+    if missing:
+        state = f"needs {', '.join(missing)}"
+        return Diagnosis(backend.NAME, False, text, False, state, f'pip install "mfs-deploy[{backend.EXTRA}]"')
+    try:
+        return Diagnosis(backend.NAME, True, text, True, _try(backend), "")
+    except MfsError as exc:
+        return Diagnosis(backend.NAME, True, text, False, exc.message, exc.hint or "reinstall the versions in constraints.txt")
+
+
+def _try(backend: Backend) -> str:
+    """Convert and run a network of random weights; raises what goes wrong."""
+    import torch
+
+    from mfs_deploy import architecture
+    from mfs_deploy.pipeline import run
+
+    torch.manual_seed(0)
+    net = architecture.get(ARCH).blank().eval()
+    cases = [parity.noise_case(SIZE)]
+    targets = parity.inputs(cases)
+    with workers.scratch() as scratch:
+        job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=RECIPE, convert=True)
+        (done,) = workers.run([job], targets, scratch, weights=net.state_dict())
+    judgement = parity.judge({backend.NAME: parity.Outputs(done.swapped, done.mask)}, cases, run(net, targets), RECIPE, None)
+    if judgement.complaints:
+        raise judgement.error(RECIPE, hint="reinstall the versions in constraints.txt")
+    return f"yes, {done.result.convert_s:.0f} s, {judgement.measured[backend.NAME][0].swapped_psnr_db:.0f} dB ({done.result.runtime})"

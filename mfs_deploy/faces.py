@@ -1,0 +1,107 @@
+"""From a photo to an aligned face: find the landmarks, choose a face, align it, judge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy import face_quality, images, landmarks, photos
+from mfs_deploy.errors import PhotoError, UsageError
+
+if TYPE_CHECKING:
+    from mfs_deploy.landmarks import Detector
+
+
+@dataclass(frozen=True, eq=False)
+class Where:
+    """How the five landmarks of a photo are known: given, found, or the photo is an aligned crop already.
+
+    Attributes:
+        landmarks: (5, 2) x, y in pixels of the photo, or None.
+        aligned: the photo is an aligned crop.
+        face: which of several found faces, counted from 1, left to right.
+    """
+
+    landmarks: images.Landmarks | None = None
+    aligned: bool = False
+    face: int | None = None
+
+
+UNKNOWN = Where()  # a detector must say
+
+@dataclass(frozen=True)
+class AlignedFace:
+    """A photo (H, W, 3), its aligned crop (S, S, 3), the (2, 3) affine from crop to photo, and the landmarks used."""
+
+    photo: images.Image
+    crop: images.Image
+    back: NDArray[np.float64]
+    landmarks: images.Landmarks | None
+
+
+def read(path: Path, size: int, where: Where, detector: Detector | None) -> AlignedFace:
+    """Read a photo and align its face.
+
+    Raises:
+        PhotoError: unreadable, no face, several faces, or a face that cannot be trusted.
+        UsageError: nothing says where the face is.
+    """
+    return align(photos.read(path), size, where, detector)
+
+
+def align(photo: images.Image, size: int, where: Where, detector: Detector | None) -> AlignedFace:
+    if where.aligned:
+        return _aligned(photo, size)
+    points = find(photo, where, detector)
+    crop, back = images.align(photo, points, size)
+    return AlignedFace(photo, crop, back, points)
+
+
+def find(photo: images.Image, where: Where, detector: Detector | None) -> images.Landmarks:
+    if where.landmarks is not None:
+        landmarks.check_inside(where.landmarks, photo)
+        return where.landmarks
+    if detector is None:
+        raise UsageError(
+            "nothing says where the face is: the checkpoint brings no detector, and no landmarks were given",
+            hint="pass --detector scrfd_10g_bnkps.onnx (or YuNet), --landmarks x1,y1,...,x5,y5, or --aligned",
+        )
+    return landmarks.choose(detector.detect(photo), photo.shape, where.face).landmarks
+
+
+def _aligned(photo: images.Image, size: int) -> AlignedFace:
+    height, width = photo.shape[:2]
+    if height != width:
+        raise PhotoError(
+            f"an aligned crop is square, this one is {width}x{height}", hint="leave out --aligned to have it aligned"
+        )
+    crop = photo if height == size else cv2.resize(photo, (size, size), interpolation=cv2.INTER_LINEAR)
+    scale = width / size
+    return AlignedFace(photo, crop, np.array([[scale, 0, 0], [0, scale, 0]], np.float64), None)
+
+
+def shrink(face: AlignedFace, longest: int, size: int) -> AlignedFace:
+    """The same face in a photo of at most ``longest`` pixels a side; ``size`` is the crop's."""
+    height, width = face.photo.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return face
+    photo = cv2.resize(face.photo, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    if face.landmarks is None:
+        return _aligned(photo, size)
+    points = face.landmarks * np.array([photo.shape[1] / width, photo.shape[0] / height])
+    return AlignedFace(photo, *images.align(photo, points, size), points)
+
+
+def source(path: Path, where: Where, detector: Detector | None) -> AlignedFace:
+    """The person's photo, aligned as the original aligns sources, and refused where it cannot be trusted."""
+    photo = photos.read(path)
+    # An aligned crop goes to the encoder as it is: shrinking it twice would give other numbers than the original's.
+    face = align(photo, max(photo.shape[:2]) if where.aligned else images.SOURCE_SIZE, where, detector)
+    face_quality.check(face.landmarks, face.crop)
+    return face

@@ -1,0 +1,38 @@
+"""What a frame costs: parameters, and multiply-adds in convolutions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx, nn
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``parameters`` stored; ``macs``: multiply-adds in convolutions for one frame."""
+
+    parameters: int
+    macs: int
+
+
+def cost(graph: fx.GraphModule, size: int) -> Cost:
+    """Of a graph from ``trace`` or ``simplify``, for a (1, 3, size, size) input."""
+    counter = _Counter(graph)
+    with torch.inference_mode():
+        counter.run(torch.zeros(1, 3, size, size))
+    return Cost(sum(p.numel() for p in graph.parameters()), counter.macs)
+
+
+class _Counter(fx.Interpreter):
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.macs = 0
+
+    def call_module(self, target: fx.node.Target, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        result = super().call_module(target, args, kwargs)  # type: ignore[arg-type]
+        module = self.module.get_submodule(str(target))
+        if isinstance(module, nn.Conv2d):
+            assert isinstance(result, torch.Tensor)
+            self.macs += result.numel() * module.weight[0].numel()
+        return result

@@ -1,0 +1,34 @@
+"""A person as the generator takes one: an embedding and a feature map.  Biometric data, never written into an artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mfs_deploy import images
+from mfs_deploy.nets import arcface
+
+
+@dataclass(frozen=True)
+class Identity:
+    """``embedding`` (1, 512) float32, L2-normalised; ``feature_map`` (1, 512, 7, 7) float32."""
+
+    embedding: NDArray[np.float32]
+    feature_map: NDArray[np.float32]
+
+
+def encode(encoder: nn.Module, face: images.Image) -> Identity:
+    """Encode an aligned face.
+
+    Args:
+        encoder: ``arcface.ArcFace`` in eval mode.
+        face: (S, S, 3) uint8 RGB, aligned; the original aligns sources at 224 and shrinks them, so S = 224 gives its numbers.
+    """
+    small = images.resize(face, arcface.SIZE)
+    with torch.inference_mode():
+        embedding, feature_map = encoder(torch.from_numpy(images.to_tensor(small)))
+    return Identity(embedding.numpy(), feature_map.numpy())

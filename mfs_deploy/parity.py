@@ -1,0 +1,179 @@
+"""Agreement with PyTorch: measured on real crops and on noise, then gated.
+
+Works on arrays only, so it does not matter which process or machine made them.  A gate is written so that NaN fails it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy import images, metrics
+from mfs_deploy.contract import TOLERANCES, Tolerance
+from mfs_deploy.errors import ParityError
+
+Array = NDArray[np.float32]
+Encode = Callable[[images.Image], Array]  # an aligned (S, S, 3) crop to its embedding
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input that parity is measured on.
+
+    ``crop`` is (S, S, 3) uint8: pixel buffers hold 8 bits, so every backend can be given exactly this.  ``frame`` and ``back`` are
+    there where the crop was cut from a photo; then the finished frame and the identity are compared too.
+    """
+
+    name: str
+    crop: images.Image
+    frame: images.Image | None = None
+    back: NDArray[np.float64] | None = None
+    landmarks: images.Landmarks | None = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Per case: swapped (N, 3, S, S) and mask (N, 1, S, S), float32 in [0, 1]."""
+
+    swapped: Array
+    mask: Array
+
+
+@dataclass(frozen=True)
+class CaseParity:
+    case: str
+    swapped_psnr_db: float
+    swapped_max: float
+    mask_mean: float
+    composite_psnr_db: float | None
+    identity_cosine: float | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    case: str
+    metric: str
+    value: float
+    limit: float
+
+    @property
+    def severity(self) -> float:
+        """How far outside, as a ratio; NaN counts as infinitely far."""
+        if not np.isfinite(self.value):
+            return float("inf")
+        if self.metric in AT_MOST:
+            return self.value / self.limit
+        return 1.0 + (self.limit - self.value) / abs(self.limit)
+
+    def __str__(self) -> str:
+        return f"{self.metric} on {self.case} is {self.value:.4g}, limit {self.limit:.4g}"
+
+
+def noise_case(size: int, seed: int = 0) -> Case:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return Case("noise", pixels)
+
+
+def inputs(cases: list[Case]) -> Array:
+    """(N, 3, S, S) RGB in [0, 1]."""
+    return np.concatenate([images.to_tensor(case.crop) for case in cases])
+
+
+def measure(cases: list[Case], reference: Outputs, got: Outputs, encode: Encode | None) -> list[CaseParity]:
+    """Compare outputs case by case.
+
+    Raises:
+        ParityError: shapes differ from the reference's, or an output holds NaN or infinity.
+    """
+    for name, want, have in (("swapped", reference.swapped, got.swapped), ("mask", reference.mask, got.mask)):
+        if want.shape != have.shape:
+            raise ParityError(f"{name} has shape {have.shape}, the reference has {want.shape}")
+        bad = have.size - int(np.isfinite(have).sum())
+        if bad:
+            raise ParityError(f"{name} holds {bad} values that are NaN or infinite, of {have.size}", kind="parity-not-finite")
+    return [_measure_case(case, i, reference, got, encode) for i, case in enumerate(cases)]
+
+
+def _measure_case(case: Case, i: int, reference: Outputs, got: Outputs, encode: Encode | None) -> CaseParity:
+    a, b = got.swapped[i : i + 1], reference.swapped[i : i + 1]
+    mask_a, mask_b = got.mask[i : i + 1], reference.mask[i : i + 1]
+    composite_db = identity = None
+    pasted = composite(case, got, i), composite(case, reference, i)
+    if pasted[0] is not None and pasted[1] is not None:
+        composite_db = metrics.psnr_db(pasted[0], pasted[1], peak=255)
+        if encode is not None:
+            identity = metrics.cosine(encode(images.to_image(a)), encode(images.to_image(b)))
+    return CaseParity(
+        case=case.name,
+        swapped_psnr_db=metrics.psnr_db(a, b, peak=1.0),
+        swapped_max=metrics.max_error(a, b),
+        mask_mean=metrics.mean_error(mask_a, mask_b),
+        composite_psnr_db=composite_db,
+        identity_cosine=identity,
+    )
+
+
+def composite(case: Case, outputs: Outputs, i: int) -> images.Image | None:
+    """The finished frame that case ``i`` gives, where it was cut from one."""
+    if case.frame is None or case.back is None:
+        return None
+    return images.paste_back(case.frame, outputs.swapped[i : i + 1], outputs.mask[i : i + 1], case.back)
+
+
+def failures(measured: list[CaseParity], recipe: str) -> list[Failure]:
+    """Everything outside the recipe's tolerance, worst first; empty when all is well."""
+    tolerance = TOLERANCES[recipe]
+    found = [failure for case in measured for failure in _case_failures(case, tolerance)]
+    return sorted(found, key=lambda f: -f.severity)
+
+
+def worst(measured: list[CaseParity]) -> CaseParity:
+    return min(measured, key=lambda case: case.swapped_psnr_db)
+
+
+AT_LEAST = ("swapped_psnr_db", "composite_psnr_db", "identity_cosine")
+AT_MOST = ("swapped_max", "mask_mean")
+
+
+def _case_failures(case: CaseParity, tolerance: Tolerance) -> list[Failure]:
+    found = []
+    for metric in (*AT_LEAST, *AT_MOST):
+        value, limit = getattr(case, metric), getattr(tolerance, metric)
+        if value is None:
+            continue
+        holds = value >= limit if metric in AT_LEAST else value <= limit
+        if not holds:  # so also for NaN
+            found.append(Failure(case.case, metric, value, limit))
+    return found
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Parity by artifact, and what is outside the tolerance, worst first, as lines that name the artifact."""
+
+    measured: dict[str, list[CaseParity]]
+    complaints: list[str]
+
+    def error(self, recipe: str, hint: str) -> ParityError:
+        """The worst offender as an error."""
+        rest = f" ({len(self.complaints)} limits broken in all)" if len(self.complaints) > 1 else ""
+        return ParityError(f"{recipe} {self.complaints[0]}{rest}", hint=hint)
+
+
+def judge(
+    outputs: dict[str, Outputs], cases: list[Case], reference: Outputs, recipe: str, encode: Encode | None
+) -> Judgement:
+    """Measure and gate every artifact's outputs (by artifact name)."""
+    measured: dict[str, list[CaseParity]] = {}
+    complaints: list[tuple[float, str]] = []
+    for name, got in outputs.items():
+        try:
+            measured[name] = measure(cases, reference, got, encode)
+        except ParityError as exc:
+            complaints.append((float("inf"), f"{name}: {exc.message}"))
+            continue
+        complaints += [(failure.severity, f"{name}: {failure}") for failure in failures(measured[name], recipe)]
+    return Judgement(measured, [line for _, line in sorted(complaints, key=lambda c: -c[0])])

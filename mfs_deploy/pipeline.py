@@ -1,0 +1,238 @@
+"""The main job, start to end: a photo and a checkpoint in, a bundle that matches PyTorch out.  Read ``export`` first."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfs_deploy import architecture, bundle, contents, faces, images, manifest, metrics, parity, sample, standin
+from mfs_deploy.architecture import Architecture
+from mfs_deploy.backends import workers
+from mfs_deploy.backends.worker import Job
+from mfs_deploy.checkpoint import identity_file
+from mfs_deploy.checkpoint import load as checkpoints
+from mfs_deploy.contract import STAGE_MAX_ERROR
+from mfs_deploy.errors import ParityError, UsageError
+from mfs_deploy.graph import simplify
+from mfs_deploy.identity import Identity
+from mfs_deploy.landmarks import Detector, open_detector
+from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.quant import headroom
+from mfs_deploy.quant import recipe as recipes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DEMO = "demo"  # as --checkpoint and as --source: the stand-in weights, and the sample portrait
+DEMO_SEED = 1
+PARITY_FRAME = 1024  # a larger target photo is shrunk to this for parity and for the reference tensors
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.  Exactly one of ``source`` and ``identity``; ``DEMO`` may stand for a path."""
+
+    checkpoint: str
+    out: Path
+    source: str | None = None
+    source_where: faces.Where = faces.UNKNOWN
+    identity: Path | None = None
+    encoder: Path | None = None
+    detector: Path | None = None
+    target: Path | None = None
+    target_where: faces.Where = faces.UNKNOWN
+    targets: tuple[str, ...] = ("onnx", "tflite", "ncnn", "coreml")
+    recipe: str = "fp16"
+    size: int = 224
+    arch: str = "mobilefaceswap"
+    coreml_io: str = "image"
+
+
+@dataclass(frozen=True)
+class Models:
+    """A checkpoint opened: its networks in eval mode, a face detector if there is one, and where they came from."""
+
+    arch: Architecture
+    generator: nn.Module
+    encoder: nn.Module | None
+    detector: Detector | None
+    files: tuple[checkpoints.SourceFile, ...]
+
+
+@dataclass(frozen=True)
+class Person:
+    """An identity, and the aligned crop it was read from unless it came from a file."""
+
+    identity: Identity
+    crop: images.Image | None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A published bundle and what its manifest says."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+
+def export(request: Request, progress: Progress = SILENT) -> Exported:
+    """Export one person's bundle.
+
+    Raises:
+        MfsError: of the kind of what went wrong; then there is no new bundle, and an old one is as it was.
+    """
+    recipe = recipes.load(request.recipe)
+    progress.start(6 + len(request.targets))
+    with bundle.staging(request.out) as folder, workers.scratch() as scratch:
+        models = open_models(request, progress)
+        person = find_person(request, models, progress)
+        cases = [target_case(request, models), parity.noise_case(request.size)]
+        targets = parity.inputs(cases)
+
+        progress.step("bake and simplify")
+        baked = models.arch.bake(models.generator, person.identity)
+        net = models.arch.load(baked)
+        graph = simplify(net)
+        reference = run(net, targets)
+        stages = check_stages(models, person, graph, targets, reference)
+
+        progress.step("scan the float16 headroom")
+        room = headroom.scan(graph, targets)
+
+        progress.step("convert")
+        facts = contents.Facts(models.arch.contract(request.size), recipe, models.files, contents.weights_sha256(baked))
+        jobs = make_jobs(request, room, facts)
+        done = workers.run(jobs, targets, scratch, weights=baked, on_done=lambda job: progress.step(job.backend))
+        judgement = parity.judge(contents.outputs(done), cases, reference, request.recipe, encode_with(models))
+        if judgement.complaints:
+            contents.move_artifacts(done, folder)
+            kept = bundle.keep_rejected(folder, request.out)
+            raise judgement.error(request.recipe, hint=f"the artifacts are kept in {kept}; no bundle was written")
+
+        progress.step("write the bundle")
+        contents.write(folder, facts, done, judgement.measured, room, stages, person.crop, cases, reference)
+        bundle.publish(folder, request.out)
+    progress.finish()
+    return Exported(request.out, manifest.read(request.out))
+
+
+def open_models(request: Request, progress: Progress = SILENT) -> Models:
+    progress.step("read the checkpoint")
+    arch = architecture.get(request.arch)
+    if request.size not in arch.sizes:
+        raise UsageError(f"--size {request.size}", hint=f"choose from: {', '.join(map(str, arch.sizes))}")
+    with checkpoint_path(request.checkpoint) as path:
+        checkpoint = checkpoints.load(path, request.encoder)
+    model = request.detector if request.detector is not None else checkpoint.detector
+    return Models(
+        arch=arch,
+        generator=arch.generator(checkpoint),
+        encoder=arch.encoder(checkpoint),
+        detector=None if model is None else open_detector(model),
+        files=checkpoint.files,
+    )
+
+
+@contextlib.contextmanager
+def checkpoint_path(name: str) -> Iterator[Path]:
+    """The path the user means; the stand-in is written to a folder that is gone afterwards."""
+    if name != DEMO:
+        yield Path(name)
+        return
+    with workers.scratch() as folder:
+        yield standin.write(folder / DEMO, DEMO_SEED)
+
+
+def find_person(request: Request, models: Models, progress: Progress = SILENT) -> Person:
+    progress.step("read the face")
+    if (request.source is None) == (request.identity is None):
+        raise UsageError("give exactly one of --source and --identity")
+    if request.identity is not None:
+        arrays = identity_file.load(request.identity)
+        return Person(Identity(arrays.embedding, arrays.feature_map), None)
+    assert request.source is not None
+    if request.source == DEMO:
+        face = faces.align(sample.portrait(), images.SOURCE_SIZE, faces.Where(sample.LANDMARKS), None)
+    else:
+        face = faces.source(Path(request.source), request.source_where, models.detector)
+    if models.encoder is None:
+        raise UsageError(
+            "the checkpoint brings no identity encoder, so a photo cannot be read",
+            hint="pass --identity-encoder arcface.pdparams, or --identity FILE",
+        )
+    return Person(models.arch.encode(models.encoder, face.crop), face.crop)
+
+
+def target_case(request: Request, models: Models) -> parity.Case:
+    """The photo that parity is measured on: the user's, else the sample portrait."""
+    if request.target is None:
+        face = faces.align(sample.portrait(), request.size, faces.Where(sample.LANDMARKS), None)
+    else:
+        face = faces.read(request.target, request.size, request.target_where, models.detector)
+        face = faces.shrink(face, PARITY_FRAME, request.size)
+    return parity.Case("target", face.crop, face.photo, face.back, face.landmarks)
+
+
+def run(net: nn.Module, targets: parity.Array) -> parity.Outputs:
+    """A network on (N, 3, S, S) targets, one at a time as a phone does it."""
+    import torch
+
+    with torch.inference_mode():
+        outputs = [net(torch.from_numpy(target[None])) for target in targets]
+    swapped, mask = zip(*outputs, strict=True)
+    return parity.Outputs(*(np.concatenate([t.numpy() for t in tensors]) for tensors in (swapped, mask)))
+
+
+def check_stages(
+    models: Models, person: Person, graph: nn.Module, targets: parity.Array, baked: parity.Outputs
+) -> dict[str, float]:
+    """The two steps before any converter, told apart: generator to baked network, baked network to simplified graph.
+
+    Returns:
+        largest error of either output, by stage.
+
+    Raises:
+        ParityError: one is above ``STAGE_MAX_ERROR``, or not a number.
+    """
+    unbaked = run(models.arch.reference(models.generator, person.identity), targets)  # type: ignore[arg-type]
+    simplified = run(graph, targets)
+    stages = {
+        "generator_to_baked": _largest_error(unbaked, baked),
+        "baked_to_simplified": _largest_error(baked, simplified),
+    }
+    for stage, error in stages.items():
+        if not error <= STAGE_MAX_ERROR:
+            raise ParityError(f"{stage}: largest error {error:.3g}, limit {STAGE_MAX_ERROR:.3g}")
+    return stages
+
+
+def _largest_error(a: parity.Outputs, b: parity.Outputs) -> float:
+    return float(np.maximum(metrics.max_error(a.swapped, b.swapped), metrics.max_error(a.mask, b.mask)))
+
+
+def encode_with(models: Models) -> parity.Encode | None:
+    """The identity encoder as parity uses it, or None where the checkpoint brings none."""
+    encoder = models.encoder
+    return None if encoder is None else lambda crop: models.arch.encode(encoder, crop).embedding
+
+
+def make_jobs(request: Request, room: headroom.Headroom, facts: contents.Facts) -> list[Job]:
+    keep = tuple(sorted(room.keep_float32)) if facts.recipe.is_float16 else ()
+    return [
+        Job(
+            backend=name,
+            arch=request.arch,
+            size=request.size,
+            recipe=request.recipe,
+            convert=True,
+            keep_float32=keep,
+            metadata=contents.metadata(facts),
+            coreml_io=request.coreml_io,
+        )
+        for name in request.targets
+    ]

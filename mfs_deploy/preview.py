@@ -1,0 +1,65 @@
+"""One picture to look at: source, target, swapped, mask and composite, a row for PyTorch and one for each backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from mfs_deploy import images
+
+CELL = 224
+GAP = 6
+HEADER = 26
+COLUMNS = ("source", "target", "swapped", "mask", "composite")
+PAPER, INK = (255, 255, 255), (40, 40, 40)
+
+
+@dataclass(frozen=True)
+class Row:
+    """``label`` stands left of the row's pictures; ``swapped`` (1, 3, S, S) and ``mask`` (1, 1, S, S) in [0, 1]."""
+
+    label: str
+    swapped: NDArray[np.float32]
+    mask: NDArray[np.float32]
+    composite: images.Image
+
+
+def write(path: Path, source: images.Image | None, target: images.Image, rows: list[Row]) -> None:
+    """Draw the sheet as PNG.  ``source`` is None where the identity came from a file."""
+    side = 150
+    width = side + len(COLUMNS) * (CELL + GAP)
+    sheet = PillowImage.new("RGB", (width, HEADER + len(rows) * (CELL + GAP)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(14)
+    for i, title in enumerate(COLUMNS):
+        draw.text((side + i * (CELL + GAP), 5), title, fill=INK, font=font)
+    for j, row in enumerate(rows):
+        top = HEADER + j * (CELL + GAP)
+        draw.multiline_text((6, top + 8), row.label, fill=INK, font=font, spacing=4)
+        mask = np.repeat(images.to_image(np.repeat(row.mask, 3, axis=1)), 1, axis=2)
+        cells = (source, target, images.to_image(row.swapped), mask, row.composite)
+        for i, cell in enumerate(cells):
+            place = (side + i * (CELL + GAP), top)
+            if cell is None:
+                draw.rectangle((*place, place[0] + CELL - 1, top + CELL - 1), fill=(235, 235, 235))
+                draw.text((place[0] + 40, top + 100), "from an identity file", fill=INK, font=font)
+            else:
+                sheet.paste(PillowImage.fromarray(_fit(cell)), place)
+    sheet.save(path, "PNG", optimize=False)
+
+
+def _fit(image: images.Image) -> images.Image:
+    """The image in a CELL x CELL square, shrunk to fit, on white."""
+    height, width = image.shape[:2]
+    scale = CELL / max(height, width)
+    small = cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+    square = np.full((CELL, CELL, 3), 255, np.uint8)
+    y, x = (CELL - small.shape[0]) // 2, (CELL - small.shape[1]) // 2
+    square[y : y + small.shape[0], x : x + small.shape[1]] = small
+    return square

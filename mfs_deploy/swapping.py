@@ -1,0 +1,153 @@
+"""The whole way of a frame on this machine: find the face, align, run an artifact, paste back."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image as PillowImage
+from PIL.PngImagePlugin import PngInfo
+
+from mfs_deploy import architecture, faces, images, landmarks, manifest, photos, recheck
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.base import Runner
+from mfs_deploy.errors import BundleError, MissingExtra, OutputError, PhotoError, UsageError
+from mfs_deploy.landmarks import Detector
+from mfs_deploy.progress import Progress
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True, eq=False)
+class Swapper:
+    """An opened bundle, and how faces are found."""
+
+    backend: str
+    runtime: str
+    runner: Runner
+    size: int
+    where: faces.Where
+    detector: Detector | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    frames: int
+    swapped: int
+
+
+def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where: faces.Where) -> Swapper:
+    said = manifest.read(bundle)
+    recheck.verify(bundle, said)
+    contract = architecture.get(said["architecture"]).contract(said["contract"]["size"])
+    names = [backend] if backend is not None else list(said["artifacts"])
+    if backend is not None and backend not in said["artifacts"]:
+        raise UsageError(f"the bundle has no {backend} artifact", hint=f"choose from: {', '.join(said['artifacts'])}")
+    missing: MissingExtra | None = None
+    for name in names:
+        try:
+            runner = BACKENDS[name].open(bundle / BACKENDS[name].FILES[0], contract)
+        except MissingExtra as exc:
+            missing = missing or exc
+            continue
+        opened = None if detector is None else landmarks.open_detector(detector)
+        return Swapper(name, runner.runtime, runner, contract.size, where, opened)
+    raise missing or BundleError(f"{bundle} has no artifacts")
+
+
+def swap_frame(swapper: Swapper, face: faces.AlignedFace) -> images.Image:
+    swapped, mask = swapper.runner.run(images.to_tensor(face.crop))
+    return images.paste_back(face.photo, swapped, mask, face.back)
+
+
+def swap_image(swapper: Swapper, photo: Path, out: Path) -> None:
+    if out.suffix.lower() not in IMAGE_SUFFIXES:
+        raise UsageError(f"--out {out.name}: a picture is written as {', '.join(IMAGE_SUFFIXES)}")
+    face = faces.read(photo, swapper.size, swapper.where, swapper.detector)
+    picture = PillowImage.fromarray(swap_frame(swapper, face))
+    disclosure = manifest.DISCLOSURE["disclosure"]
+    info = PngInfo()
+    info.add_text("Comment", disclosure)
+    with replacing(out) as temporary:
+        if out.suffix.lower() == ".png":
+            picture.save(temporary, "PNG", pnginfo=info)
+        else:
+            picture.save(temporary, "JPEG", quality=95, comment=disclosure)
+
+
+def swap_video(swapper: Swapper, clip: Path, out: Path, progress: Progress) -> Counts:
+    """Swap every frame in which a face is found; the others stay as they are, as in the original.
+
+    Raises:
+        PhotoError: the clip cannot be read.
+        OutputError: this build of OpenCV cannot write .mp4.
+    """
+    if out.suffix.lower() != ".mp4":
+        raise UsageError(f"--out {out.name}: a clip is written as .mp4")
+    reader = cv2.VideoCapture(str(clip))
+    if not clip.is_file() or not reader.isOpened():
+        raise PhotoError(f"{clip} is not a clip that can be read", kind="photo-unreadable", hint="try an .mp4 with H.264")
+    total = max(0, int(reader.get(cv2.CAP_PROP_FRAME_COUNT)))
+    fps = reader.get(cv2.CAP_PROP_FPS) or 25.0
+    size = (int(reader.get(cv2.CAP_PROP_FRAME_WIDTH)), int(reader.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+    frames = swapped = 0
+    progress.start(total)
+    try:
+        with replacing(out) as temporary:
+            writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+            if not writer.isOpened():
+                raise OutputError(f"{out} cannot be written as MPEG-4 here")
+            try:
+                for frame in _frames(reader):
+                    face = _find(swapper, frame)
+                    result = frame if face is None else swap_frame(swapper, face)
+                    writer.write(np.ascontiguousarray(result[..., ::-1]))
+                    frames, swapped = frames + 1, swapped + (face is not None)
+                    progress.step(f"frame {frames}")
+            finally:
+                writer.release()
+            if frames == 0:
+                raise PhotoError(f"{clip} holds no frame that can be read", kind="photo-unreadable")
+    finally:
+        reader.release()
+    return Counts(frames, swapped)
+
+
+def _frames(reader: cv2.VideoCapture) -> Iterator[images.Image]:
+    while True:
+        ok, frame = reader.read()
+        if not ok:
+            return
+        yield np.ascontiguousarray(frame[..., ::-1])
+
+
+def _find(swapper: Swapper, frame: images.Image) -> faces.AlignedFace | None:
+    """In a clip the best face is taken, as in the original; a frame without one is no error."""
+    if swapper.detector is None or swapper.where.landmarks is not None or swapper.where.aligned:
+        return faces.align(frame, swapper.size, swapper.where, swapper.detector)
+    best = landmarks.best(swapper.detector.detect(frame))
+    if best is None:
+        return None
+    return faces.align(frame, swapper.size, faces.Where(best.landmarks), None)
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A path beside ``out`` to write to; renamed to ``out`` if all went well, deleted if not."""
+    if not out.parent.is_dir():
+        raise OutputError(f"{out.parent} is not a folder")
+    fd, name = tempfile.mkstemp(prefix=f".{out.stem}.", suffix=out.suffix, dir=out.parent)
+    os.close(fd)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
