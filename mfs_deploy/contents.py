@@ -126,8 +126,9 @@ def read_reference(path: Path) -> tuple[list[parity.Case], parity.Outputs]:
         names, crops = arrays["case"], arrays["target_rgb"]
         cases = [parity.Case(str(name), crop) for name, crop in zip(names, crops, strict=True)]
         if "frame_rgb" in arrays:
-            landmarks = arrays["landmarks"] if "landmarks" in arrays else None
-            cases[0] = parity.Case(cases[0].name, crops[0], arrays["frame_rgb"], arrays["back_matrix"], landmarks)
+            cases[0] = parity.Case(
+                cases[0].name, crops[0], arrays["frame_rgb"], arrays["back_matrix"], arrays.get("landmarks", None)
+            )
         return cases, parity.Outputs(arrays["swapped"], arrays["mask"])
 
 

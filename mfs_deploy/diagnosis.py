@@ -72,4 +72,5 @@ def _try(backend: Backend) -> str:
     judgement = parity.judge({backend.NAME: parity.Outputs(done.swapped, done.mask)}, cases, run(net, targets), RECIPE, None)
     if judgement.complaints:
         raise judgement.error(RECIPE, hint="reinstall the versions in constraints.txt")
-    return f"yes, {done.result.convert_s:.0f} s, {judgement.measured[backend.NAME][0].swapped_psnr_db:.0f} dB ({done.result.runtime})"
+    psnr_db = judgement.measured[backend.NAME][0].swapped_psnr_db
+    return f"yes, {done.result.convert_s:.0f} s, {psnr_db:.0f} dB ({done.result.runtime})"

@@ -109,6 +109,8 @@ def sharpness(crop: Image) -> float:
         eyes 18 px, JPEG quality 40  6.6   motion over 15 px                 2.7 / 2.7 / 2.8
 
     Between them, and let through: blur sigma 1 6.9, 1.5 5.7, 2 4.6; motion over 7 px 5.4 to 5.7, over 9 px 4.0 to 4.6.
+    Faces differ: a hundred of Labeled Faces in the Wild, all with eyes 10 px apart, spread by 20 %; the lowest has 0.59 of
+    their mean, the portrait at that size 0.95.  A sharp face as poor in detail as the lowest still has about 5.
     """
     grey = cv2.cvtColor(images.resize(crop, ENCODER_SIZE), cv2.COLOR_RGB2GRAY).astype(np.float32)
     smooth = np.asarray(cv2.GaussianBlur(grey, (0, 0), _SMOOTHING), np.float32)

@@ -34,6 +34,7 @@ class Where:
 
 UNKNOWN = Where()  # a detector must say
 
+
 @dataclass(frozen=True)
 class AlignedFace:
     """A photo (H, W, 3), its aligned crop (S, S, 3), the (2, 3) affine from crop to photo, and the landmarks used."""
@@ -77,9 +78,7 @@ def find(photo: images.Image, where: Where, detector: Detector | None) -> images
 def _aligned(photo: images.Image, size: int) -> AlignedFace:
     height, width = photo.shape[:2]
     if height != width:
-        raise PhotoError(
-            f"an aligned crop is square, this one is {width}x{height}", hint="leave out --aligned to have it aligned"
-        )
+        raise PhotoError(f"an aligned crop is square, this one is {width}x{height}", hint="leave out --aligned to have it aligned")
     crop = photo if height == size else cv2.resize(photo, (size, size), interpolation=cv2.INTER_LINEAR)
     scale = width / size
     return AlignedFace(photo, crop, np.array([[scale, 0, 0], [0, scale, 0]], np.float64), None)

@@ -48,7 +48,8 @@ def bundle(path: Path) -> dict[str, Any]:
         "size": said["contract"]["size"],
         "checksums": f"all {len(said['files'])} files are as they were written",
         "artifacts": {
-            name: {key: facts[key] for key in ("format", "bytes", "parameters", "macs")} for name, facts in said["artifacts"].items()
+            name: {key: facts[key] for key in ("format", "bytes", "parameters", "macs")}
+            for name, facts in said["artifacts"].items()
         },
         "checkpoint": said["checkpoint"],
         "weights_sha256": said["weights"]["sha256"],

@@ -309,8 +309,8 @@ def suppress(boxes: Array, limit: float) -> list[int]:
 class YuNet:
     """YuNet through OpenCV.
 
-    Photos are shrunk to 640 on the long side, never enlarged: it is trained on faces of about 10 to 300 px (OpenCV's ``face_detect``
-    documentation), so a portrait at 1280 would show a face too large for it.  The canvas is always the whole square, which suits
+    Photos are shrunk to 640 on the long side, never enlarged: it is trained on faces of about 10 to 300 px (its card in OpenCV's
+    zoo), so a portrait at 1280 would show a face too large for it.  The canvas is always the whole square, which suits
     models with a fixed and with a free input alike.
     """
 
@@ -319,10 +319,14 @@ class YuNet:
         self._size = _canvas_size(session, 32, name)
         buffer, no_config = np.frombuffer(data, np.uint8), np.zeros(0, np.uint8)
         size = (self._size[1], self._size[0])
+        level = cv2.getLogLevel()
         try:
+            cv2.setLogLevel(2)  # errors; OpenCV 5 warns that its new engine ignores the target that FaceDetectorYN sets
             self._net = cv2.FaceDetectorYN.create("onnx", buffer, no_config, size, THRESHOLD, YUNET_NMS_IOU, YUNET_TOP_K)
         except cv2.error as exc:
             raise CheckpointError(f"detector {name} cannot be opened by OpenCV: {_one_line(exc)}") from exc
+        finally:
+            cv2.setLogLevel(level)
 
     def detect(self, image: Image) -> list[Face]:
         canvas, scale = _fit(image, *self._size, enlarge=False)

@@ -163,9 +163,7 @@ class Judgement:
         return ParityError(f"{recipe} {self.complaints[0]}{rest}", hint=hint)
 
 
-def judge(
-    outputs: dict[str, Outputs], cases: list[Case], reference: Outputs, recipe: str, encode: Encode | None
-) -> Judgement:
+def judge(outputs: dict[str, Outputs], cases: list[Case], reference: Outputs, recipe: str, encode: Encode | None) -> Judgement:
     """Measure and gate every artifact's outputs (by artifact name)."""
     measured: dict[str, list[CaseParity]] = {}
     complaints: list[tuple[float, str]] = []

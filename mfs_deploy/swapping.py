@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
-from mfs_deploy import architecture, faces, images, landmarks, manifest, photos, recheck
+from mfs_deploy import architecture, faces, images, landmarks, manifest, recheck
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Runner
 from mfs_deploy.errors import BundleError, MissingExtra, OutputError, PhotoError, UsageError

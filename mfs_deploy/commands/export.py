@@ -50,9 +50,7 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
         out=out,
         targets=parse_targets(targets),
         source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
-        target_where=options.make_where(
-            kwargs.pop("target_landmarks"), kwargs.pop("target_aligned"), kwargs.pop("target_face")
-        ),
+        target_where=options.make_where(kwargs.pop("target_landmarks"), kwargs.pop("target_aligned"), kwargs.pop("target_face")),
         **kwargs,
     )
     if request.checkpoint == pipeline.DEMO:

@@ -29,9 +29,11 @@ def where(prefix: str = "", whose: str = "the photo") -> Decorator:
     """--[prefix]landmarks, --[prefix]aligned and --[prefix]face: how the face in a photo is known."""
     dash = f"{prefix}-" if prefix else ""
     parts = (
-        click.option(f"--{dash}landmarks", metavar="x1,y1,...,x5,y5", help=f"Eyes, nose tip and mouth corners in {whose}, pixels."),
+        click.option(f"--{dash}landmarks", metavar="x1,y1,...,x5,y5", help=f"Eyes, nose tip, mouth corners in {whose}, pixels."),
         click.option(f"--{dash}aligned", is_flag=True, help=f"{whose.capitalize()} is an aligned crop already."),
-        click.option(f"--{dash}face", type=click.IntRange(1), metavar="N", help=f"Which face of several in {whose}, left to right."),
+        click.option(
+            f"--{dash}face", type=click.IntRange(1), metavar="N", help=f"Which face of several in {whose}, left to right."
+        ),
     )
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

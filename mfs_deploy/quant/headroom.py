@@ -6,6 +6,7 @@ float32; those that come within a factor of 65,504 are to be kept in float32 by 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +43,9 @@ def scan(graph: fx.GraphModule, targets: NDArray[np.float32]) -> Headroom:
     for node in graph.graph.nodes:
         if node.op == "call_module":
             weights = graph.get_submodule(str(node.target)).parameters()
-            recorder.largest[node.name] = max(recorder.largest[node.name], *(float(w.abs().max()) for w in weights))
+            recorder.largest[node.name] = max(recorder.largest[node.name], *map(_largest, weights))
     worst = max(recorder.largest, key=recorder.largest.__getitem__)
-    too_large = {name for name, value in recorder.largest.items() if not value * FLOAT16_HEADROOM <= FLOAT16_MAX}
+    too_large = {name for name, value in recorder.largest.items() if value * FLOAT16_HEADROOM > FLOAT16_MAX}
     keep = {
         node.name
         for node in graph.graph.nodes
@@ -62,5 +63,11 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> object:
         value = super().run_node(n)
         if isinstance(value, torch.Tensor):
-            self.largest[n.name] = float(value.abs().max())
+            self.largest[n.name] = _largest(value)
         return value
+
+
+def _largest(tensor: torch.Tensor) -> float:
+    """Largest |value|; infinite where one is not a number."""
+    value = float(tensor.detach().abs().max())
+    return math.inf if math.isnan(value) else value

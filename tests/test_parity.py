@@ -1,0 +1,99 @@
+"""The gate must be able to fail: on NaN, on a wrong shape, on swapped colours, on a slight error, on each metric."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mfs_deploy import metrics, parity, sample
+from mfs_deploy.contract import TOLERANCES
+from mfs_deploy.errors import ParityError
+from mfs_deploy.faces import Where, align
+
+
+@pytest.fixture(scope="module")
+def cases(portrait) -> list[parity.Case]:
+    face = align(portrait, 224, Where(sample.LANDMARKS), None)
+    return [parity.Case("target", face.crop, face.photo, face.back), parity.noise_case(224)]
+
+
+@pytest.fixture(scope="module")
+def reference(expected, net, cases) -> parity.Outputs:
+    from mfs_deploy.pipeline import run
+
+    return run(net, parity.inputs(cases))
+
+
+def encode(crop):
+    return crop.astype(np.float32).mean(axis=(0, 1))
+
+
+def changed(reference: parity.Outputs, **outputs) -> dict[str, parity.Outputs]:
+    return {"onnx": replace(reference, **outputs)}
+
+
+def test_equal_outputs_pass_at_full_marks(cases, reference):
+    judgement = parity.judge({"onnx": reference}, cases, reference, "fp32", encode)
+    assert judgement.complaints == []
+    target, noise = judgement.measured["onnx"]
+    assert target.swapped_psnr_db == target.composite_psnr_db == metrics.IDENTICAL_DB
+    assert target.identity_cosine == pytest.approx(1)
+    assert noise.composite_psnr_db is None
+    assert noise.identity_cosine is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("output", ["swapped", "mask"])
+def test_one_value_that_is_not_finite_fails(cases, reference, value, output):
+    array = getattr(reference, output).copy()
+    array[1, 0, 5, 5] = value
+    judgement = parity.judge(changed(reference, **{output: array}), cases, reference, "fp16", None)
+    assert judgement.complaints == [f"onnx: {output} holds 1 values that are NaN or infinite, of {array.size}"]
+
+
+def test_bgr_for_rgb_fails(cases, reference):
+    judgement = parity.judge(changed(reference, swapped=reference.swapped[:, ::-1].copy()), cases, reference, "fp16", None)
+    assert "swapped_psnr_db on target" in " ".join(judgement.complaints)
+
+
+def test_a_wrong_shape_fails(cases, reference):
+    with pytest.raises(ParityError, match=r"mask has shape \(2, 1, 224, 223\)"):
+        parity.measure(cases, reference, replace(reference, mask=reference.mask[..., 1:]), None)
+
+
+@pytest.mark.parametrize("metric", [*parity.AT_LEAST, *parity.AT_MOST])
+@pytest.mark.parametrize("recipe", TOLERANCES)
+def test_each_limit_is_watched_by_itself(metric, recipe):
+    tolerance = TOLERANCES[recipe]
+    good = parity.CaseParity("target", **{m: getattr(tolerance, m) for m in (*parity.AT_LEAST, *parity.AT_MOST)})
+    assert parity.failures([good], recipe) == []
+    limit = getattr(tolerance, metric)
+    for wrong in (limit * 0.999 if metric in parity.AT_LEAST else limit * 1.001, float("nan")):
+        (failure,) = parity.failures([replace(good, **{metric: wrong})], recipe)
+        assert failure.metric == metric
+        assert metric in str(failure)
+
+
+def test_the_worst_offender_comes_first(cases, reference):
+    slightly, badly = reference.swapped + np.float32(2e-4), reference.swapped + np.float32(0.2)
+    outputs = {"onnx": replace(reference, swapped=slightly), "ncnn": replace(reference, swapped=badly)}
+    judgement = parity.judge(outputs, cases, reference, "fp32", None)
+    assert judgement.complaints[0].startswith("ncnn: swapped_max")
+    error = judgement.error("fp32", hint="")
+    assert error.exit_code == 7
+    assert "limits broken in all" in error.message
+
+
+def test_an_unknown_recipe_is_an_error_not_a_pass(cases, reference):
+    with pytest.raises(KeyError):
+        parity.judge({"onnx": reference}, cases, reference, "int3", None)
+
+
+def test_psnr_is_the_textbook_figure():
+    a = np.zeros((4, 4), np.float32)
+    assert metrics.psnr_db(a, a + 0.1, peak=1.0) == pytest.approx(20, abs=1e-5)
+    assert metrics.psnr_db(a, a + 51, peak=255) == pytest.approx(20 * np.log10(5))
+    with pytest.raises(ValueError, match="shapes differ"):
+        metrics.psnr_db(a, a[:2], peak=1.0)
