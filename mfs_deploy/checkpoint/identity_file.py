@@ -1,0 +1,136 @@
+"""An identity kept in a file: embedding and feature map as safetensors, so that its owner can bake again without the photo.
+
+This is biometric data: the file is readable by its owner only.  No torch here, and no clock, path or name inside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.checkpoint.source import shown
+from mfs_deploy.errors import CheckpointError, OutputError
+
+FORMAT = "mfs-identity"
+VERSION = "1"
+ARCH = "mobilefaceswap"
+SHAPES = {"embedding": (1, 512), "feature_map": (1, 512, 7, 7)}
+NORM_TOLERANCE = 1e-3
+MAX_BYTES = 1 << 20  # a sound one has 102,400 bytes of numbers and a short header
+HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class IdentityArrays:
+    """``embedding`` (1, 512) of length 1 and ``feature_map`` (1, 512, 7, 7), float32; the SHA-256 of the encoder they came from."""
+
+    embedding: NDArray[np.float32]
+    feature_map: NDArray[np.float32]
+    encoder_sha256: str
+
+
+def save(path: Path, embedding: NDArray[np.float32], feature_map: NDArray[np.float32], encoder_sha256: str) -> None:
+    """Write beside and rename, mode 0600.  The same arrays give the same bytes.
+
+    Raises:
+        CheckpointError: kind identity, if the arrays are not an identity.
+        OutputError: the file cannot be written.
+    """
+    from safetensors.numpy import save as serialize
+
+    arrays = {"embedding": embedding, "feature_map": feature_map}
+    metadata = {"format": FORMAT, "version": VERSION, "arch": ARCH, "encoder_sha256": encoder_sha256}
+    _check(path.name, arrays, metadata)
+    data = _sorted_header(serialize({key: np.ascontiguousarray(a) for key, a in arrays.items()}, metadata))
+    try:
+        _replace(path, data)
+    except OSError as exc:
+        raise OutputError(f"{shown(path.name)}: cannot be written: {exc.strerror or exc}", hint="choose another folder") from exc
+
+
+def load(path: Path) -> IdentityArrays:
+    """Read and check.
+
+    Raises:
+        CheckpointError: kind identity, saying what the file is instead; kind checkpoint-missing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise CheckpointError(f"{shown(path.name)}: no such file", hint="check the path", kind="checkpoint-missing")
+    if not path.is_file() or path.stat().st_size > MAX_BYTES:
+        raise _not_one(path.name, "a folder or device" if not path.is_file() else f"a file of {path.stat().st_size:,} bytes")
+    try:
+        with safe_open(path, framework="np") as f:
+            metadata = f.metadata() or {}
+            dtypes = {key: f.get_slice(key).get_dtype() for key in f.keys()}  # noqa: SIM118 (not a dict)
+            if metadata.get("format") != FORMAT:
+                raise _not_one(path.name, f"safetensors of {len(dtypes)} arrays without the mark of an identity")
+            if set(dtypes.values()) - {"F32"}:
+                raise _not_one(path.name, f"it holds {', '.join(sorted(set(dtypes.values())))}; float32 is due")
+            arrays = {key: np.array(f.get_tensor(key)) for key in dtypes}
+    except SafetensorError as exc:
+        raise _not_one(path.name, f"no safetensors file ({shown(str(exc))})") from exc
+    except OSError as exc:
+        raise _not_one(path.name, f"it cannot be read: {exc.strerror or exc}") from exc
+    _check(path.name, arrays, metadata)
+    return IdentityArrays(arrays["embedding"], arrays["feature_map"], metadata["encoder_sha256"])
+
+
+def _check(name: str, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> None:
+    if metadata.get("version") != VERSION or metadata.get("arch") != ARCH:
+        found = f"version {shown(str(metadata.get('version')))} for {shown(str(metadata.get('arch')))}"
+        raise _not_one(name, f"{found}; read is version {VERSION} for {ARCH}")
+    if not HEX_SHA256.fullmatch(metadata.get("encoder_sha256", "")):
+        raise _not_one(name, "the encoder's SHA-256 is not 64 hexadecimal digits")
+    shapes = {key: array.shape for key, array in arrays.items()}
+    if shapes != SHAPES:
+        raise _not_one(name, f"it holds {shown(str(shapes))}; due is {SHAPES}")
+    for key, array in arrays.items():
+        if array.dtype != np.float32:
+            raise _not_one(name, f"{key} is {array.dtype}; float32 is due")
+        if not np.isfinite(array).all():
+            raise _not_one(name, f"{key} holds NaN or infinite values")
+    length = float(np.linalg.norm(arrays["embedding"]))
+    if abs(length - 1) > NORM_TOLERANCE:
+        raise _not_one(name, f"the embedding's length is {length:.4f}; 1 is due")
+
+
+def _not_one(name: str, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{shown(name)}: not an identity file: {what}", hint="make one from a photo, with this version", kind="identity"
+    )
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """The library writes metadata in the order of a hash table seeded at random; the format allows any order.
+
+    Format: header length as 8 bytes little-endian, JSON header padded with spaces to a multiple of 8, then the arrays.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """``mkstemp`` creates with mode 0600, so the numbers are at no time readable by others."""
+    descriptor, beside = tempfile.mkstemp(prefix=".identity-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise

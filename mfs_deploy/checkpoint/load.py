@@ -1,0 +1,207 @@
+"""The entry: a path from the user to checked weights, whatever form they come in."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import torch
+
+from mfs_deploy.checkpoint import pdparams, safetensors_file, tar, torch_zip
+from mfs_deploy.checkpoint.fit import ENCODER, GENERATOR, fit
+from mfs_deploy.checkpoint.published import ARCHIVE, DETECTOR, MEMBER, WHOLE, SourceFile, describe
+from mfs_deploy.checkpoint.source import MAX_FILE_BYTES, Readable, Source, shown, unreadable
+from mfs_deploy.errors import CheckpointError
+
+__all__ = ["Checkpoint", "SourceFile", "load"]
+
+Weights = dict[str, torch.Tensor]
+Progress = Callable[[str], None]
+
+WEIGHT_SUFFIXES = (".pdparams", ".pth", ".pt", ".safetensors")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+MAX_DETECTOR_BYTES = 256 << 20
+STREAMED = (".pdparams", ".onnx")
+GET_WEIGHTS = "give the authors' checkpoints.tar, its folder, or a generator file (.pdparams, .pth, .pt, .safetensors)"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Checked weights.
+
+    ``generator`` and ``encoder`` are complete state dicts of ``nets.mobilefaceswap.Generator`` and ``nets.arcface.ArcFace``, float32;
+    ``encoder`` is None when no such file was found.  ``detector`` is the SCRFD model's bytes, when the archive or folder has one.
+    """
+
+    generator: Weights
+    encoder: Weights | None
+    detector: bytes | None
+    files: tuple[SourceFile, ...]
+
+
+def load(path: Path, encoder: Path | None = None, *, progress: Progress = lambda text: None) -> Checkpoint:
+    """Read and check a checkpoint.
+
+    Args:
+        path: the authors' archive (``.tar``, ``.tar.gz``, ``.tgz``), a folder with its files (directly or under ``checkpoints/``),
+            or one generator file.
+        encoder: identity encoder file; takes the place of the one that the archive or folder has.
+        progress: told what is being read, a line at a time.
+
+    Raises:
+        CheckpointError: kind checkpoint-missing, checkpoint-unreadable, checkpoint-unsafe, checkpoint-keys, checkpoint-shape or
+            checkpoint-values.
+    """
+    reader = _Reader(skip={ENCODER} if encoder else set(), progress=progress)
+    if path.is_dir():
+        reader.folder(path)
+    elif path.name.lower().endswith(ARCHIVE_SUFFIXES):
+        reader.archive(path)
+    else:
+        reader.file(path, GENERATOR)
+    if encoder:
+        reader.file(encoder, ENCODER)
+    return reader.checkpoint(path.name)
+
+
+def role_of(name: str) -> str | None:
+    """What a file is, by its path relative to the folder or archive."""
+    parts = PurePosixPath(name).parts
+    parts = parts[1:] if parts[:1] == ("checkpoints",) else parts
+    file = PurePosixPath(parts[-1] if parts else "")
+    if len(parts) == 2 and parts[0] == "landmarks" and file.suffix == ".onnx":
+        return DETECTOR
+    if len(parts) != 1 or file.suffix.lower() not in WEIGHT_SUFFIXES:
+        return None
+    if re.fullmatch(r"mobilefaceswap(_\d+)?", file.stem.lower()):
+        return GENERATOR
+    return ENCODER if file.stem.lower() == "arcface" else None
+
+
+class _Reader:
+    """Collects what is found, one file of a role."""
+
+    def __init__(self, skip: set[str], progress: Progress) -> None:
+        self._skip = skip
+        self._progress = progress
+        self._names: dict[str, str] = {}  # role to the name chosen for it
+        self._networks: dict[str, Weights] = {}
+        self._detector: bytes | None = None
+        self._files: list[SourceFile] = []
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        if GENERATOR not in self._networks:
+            raise CheckpointError(
+                f"{shown(name)}: no generator in it; it would be called MobileFaceSwap_224.pdparams, or .pth, .pt, .safetensors",
+                hint=GET_WEIGHTS,
+                kind="checkpoint-missing",
+            )
+        return Checkpoint(self._networks[GENERATOR], self._networks.get(ENCODER), self._detector, tuple(self._files))
+
+    def folder(self, folder: Path) -> None:
+        places = (folder, folder / "checkpoints", folder / "landmarks", folder / "checkpoints" / "landmarks")
+        files = sorted(f for place in places if place.is_dir() for f in place.iterdir() if f.is_file())
+        for file in files:
+            self._choose(file.relative_to(folder).as_posix(), folder.name)
+        for role, name in list(self._names.items()):
+            self.file(folder / name, role)
+
+    def archive(self, path: Path) -> None:
+        """One pass: hashing, unpacking and reading the members together."""
+        with _opened(path) as source:
+            inner = source
+            if path.suffix.lower() != ".tar":
+                unpacked = cast(Readable, gzip.GzipFile(fileobj=cast(Any, _Short(source))))
+                inner = Source(unpacked, MAX_FILE_BYTES, path.name, hashed=False)
+            try:
+                for member in tar.members(inner):
+                    role = self._choose(member.name, path.name)
+                    if role is not None:
+                        self._from_source(member.source, role)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+                raise unreadable(path.name, f"damaged gzip: {shown(str(exc))}") from exc
+            whole = describe(ARCHIVE, path.name, source.size, source.sha256())
+        if whole.recognised == WHOLE:
+            self._files = [replace(file, recognised=MEMBER) for file in self._files]
+        self._files.insert(0, whole)
+
+    def file(self, path: Path, role: str) -> None:
+        """One file of its own."""
+        suffix = path.suffix.lower()
+        if role != DETECTOR and suffix not in WEIGHT_SUFFIXES:
+            allowed = ", ".join(WEIGHT_SUFFIXES + (ARCHIVE_SUFFIXES if role == GENERATOR else ()))
+            raise unreadable(path.name, f"not a kind of file that is read as the {role}; allowed: {allowed}", hint=GET_WEIGHTS)
+        with _opened(path) as source:
+            if suffix in STREAMED:
+                self._from_source(source, role)
+                return
+            self._announce(source, role)
+            opened = safetensors_file.opened if suffix == ".safetensors" else torch_zip.opened
+            with opened(path, path.name) as stored:
+                self._networks[role] = fit(stored, role, path.name)
+            self._files.append(describe(role, path.name, source.size, source.sha256()))
+
+    def _choose(self, name: str, where: str) -> str | None:
+        """The role of ``name``, unless it has none or the caller has a file for that role."""
+        role = role_of(name)
+        if role is None or role in self._skip:
+            return None
+        if role in self._names:
+            raise CheckpointError(
+                f"{shown(where)}: more than one {role}: {shown(self._names[role])} and {shown(name)}",
+                hint="keep one of them there, or give the file itself",
+                kind="checkpoint-missing",
+            )
+        self._names[role] = name
+        return role
+
+    def _from_source(self, source: Source, role: str) -> None:
+        """What can be read front to back: the only kinds that an archive has."""
+        name = PurePosixPath(source.name).name
+        if not name.lower().endswith(STREAMED):
+            raise unreadable(name, f"inside an archive only {', '.join(STREAMED)} are read", hint="unpack it and give the folder")
+        self._announce(source, role)
+        if role == DETECTOR:
+            if source.size > MAX_DETECTOR_BYTES:
+                raise unreadable(name, f"a detector of {source.size:,} bytes; at most {MAX_DETECTOR_BYTES:,} make sense")
+            self._detector = source.read(source.size)
+        else:
+            self._networks[role] = fit(pdparams.read(source), role, name)
+        self._files.append(describe(role, name, source.size, source.sha256()))
+
+    def _announce(self, source: Source, role: str) -> None:
+        self._progress(f"reading the {role} ({source.size / 1e6:.0f} MB)")
+
+
+class _Short:
+    """A source as gzip wants its file: fewer bytes at the end, not an error."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def read(self, size: int) -> bytes:
+        return self._source.read(min(size, self._source.left))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Source]:
+    """A regular file of a size that makes sense; what the system says of it otherwise becomes a ``CheckpointError``."""
+    if not path.exists():
+        raise CheckpointError(f"{shown(path.name)}: no such file or folder", hint=GET_WEIGHTS, kind="checkpoint-missing")
+    if not path.is_file():
+        raise unreadable(path.name, "not a regular file", hint=GET_WEIGHTS)
+    try:
+        with open(path, "rb") as f:
+            size = os.fstat(f.fileno()).st_size
+            if size > MAX_FILE_BYTES:
+                raise unreadable(path.name, f"{size:,} bytes; at most {MAX_FILE_BYTES:,} are read", hint=GET_WEIGHTS)
+            yield Source(f, size, path.name)
+    except OSError as exc:
+        raise unreadable(path.name, f"cannot be read: {exc.strerror or exc}", hint="check the file's permissions") from exc
