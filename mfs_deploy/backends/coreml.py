@@ -1,0 +1,262 @@
+"""Core ML: an ML program for iOS 16 and later, in a ``.mlpackage``.
+
+With images in and out the app hands over a pixel buffer and gets one back; the mask comes out as 16-bit floats in [0, 1], so that
+paste-back's threshold of 0.001 keeps its meaning.  The two scalings between bytes and [0, 1] are computed in float32, whatever the
+recipe.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import platform
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfs_deploy.backends import mil, mil_package
+from mfs_deploy.backends.base import Array, Conversion, Runner
+from mfs_deploy.backends.mil_describe import IMAGE_COLOURS, check_interface, describe
+from mfs_deploy.contract import INPUT_NAME, MASK_NAME, SWAPPED_NAME, Contract
+from mfs_deploy.errors import BundleError, ConversionError, UsageError
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from mfs_deploy.backends.mil_run import Evaluator
+
+NAME = "coreml"
+TITLE = "Core ML"
+EXTRA = "coreml"
+PACKAGES: tuple[str, ...] = ("coremltools",)
+FILES: tuple[str, ...] = ("swap.mlpackage",)
+
+__all__ = ["EXTRA", "FILES", "NAME", "PACKAGES", "TITLE", "convert", "describe", "open"]
+
+IO = ("image", "tensor")
+INPUT_SCALING = f"{INPUT_NAME}__scaled__"  # what coremltools calls the operation that applies ImageType's scale
+
+
+# ---- convert ----
+
+
+def convert(job: Conversion, directory: Path) -> None:
+    """Write ``swap.mlpackage``.  See ``base.Backend``."""
+    if job.coreml_io not in IO:
+        raise UsageError(f"Core ML input and output {job.coreml_io!r}", hint=f"choose from: {', '.join(IO)}")
+    if job.recipe.weights != job.recipe.activations:
+        raise UsageError(f"recipe {job.recipe.name}: Core ML stores weights in the format it computes in")
+    ct = mil_package.coremltools()
+    image = job.coreml_io == "image"
+    graph = with_pixel_output(job.graph) if image else job.graph
+    with mil_package.quiet():
+        try:
+            exported = _export(graph, job.contract)
+            pinned = _pinned(job, graph, exported, image=image)
+            model = ct.convert(
+                exported,
+                convert_to="mlprogram",
+                minimum_deployment_target=ct.target.iOS16,
+                compute_precision=_precision(ct, job, pinned),
+                skip_model_load=True,
+                **_interface(ct, job.contract, image=image),
+            )
+        except ConversionError:
+            raise
+        except Exception as exc:
+            raise ConversionError(f"coremltools failed: {_last_line(exc)}") from exc
+    spec = model.get_spec()
+    _check_pinned(spec, pinned)
+    _describe(spec, job)
+    mil_package.write(directory / FILES[0], spec, Path(model.weights_dir))
+
+
+def with_pixel_output(graph: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a graph whose first output is in [0, 255]; Core ML writes an image as it comes, without a scale."""
+    graph = copy.deepcopy(graph)
+    output = next(node for node in graph.graph.nodes if node.op == "output")
+    swapped, mask = output.args[0]
+    with graph.graph.inserting_before(output):
+        pixels = graph.graph.call_function(operator.mul, (swapped, 255.0))
+    output.args = ((pixels, mask),)
+    graph.recompile()
+    return graph
+
+
+def _export(graph: fx.GraphModule, contract: Contract) -> Any:
+    import torch
+
+    return torch.export.export(graph, (torch.zeros(contract.input.shape),)).run_decompositions({})
+
+
+def _interface(ct: Any, contract: Contract, *, image: bool) -> dict[str, Any]:
+    """Names and kinds of inputs and outputs, as ``ct.convert`` takes them."""
+    if image:
+        colours = {name: getattr(ct.colorlayout, colour) for name, colour in IMAGE_COLOURS.items()}
+        first = ct.ImageType(name=INPUT_NAME, shape=contract.input.shape, scale=1 / 255, color_layout=colours[INPUT_NAME])
+        outputs = [ct.ImageType(name=spec.name, color_layout=colours[spec.name]) for spec in contract.outputs]
+    else:
+        first = ct.TensorType(name=INPUT_NAME, shape=contract.input.shape, dtype=np.float32)
+        outputs = [ct.TensorType(name=spec.name, dtype=np.float32) for spec in contract.outputs]
+    return {"inputs": [first], "outputs": outputs}
+
+
+def _precision(ct: Any, job: Conversion, pinned: frozenset[str]) -> Any:
+    if not job.recipe.is_float16:
+        return ct.precision.FLOAT32
+    # Constants are left alone here: each operation casts its own, so that those of pinned ones keep every bit.
+    return ct.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type != "const" and op.name not in pinned)
+
+
+def _pinned(job: Conversion, graph: fx.GraphModule, exported: Any, *, image: bool) -> frozenset[str]:
+    """Names of the converter's operations that stay in float32 in a float16 program."""
+    if not job.recipe.is_float16:
+        return frozenset()
+    names = exported_names(graph, exported)
+    unknown = sorted(job.keep_float32 - set(names))
+    if unknown:
+        raise ConversionError(f"nodes to keep in float32 are not in the graph: {', '.join(unknown)}")
+    pinned = {names[name] for name in job.keep_float32}
+    if image:
+        pinned |= {INPUT_SCALING, list(names.values())[-1]}
+    return frozenset(pinned)
+
+
+def exported_names(graph: fx.GraphModule, exported: Any) -> dict[str, str]:
+    """Node name in the graph to node name in its export, in the order of the graph.
+
+    Export keeps the order of a graph, so the k-th operation of a kind in the one is the k-th in the other.
+
+    Raises:
+        ConversionError: a kind occurs more often in the one than in the other.
+    """
+    theirs = defaultdict(list)
+    for node in exported.graph.nodes:
+        if node.op == "call_function":
+            theirs[str(node.target.__name__).split(".")[0]].append(node.name)
+    ours = {node: _kind(graph, node) for node in graph.graph.nodes if node.op in ("call_module", "call_function")}
+    counts, found = Counter(ours.values()), {kind: len(names) for kind, names in theirs.items()}
+    if counts != found:
+        differ = sorted(kind for kind in counts.keys() | found.keys() if counts[kind] != found.get(kind, 0))
+        said = ", ".join(f"{kind}: {counts[kind]} in the graph, {found.get(kind, 0)} exported" for kind in differ)
+        raise ConversionError(f"torch.export changed the operations, so they cannot be matched: {said}")
+    remaining = {kind: iter(names) for kind, names in theirs.items()}
+    return {node.name: next(remaining[kind]) for node, kind in ours.items()}
+
+
+def _kind(graph: fx.GraphModule, node: fx.Node) -> str:
+    """What torch.export calls this operation."""
+    if node.op == "call_module":
+        return type(graph.get_submodule(str(node.target))).__name__.lower()
+    name = str(getattr(node.target, "__name__", node.target))
+    if name == "interpolate":
+        return f"upsample_{node.kwargs['mode']}2d"
+    return {"truediv": "div"}.get(name, name)
+
+
+def _check_pinned(spec: Any, pinned: frozenset[str]) -> None:
+    """Every pinned operation is in the program, with all its floating-point values in float32.  Else ConversionError."""
+    from coremltools.proto import MIL_pb2
+
+    if not pinned:
+        return
+    function = spec.mlProgram.functions["main"]
+    block = function.block_specializations[function.opset]
+    types = {value.name: value.type.tensorType.dataType for value in function.inputs}
+    missing = set(pinned)
+    for op in block.operations:
+        types |= {value.name: value.type.tensorType.dataType for value in op.outputs}
+        (name,) = op.attributes["name"].immediateValue.tensor.strings.values
+        if name not in missing:
+            continue
+        missing.remove(name)
+        read = [binding.name for argument in op.inputs.values() for binding in argument.arguments]
+        half = [value for value in (*read, *(o.name for o in op.outputs)) if types[value] == MIL_pb2.FLOAT16]
+        if half:
+            raise ConversionError(f"coremltools put {name} into float16, which was to be kept in float32: {', '.join(half)}")
+    if missing:
+        raise ConversionError(f"coremltools lost operations that were to be kept in float32: {', '.join(sorted(missing))}")
+
+
+def _describe(spec: Any, job: Conversion) -> None:
+    """Replace coremltools' metadata, which has the date in it."""
+    metadata = spec.description.metadata
+    metadata.Clear()
+    metadata.shortDescription = f"{job.contract.input.meaning} in, {job.contract.outputs[0].meaning} out"
+    metadata.versionString = job.metadata.get("version", "")
+    metadata.userDefined.update(job.metadata)
+    meanings = {item.name: item.meaning for item in (job.contract.input, *job.contract.outputs)}
+    for feature in (*spec.description.input, *spec.description.output):
+        feature.shortDescription = meanings[feature.name]
+
+
+def _last_line(exc: Exception) -> str:
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1] if lines else type(exc).__name__
+
+
+# ---- open ----
+
+
+def open(path: Path, contract: Contract) -> Runner:
+    """With Core ML on macOS, with our own evaluator elsewhere.  See ``base.Backend``."""
+    ct = mil_package.coremltools()
+    spec, program = mil.load(path)
+    image = check_interface(path, spec, program, contract)
+    if sys.platform == "darwin":
+        return CoreMLRunner(_compile(ct, path), ct.__version__, image=image)
+    from mfs_deploy.backends.mil_run import Evaluator
+
+    return EvaluatorRunner(Evaluator(program), ct.__version__, image=image)
+
+
+def _compile(ct: Any, path: Path) -> Any:
+    with mil_package.quiet():
+        try:
+            return ct.models.MLModel(str(path))
+        except Exception as exc:
+            raise BundleError(f"{path.name}: Core ML cannot load it: {_last_line(exc)}") from exc
+
+
+class EvaluatorRunner:
+    """A package run without Core ML.
+
+    With images, the target is rounded to the bytes a pixel buffer would hold; ``swapped`` is returned before the rounding to bytes
+    that Core ML does on the way out, so that the network's own error can be seen.
+    """
+
+    def __init__(self, evaluator: Evaluator, version: str, *, image: bool) -> None:
+        self.runtime = f"MIL evaluator (coremltools {version} spec)"
+        self._evaluator = evaluator
+        self._image = image
+
+    def run(self, target: Array) -> tuple[Array, Array]:
+        feed = np.rint(target * 255).clip(0, 255) if self._image else target
+        kind = self._evaluator.program.types[INPUT_NAME].kind
+        outputs = self._evaluator.run({INPUT_NAME: feed.astype(kind.numpy)})
+        swapped, mask = (outputs[name].astype(np.float32) for name in (SWAPPED_NAME, MASK_NAME))
+        return (swapped / np.float32(255) if self._image else swapped), mask
+
+
+class CoreMLRunner:
+    """A package run by Core ML, on macOS.  With images, both the target and ``swapped`` are rounded to bytes."""
+
+    def __init__(self, model: Any, version: str, *, image: bool) -> None:
+        self.runtime = f"Core ML {version} (macOS {platform.mac_ver()[0]})"
+        self._model = model
+        self._image = image
+
+    def run(self, target: Array) -> tuple[Array, Array]:
+        if not self._image:
+            outputs = self._model.predict({INPUT_NAME: target})
+            return outputs[SWAPPED_NAME].astype(np.float32), outputs[MASK_NAME].astype(np.float32)
+        from PIL import Image
+
+        pixels = np.rint(target[0].transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8)
+        outputs = self._model.predict({INPUT_NAME: Image.fromarray(pixels)})
+        swapped = np.asarray(outputs[SWAPPED_NAME].convert("RGB"), np.float32) / np.float32(255)
+        mask = np.asarray(outputs[MASK_NAME], np.float32)  # PIL mode F
+        return np.ascontiguousarray(swapped.transpose(2, 0, 1)[None]), mask[None, None]
