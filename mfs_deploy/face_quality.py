@@ -106,7 +106,7 @@ def sharpness(crop: Image) -> float:
         at 0.3 of its contrast       8.5   the same, noise of 10 levels      3.6
         JPEG quality 40              8.7   blur sigma 4 / 5 / 6              2.3 / 1.7 / 1.3
         half size (eyes 22 px)       7.4   motion over 11 px, 0/45/90 deg    3.7 / 3.8 / 3.3
-        eyes 18 px, JPEG quality 40  6.6   motion over 15 px                 2.7 / 2.7 / 2.8
+        eyes 18 px, JPEG quality 40  6.7   motion over 15 px                 2.7 / 2.7 / 2.8
 
     Between them, and let through: blur sigma 1 6.9, 1.5 5.7, 2 4.6; motion over 7 px 5.4 to 5.7, over 9 px 4.0 to 4.6.
     Faces differ: a hundred of Labeled Faces in the Wild, all with eyes 10 px apart, spread by 20 %; the lowest has 0.59 of

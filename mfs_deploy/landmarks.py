@@ -319,14 +319,15 @@ class YuNet:
         self._size = _canvas_size(session, 32, name)
         buffer, no_config = np.frombuffer(data, np.uint8), np.zeros(0, np.uint8)
         size = (self._size[1], self._size[0])
-        level = cv2.getLogLevel()
+        level = cv2.utils.logging.getLogLevel()
         try:
-            cv2.setLogLevel(2)  # errors; OpenCV 5 warns that its new engine ignores the target that FaceDetectorYN sets
+            # OpenCV 5 warns on stderr that its new engine ignores the target that FaceDetectorYN itself sets.
+            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
             self._net = cv2.FaceDetectorYN.create("onnx", buffer, no_config, size, THRESHOLD, YUNET_NMS_IOU, YUNET_TOP_K)
         except cv2.error as exc:
             raise CheckpointError(f"detector {name} cannot be opened by OpenCV: {_one_line(exc)}") from exc
         finally:
-            cv2.setLogLevel(level)
+            cv2.utils.logging.setLogLevel(level)
 
     def detect(self, image: Image) -> list[Face]:
         canvas, scale = _fit(image, *self._size, enlarge=False)

@@ -1,8 +1,8 @@
 """Small face detectors that find one face, the sample portrait's, in the published models' input and output form.
 
-A normalised cross-correlation with patches of the portrait at four sizes, on three levels of a pyramid.  The best match in each cell
-gives the score; a table indexed by its size and place in the cell gives box and landmarks, exact to one pixel of the
-network's input at the finest level.  Eyes 26 to 200 px apart in that input are found.
+A normalised cross-correlation with patches of the portrait at four sizes, on three levels of a pyramid.  The best match in
+each cell gives the score; a table indexed by its size and place in the cell gives box and landmarks, exact to one pixel of
+the network's input at the finest level.  Eyes 26 to 200 px apart in that input are found.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def _sigmoid(g: _Graph, correlation: str, cut: float) -> str:
 
 
 def _rows(g: _Graph, cells: str, table: np.ndarray | None, anchors: int) -> str:
-    """Scores (1, 1, h, w), or rows of ``table`` by an index (1, h, w), as (h x w x anchors, values); the first anchor of two is empty."""
+    """Scores (1, 1, h, w), or rows of ``table`` by an index (1, h, w), as (h x w, anchors, values); the first of two is empty."""
     if table is not None:
         cells = g.add("Gather", g.constant(table), cells, axis=0)
     values = 1 if table is None else table.shape[1]

@@ -1,0 +1,57 @@
+"""Synthetic detectors that find the sample portrait, opened once, and pictures without a face."""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mfs_deploy import landmarks, sample
+
+
+def _detector_model():
+    spec = importlib.util.spec_from_file_location("detector_model", Path(__file__).parents[1] / "detector_model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def detector_model():
+    """The module that writes synthetic detectors."""
+    return _detector_model()
+
+
+@pytest.fixture(scope="session")
+def scrfd_file(detector_model, portrait, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("scrfd") / "scrfd.onnx"
+    detector_model.write_scrfd(path, portrait, sample.LANDMARKS)
+    return path
+
+
+@pytest.fixture(scope="session")
+def yunet_file(detector_model, portrait, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("yunet") / "yunet.onnx"
+    detector_model.write_yunet(path, portrait, sample.LANDMARKS)
+    return path
+
+
+@pytest.fixture(scope="session")
+def scrfd(scrfd_file) -> landmarks.Detector:
+    return landmarks.open_detector(scrfd_file)
+
+
+@pytest.fixture(scope="session")
+def yunet(yunet_file) -> landmarks.Detector:
+    return landmarks.open_detector(yunet_file)
+
+
+@pytest.fixture(params=["coffee.png", "chelsea.png"])
+def faceless(request) -> np.ndarray:
+    """A cup of coffee (400, 600, 3); a cat (300, 451, 3)."""
+    with resources.files("skimage.data").joinpath(request.param).open("rb") as f, Image.open(f) as image:
+        return np.array(image.convert("RGB"))
