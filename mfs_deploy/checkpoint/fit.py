@@ -31,9 +31,11 @@ WRAPPED = "module."  # DataParallel's
 
 @functools.cache
 def layout(role: str) -> dict[str, Slot]:
-    """Published key to slot.  On the meta device: no numbers are drawn."""
+    """Published key to slot."""
+    if role == GENERATOR:
+        return slots(Generator())  # drawing normal numbers on the meta device would import PyTorch's compiler: 3 s
     with torch.device("meta"):
-        return slots(Generator() if role == GENERATOR else ArcFace())
+        return slots(ArcFace())
 
 
 def fit(stored: dict[str, Stored], role: str, name: str) -> dict[str, Tensor]:
@@ -42,11 +44,16 @@ def fit(stored: dict[str, Stored], role: str, name: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: checkpoint-keys, checkpoint-shape, checkpoint-values; and what reading the arrays raises.
     """
+    return fit_slots(stored, layout(role), role, name)
+
+
+def fit_slots(stored: dict[str, Stored], published: dict[str, Slot], role: str, name: str) -> dict[str, Tensor]:
+    """``fit`` for any network, given its published keys and slots.  ``role`` and ``name`` are for messages."""
     if stored and all(key.startswith(WRAPPED) for key in stored):
         stored = {key.removeprefix(WRAPPED): value for key, value in stored.items()}
     stored = {key: value for key, value in stored.items() if key.rpartition(".")[2] != "num_batches_tracked"}
     paddle = _is_paddle(stored, name)
-    wanted = _slots(role, paddle=paddle)
+    wanted = _in_file(published, paddle=paddle)
     _check_keys(stored, wanted, role, name)
     for key, slot in wanted.items():
         _check_shape(stored[key], slot, key, name)
@@ -65,9 +72,8 @@ def _is_paddle(stored: dict[str, Stored], name: str) -> bool:
     return bool(leaves & PADDLE_LEAVES)
 
 
-def _slots(role: str, *, paddle: bool) -> dict[str, Slot]:
+def _in_file(published: dict[str, Slot], *, paddle: bool) -> dict[str, Slot]:
     """Key in the file to slot, with the shape it should have there."""
-    published = layout(role)
     if paddle:
         return published
     turned = (Slot(s.torch_key, s.shape[::-1] if s.transposed else s.shape, False) for s in published.values())
@@ -80,7 +86,7 @@ def _check_keys(stored: dict[str, Stored], wanted: dict[str, Slot], role: str, n
     if not missing and not unexpected:
         return
     other = ENCODER if role == GENERATOR else GENERATOR
-    foreign = [_slots(other, paddle=paddle) for paddle in (True, False)]
+    foreign = [_in_file(layout(other), paddle=paddle) for paddle in (True, False)]
     if any(len(stored.keys() & keys.keys()) > OTHER_NETWORK * len(keys) for keys in foreign):
         raise CheckpointError(
             f"{shown(name)}: this is the {other}, given as the {role}",

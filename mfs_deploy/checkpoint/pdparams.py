@@ -46,8 +46,9 @@ def _stored(name: str, key: object, value: object) -> Stored:
     if isinstance(value, tuple) and len(value) == 2 and type(value[0]) is str:
         value = value[1]
     if not isinstance(value, _Array) or value.stored is None:
+        held = "an array without contents" if isinstance(value, _Array) else f"a {type(value).__name__}, not an array"
         raise CheckpointError(
-            f"{shown(name)}: {shown(str(key))} holds a {type(value).__name__}, not an array",
+            f"{shown(name)}: {shown(str(key))} holds {held}",
             hint="save only the network's state dict",
             kind="checkpoint-values",
         )
@@ -96,8 +97,8 @@ class _Arrays:
     def vocabulary(self) -> Vocabulary:
         calls = {
             "_codecs.encode": self.encode,
-            "builtins.tuple": self.tuple,
-            "__builtin__.tuple": self.tuple,
+            "builtins.tuple": self.pair,
+            "__builtin__.tuple": self.pair,
             "collections.OrderedDict": self.ordered_dict,
             "numpy.dtype": self.dtype,
         }
@@ -119,7 +120,7 @@ class _Arrays:
                     pass
         raise self.unexpected("_codecs.encode")
 
-    def tuple(self, args: Args) -> Args:
+    def pair(self, args: Args) -> Args:
         match args:
             case ((str(name), value),):
                 return (name, value)

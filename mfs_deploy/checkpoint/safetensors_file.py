@@ -30,7 +30,7 @@ def opened(path: Path, name: str) -> Iterator[dict[str, Stored]]:
     except SafetensorError as exc:
         raise unreadable(name, f"not a safetensors file, or a damaged one: {shown(str(exc))}") from exc
     with f:
-        yield {key: _stored(f, key) for key in f.keys()}  # noqa: SIM118 (not a dict)
+        yield {key: _stored(f, key) for key in f.keys()}  # type: ignore[no-untyped-call]  # noqa: SIM118 (not a dict)
 
 
 def _stored(f: Any, key: str) -> Stored:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mfs_deploy.checkpoint.pickles import Args, Budget, Global, Vocabulary
 from mfs_deploy.checkpoint.pickles import read as read_pickle
-from mfs_deploy.checkpoint.source import Source, shown, unreadable, unsafe
+from mfs_deploy.checkpoint.source import Readable, Source, shown, unreadable, unsafe
 from mfs_deploy.checkpoint.stored import Stored, to_float32
 from mfs_deploy.errors import CheckpointError
 
@@ -135,7 +135,7 @@ def _member(archive: zipfile.ZipFile, entry: str, name: str) -> Source:
         raise unreadable(name, f"lacks its member {shown(entry)}") from None
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise unsafe(name, f"compressed member {shown(entry)}")
-    return Source(archive.open(info), info.file_size, name, hashed=False)
+    return Source(cast(Readable, archive.open(info)), info.file_size, name, hashed=False)
 
 
 def _stored(archive: zipfile.ZipFile, entry: str, tensor: Tensor, name: str, budget: Budget) -> Stored:

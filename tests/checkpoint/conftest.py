@@ -1,0 +1,51 @@
+"""A network small enough to write to a file in a millisecond, with every kind of leaf the real ones have."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mfs_deploy.checkpoint.fit import fit_slots
+from mfs_deploy.checkpoint.paddle_names import Slot, slots
+from mfs_deploy.checkpoint.pdparams import read
+from mfs_deploy.checkpoint.source import Source
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def tiny_slots() -> dict[str, Slot]:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU(), nn.Linear(4, 4), nn.Linear(4, 6))
+    return slots(net)
+
+
+@pytest.fixture
+def tiny(tiny_slots: dict[str, Slot]) -> Arrays:
+    """Published keys and layout, float32."""
+    rng = np.random.default_rng(5)
+    return {key: rng.random(slot.shape, np.float32) + 0.5 for key, slot in tiny_slots.items()}
+
+
+@pytest.fixture
+def tiny_state(tiny: Arrays, tiny_slots: dict[str, Slot]) -> dict[str, torch.Tensor]:
+    """The same numbers in PyTorch's names and layout."""
+    return {s.torch_key: torch.tensor(tiny[k].T if s.transposed else tiny[k]) for k, s in tiny_slots.items()}
+
+
+@pytest.fixture
+def read_pickle(tiny_slots: dict[str, Slot]) -> Callable[[Any], dict[str, torch.Tensor]]:
+    """Bytes, or an object to pickle with protocol 4, through the reader and onto the tiny network."""
+
+    def run(content: Any) -> dict[str, torch.Tensor]:
+        data = content if isinstance(content, bytes) else pickle.dumps(content, protocol=4)
+        stored = read(Source(io.BytesIO(data), len(data), "tiny.pdparams"))
+        return fit_slots(stored, tiny_slots, "generator", "tiny.pdparams")
+
+    return run
