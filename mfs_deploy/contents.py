@@ -142,7 +142,7 @@ def _manifest(
     folder: Path, facts: Facts, done: Sequence[Done], report: Report, room: Headroom, stages: dict[str, float]
 ) -> dict[str, Any]:
     files = manifest.list_files(folder)
-    card = tomllib.loads(resources.files("mfs_deploy.models").joinpath(facts.contract.arch, "card.toml").read_text("utf-8"))
+    card = tomllib.loads(resources.files(f"mfs_deploy.models.{facts.contract.arch}").joinpath("card.toml").read_text("utf-8"))
     artifacts = {one.job.backend: _artifact(one, report[one.job.backend], files) for one in done}
     return {
         "schema": manifest.SCHEMA,
@@ -172,18 +172,12 @@ def _manifest(
 
 def _artifact(one: Done, measured: list[parity.CaseParity], files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     backend = BACKENDS[one.job.backend]
-    info = backend.describe(one.folder / "out" / backend.FILES[0])
     own = {name: facts for name, facts in files.items() if name.split("/")[0] in backend.FILES}
     return {
         "files": list(backend.FILES),
         "bytes": sum(facts["bytes"] for facts in own.values()),
         "sha256": {name: facts["sha256"] for name, facts in own.items()},
-        "format": info.format,
-        "inputs": [asdict(t) for t in info.inputs],
-        "outputs": [asdict(t) for t in info.outputs],
-        "parameters": info.parameters,
-        "macs": info.macs,
-        "float32_layers": list(info.float32_layers),
+        **{key: one.result.info[key] for key in ("format", "inputs", "outputs", "parameters", "macs", "float32_layers")},
         "parity": parity_entry(one, measured),
     }
 

@@ -46,10 +46,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
+    """``info`` is the artifact's ``ArtifactInfo`` as a dict."""
+
     backend: str
     runtime: str
     convert_s: float
     run_s: float
+    info: dict[str, Any]
 
 
 def work(folder: Path) -> Result:
@@ -88,7 +91,8 @@ def work(folder: Path) -> Result:
     outputs = [runner.run(np.ascontiguousarray(target[None])) for target in np.load(folder / "targets.npy")]
     for name, arrays in zip(("swapped", "mask"), zip(*outputs, strict=True), strict=True):
         np.save(folder / f"{name}.npy", np.concatenate(arrays))
-    return Result(job.backend, runner.runtime, converted - started, time.perf_counter() - converted)
+    info = asdict(backend.describe(artifact))
+    return Result(job.backend, runner.runtime, converted - started, time.perf_counter() - converted, info)
 
 
 def _job(folder: Path) -> Job:

@@ -22,9 +22,7 @@ LAYERS = (3, 4, 23, 3)
 class SqueezeExcite(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc = nn.Sequential(
-            nn.Linear(channels, channels // 16), nn.PReLU(), nn.Linear(channels // 16, channels), nn.Sigmoid()
-        )
+        self.fc = nn.Sequential(nn.Linear(channels, channels // 16), nn.PReLU(), nn.Linear(channels // 16, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.fc(x.mean(dim=(2, 3)))[:, :, None, None]

@@ -10,6 +10,7 @@ Every upsampling is 2x bilinear with aligned corners; every activation is LeakyR
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +62,7 @@ def mask_branch() -> nn.Sequential:
             nn.BatchNorm2d(b),
             nn.LeakyReLU(SLOPE),
         )
-        for a, b in zip(MASK, MASK[1:], strict=False)
+        for a, b in pairwise(MASK)
     ]
     return nn.Sequential(*stages, nn.Conv2d(2, 1, 3, padding=1), nn.Sigmoid())
 
@@ -83,9 +84,7 @@ class BakedNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.Encoder = nn.ModuleList(
-            depthwise_pointwise(a, b, kernel=4, stride=2) for a, b in zip(ENCODER, ENCODER[1:], strict=False)
-        )
+        self.Encoder = nn.ModuleList(depthwise_pointwise(a, b, kernel=4, stride=2) for a, b in pairwise(ENCODER))
         self.Decoder = nn.ModuleList(
             depthwise_pointwise(a, b, kernel=3, stride=1) for a, b in zip(DECODER_IN, DECODER_OUT, strict=True)
         )
@@ -155,9 +154,9 @@ class WeightPredictor(nn.Module):
         self.norm = nn.BatchNorm2d(STYLE_DIM)
         # The encoder's kernels are predicted from the deepest stage outwards, hence the reversed channels.
         widths = (STYLE_DIM, *reversed(ENCODER[:-1]))
-        self.encoder = nn.ModuleList(WeightBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.encoder = nn.ModuleList(WeightBlock(a, b) for a, b in pairwise(widths))
         widths = (STYLE_DIM, *DECODER_IN)
-        self.decoder = nn.ModuleList(WeightBlock(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.decoder = nn.ModuleList(WeightBlock(a, b) for a, b in pairwise(widths))
 
     def forward(self, feature_map: Tensor) -> tuple[Tensor, ...]:
         x = F.leaky_relu(self.norm(self.first(feature_map)), SLOPE)
@@ -193,7 +192,7 @@ class Generator(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.EncoderModulation = nn.ModuleList(Modulation(a, b) for a, b in zip(ENCODER, ENCODER[1:], strict=False))
+        self.EncoderModulation = nn.ModuleList(Modulation(a, b) for a, b in pairwise(ENCODER))
         self.DecoderModulation = nn.ModuleList(Modulation(a, b) for a, b in zip(DECODER_IN, DECODER_OUT, strict=True))
         self.predictor = WeightPredictor()
         self.final = final_branch()

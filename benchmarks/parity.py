@@ -1,0 +1,80 @@
+"""Exports the recorded stand-in checkpoint at every recipe and writes what parity measured.
+
+    python benchmarks/parity.py
+
+writes benchmarks/results/parity.json, and from it the tables in README.md and benchmarks/README.md (between their markers).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from mfs_deploy import pipeline
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.commands.console import Console
+from mfs_deploy.quant import recipe
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "parity.json"
+MARKED = re.compile(r"(<!-- parity table -->\n).*?(<!-- end -->)", re.DOTALL)
+FIXED = (
+    "| backend | recipe | size | PSNR | max error | mask, mean error | finished frame | identity cosine | noise, PSNR | run by |"
+)
+
+
+def measure() -> dict[str, Any]:
+    """Parity entries by recipe and backend, with the tool versions they were measured with."""
+    results: dict[str, Any] = {"checkpoint": f"stand-in of seed {pipeline.DEMO_SEED}", "size": 224, "recipes": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in recipe.names():
+            request = pipeline.Request(checkpoint=pipeline.DEMO, source=pipeline.DEMO, out=Path(folder) / name, recipe=name)
+            manifest = pipeline.export(request, Console(as_json=False, quiet=False)).manifest
+            results["versions"] = manifest["versions"]
+            results["stages"] = manifest["stages"]
+            results["recipes"][name] = {
+                backend: {"bytes": artifact["bytes"], **artifact["parity"]} for backend, artifact in manifest["artifacts"].items()
+            }
+    return results
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as a Markdown table, a row for each backend and recipe."""
+    lines = [FIXED, "|" + "---|" * FIXED.count(" | ") + "---|"]
+    for backend, module in BACKENDS.items():
+        for name in sorted(results["recipes"], reverse=True):
+            entry = results["recipes"][name][backend]
+            target, noise = entry["cases"]
+            cells = (
+                module.TITLE,
+                name,
+                f"{entry['bytes'] / 1e6:.2f} MB",
+                f"{target['swapped_psnr_db']:.1f} dB",
+                f"{target['swapped_max']:.1e}",
+                f"{target['mask_mean']:.1e}",
+                f"{target['composite_psnr_db']:.1f} dB",
+                f"{target['identity_cosine']:.6f}",
+                f"{noise['swapped_psnr_db']:.1f} dB",
+                entry["runtime"],
+            )
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    results = measure()
+    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
+    text = table(results)
+    for page in (ROOT / "README.md", ROOT / "benchmarks" / "README.md"):
+        before = page.read_text("utf-8")
+        after, count = MARKED.subn(lambda match: match[1] + text + match[2], before)
+        assert count == 1, f"{page} has no place for the table"
+        page.write_text(after, "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Running verbs as a user does: in this process where that shows enough, in one of their own where signals and limits matter."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mfs_deploy import cli
+
+LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def mfs(capfd) -> Callable[..., Ran]:
+    """``mfs VERB ARGS...`` in this process."""
+
+    def run(*args: object) -> Ran:
+        capfd.readouterr()
+        code = cli.main([str(a) for a in args])
+        captured = capfd.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def photo(portrait, tmp_path_factory) -> Path:
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("photo") / "eileen.png"
+    Image.fromarray(portrait).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def export_args(checkpoint, photo) -> list[str]:
+    """A real export of one backend, as short as it can be."""
+    args = ["export", "--checkpoint", checkpoint, "--source", photo, "--landmarks", LANDMARKS, "--targets", "onnx"]
+    return [str(a) for a in args]
+
+
+@pytest.fixture(scope="module")
+def made(export_args, tmp_path_factory) -> Path:
+    """A bundle with an ONNX artifact in fp32; not to be changed."""
+    out = tmp_path_factory.mktemp("made") / "face01"
+    assert cli.main([*export_args, "--recipe", "fp32", "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+@pytest.fixture
+def bundle(made, tmp_path) -> Path:
+    """A copy of ``made`` to spoil."""
+    import shutil
+
+    return Path(shutil.copytree(made, tmp_path / "face01"))
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """``mfs VERB ARGS...`` in a process of its own, ended with the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*args: object, **kwargs: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mfs_deploy", *map(str, args)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            **kwargs,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,164 @@
+"""mfs parity, inspect, swap and doctor on a real bundle, whole and spoiled."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mfs_deploy import manifest
+
+
+def made_landmarks() -> str:
+    from mfs_deploy import sample
+
+    return ",".join(str(v) for v in sample.LANDMARKS.ravel())
+
+
+def accept(bundle) -> None:
+    """Make the manifest agree with the files as they are now, as somebody who tampers would."""
+    said = manifest.read(bundle)
+    said["files"] = manifest.list_files(bundle)
+    manifest.write(bundle, said)
+
+
+def test_parity_holds_on_a_good_bundle(mfs, made):
+    ran = mfs("parity", made, "--json")
+    assert ran.code == 0
+    assert ran.json["artifacts"]["onnx"]["cases"][0]["swapped_psnr_db"] > 100
+
+
+def test_parity_sees_a_changed_file(mfs, bundle):
+    content = bytearray((bundle / "swap.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / "swap.onnx").write_bytes(content)
+    ran = mfs("parity", bundle)
+    assert ran.code == 8
+    assert "swap.onnx has changed" in ran.err
+
+
+def test_parity_sees_a_wrong_weight_behind_right_checksums(mfs, bundle):
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(bundle / "swap.onnx")
+    weight = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    array = numpy_helper.to_array(weight).copy()
+    array.reshape(-1)[::50] *= 1.5
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    onnx.save(model, bundle / "swap.onnx")
+    accept(bundle)
+    ran = mfs("parity", bundle, "--json")
+    assert ran.code == 7
+    assert ran.json["error"]["kind"] == "parity"
+    assert "onnx" in ran.json["error"]["message"]
+
+
+def test_parity_sees_nan_behind_right_checksums(mfs, bundle):
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(bundle / "swap.onnx")
+    weight = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    array = numpy_helper.to_array(weight).copy()
+    array.reshape(-1)[0] = np.nan
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    onnx.save(model, bundle / "swap.onnx")
+    accept(bundle)
+    ran = mfs("parity", bundle)
+    assert ran.code == 7
+    assert "NaN" in ran.err
+
+
+def test_a_truncated_artifact_is_a_damaged_bundle(mfs, bundle):
+    content = (bundle / "swap.onnx").read_bytes()
+    (bundle / "swap.onnx").write_bytes(content[: len(content) // 2])
+    accept(bundle)
+    assert mfs("parity", bundle).code == 8
+
+
+def test_inspect_tells_a_bundle_an_artifact_a_checkpoint_and_an_identity_apart(mfs, made, checkpoint, golden, tmp_path):
+    from mfs_deploy.checkpoint import identity_file
+
+    ran = mfs("inspect", made, "--json").json
+    assert (ran["kind"], ran["recipe"]) == ("bundle", "fp32")
+    ran = mfs("inspect", made / "swap.onnx", "--json").json
+    assert (ran["kind"], ran["macs"]) == ("artifact", manifest.read(made)["artifacts"]["onnx"]["macs"])
+    assert ran["files"]["swap.onnx"]["sha256"] == manifest.sha256(made / "swap.onnx")
+    ran = mfs("inspect", checkpoint, "--json").json
+    assert (ran["kind"], ran["frame"]["baked"]["parameters"]) == ("checkpoint", 499_825)
+    assert ran["frame"]["simplified"]["macs"] < ran["frame"]["baked"]["macs"] == 305_722_368
+    saved = tmp_path / "id.safetensors"
+    identity_file.save(saved, golden["identity_embedding"], golden["identity_feature_map"], "0" * 64)
+    ran = mfs("inspect", saved, "--json").json
+    assert (ran["kind"], ran["biometric"]) == ("identity", True)
+    assert "embedding" in mfs("inspect", saved).out
+
+
+def test_inspect_verifies_checksums(mfs, bundle):
+    (bundle / "preview.png").write_bytes(b"")
+    ran = mfs("inspect", bundle)
+    assert ran.code == 8
+    assert "preview.png has 0 bytes" in ran.err
+
+
+def test_inspect_refuses_what_it_does_not_know(mfs, tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    assert mfs("inspect", tmp_path / "notes.txt").code == 3
+    assert mfs("inspect", tmp_path / "nothing").code == 2
+
+
+def test_swap_writes_the_recorded_photo(mfs, made, photo, golden, tmp_path):
+    out = tmp_path / "swapped.png"
+    assert mfs("swap", "--bundle", made, "--image", photo, "--landmarks", made_landmarks(), "--out", out).code == 0
+    with Image.open(out) as picture:
+        assert "AI-generated" in picture.info["Comment"]
+        levels = np.abs(np.array(picture).astype(int) - golden["composite_bgr"][..., ::-1])
+    assert levels.max() <= 1
+
+
+def test_swap_on_a_clip_swaps_every_frame(mfs, made, portrait, tmp_path):
+    clip, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 10, (512, 512))
+    for shade in (0, 20, 40):
+        writer.write(np.clip(portrait[..., ::-1].astype(int) - shade, 0, 255).astype(np.uint8))
+    writer.release()
+    ran = mfs("swap", "--bundle", made, "--video", clip, "--landmarks", made_landmarks(), "--out", out, "--json")
+    assert ran.code == 0
+    assert (ran.json["frames"], ran.json["swapped"]) == (3, 3)
+    reader = cv2.VideoCapture(str(out))
+    assert int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
+    _, frame = reader.read()
+    face = np.s_[90:150, 190:260]
+    assert np.abs(frame[..., ::-1][face].astype(int) - portrait[face]).mean() > 10
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["--image", "/nowhere.png"], 4),
+        (["--video", "/nowhere.mp4"], 4),
+        ([], 2),
+        (["--image", "PHOTO", "--backend", "tflite"], 2),
+        (["--image", "PHOTO", "--out", "x.gif"], 2),
+        (["--image", "PHOTO"], 2),  # nothing says where the face is
+    ],
+)
+def test_swap_names_mistakes_and_writes_nothing(mfs, made, photo, tmp_path, monkeypatch, args, code):
+    monkeypatch.chdir(tmp_path)
+    where = ["--landmarks", made_landmarks()] if args != ["--image", "PHOTO"] else []
+    ran = mfs("swap", "--bundle", made, *where, *[photo if a == "PHOTO" else a for a in args])
+    assert ran.code == code, ran
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_from_another_schema_is_refused(mfs, bundle):
+    said = json.loads((bundle / "manifest.json").read_text())
+    said["schema"] = 2
+    (bundle / "manifest.json").write_text(json.dumps(said))
+    ran = mfs("parity", bundle)
+    assert ran.code == 8
+    assert "schema 2" in ran.err
