@@ -29,20 +29,19 @@ def nodes_by_kind(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
 
     from mfs_deploy.graph.trace import ADD, DIV, MUL, SUB
 
-    modules = {nn.Conv2d: "conv", nn.Linear: "linear"}
-    functions = {F.leaky_relu: "leaky_relu", F.interpolate: "resize", torch.cat: "concat"}
+    modules: dict[type, str] = {nn.Conv2d: "conv", nn.Linear: "linear"}
+    functions: dict[object, str] = {F.leaky_relu: "leaky_relu", F.interpolate: "resize", torch.cat: "concat"}
     functions |= {torch.sigmoid: "sigmoid", torch.tanh: "tanh"}
     for kind, spellings in (("add", ADD), ("sub", SUB), ("mul", MUL), ("div", DIV)):
         functions |= dict.fromkeys(spellings, kind)
     found: dict[str, list[fx.Node]] = defaultdict(list)
     for node in graph.graph.nodes:
-        kind = None
         if node.op == "call_module":
-            kind = modules.get(type(graph.get_submodule(node.target)))
-        elif node.op == "call_function":
-            kind = functions.get(node.target)
-        if kind is not None:
-            found[kind].append(node)
+            known = modules.get(type(graph.get_submodule(node.target)))
+        else:
+            known = functions.get(node.target) if node.op == "call_function" else None
+        if known is not None:
+            found[known].append(node)
     return dict(found)
 
 

@@ -141,10 +141,10 @@ def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
 class OnnxRunner:
     """A session on the CPU with ``OMP_NUM_THREADS`` threads, else one.
 
-    What float16 means here: on x86, ONNX Runtime has float16 kernels for none of these operations.  It casts around every node and
-    then drops the casts between nodes (seen in the graph it writes under ``optimized_model_filepath``: each "InsertedPrecisionFreeCast"
-    reads a weight).  So the weights are those of float16, but arithmetic and the tensors between nodes are float32; an overflow
-    of float16 cannot be seen, and a frame takes slightly longer than in float32.  Runtimes with float16 kernels do overflow.
+    What float16 means here: on x86, ONNX Runtime has float16 kernels for none of these operations.  It casts around every node
+    and then drops the casts between nodes (in the graph that it writes to ``optimized_model_filepath``, every inserted cast but
+    the last two reads a weight).  So weights are those of float16, but arithmetic and the tensors between nodes are float32;
+    an overflow of float16 cannot be seen, and a frame takes no less time.  Runtimes with float16 kernels do overflow.
     """
 
     def __init__(self, session: Any, contract: Contract, version: str) -> None:
@@ -170,8 +170,8 @@ def open(path: Path, contract: Contract) -> OnnxRunner:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # failures come as exceptions; nothing needs saying twice
     state = onnxruntime.capi.onnxruntime_pybind11_state
-    refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoModel)
-    refusals += (state.NotImplemented, state.RuntimeException)
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented", "RuntimeException")
+    refusals = tuple(getattr(state, name) for name in names)
     try:
         session = onnxruntime.InferenceSession(_read(path), options, providers=["CPUExecutionProvider"])
     except refusals as exc:
@@ -204,7 +204,7 @@ def describe(path: Path) -> ArtifactInfo:
     """Read an artifact's own account of itself.  Raises BundleError."""
     try:
         import onnx
-        from google.protobuf.message import DecodeError
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
     except ImportError as exc:
         raise MissingExtra(EXTRA, str(exc.name), "reading ONNX") from exc
     try:

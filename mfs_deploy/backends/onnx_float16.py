@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mfs_deploy.contract import FLOAT16_MAX
 from mfs_deploy.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _typed_weights(graph: onnx.GraphProto, wanted: dict[tuple[str, int], int]) -
 
 def _half(values: np.ndarray, weight: str, node: str) -> np.ndarray:
     largest = float(np.abs(values).max(initial=0))
-    if largest > np.finfo(np.float16).max:
+    if largest > FLOAT16_MAX:
         raise ConversionError(
             f"{weight} holds {largest:.6g}, beyond float16's 65504", hint=f"keep {node} in float32, or use the recipe fp32"
         )

@@ -1,0 +1,300 @@
+"""A .tflite file as objects: read with care, give tensors their names back, store weights in float16, write.
+
+The file is a FlatBuffer of ``tflite/schema/schema.fbs`` (version 3, identifier "TFL3").  Its objects are the ``...T`` classes that
+ai_edge_litert generates from that schema: a Model holds buffers and one SubGraph of tensors and operators.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfs_deploy.backends import fx_order
+from mfs_deploy.contract import FLOAT16_MAX
+from mfs_deploy.errors import ConversionError
+
+if TYPE_CHECKING:
+    from torch import fx
+
+IDENTIFIER = b"TFL3"
+SCHEMA_VERSION = 3
+BUFFER_ALIGNMENT = 16  # schema.fbs: ``Buffer.data (force_align: 16)``; the generated Python does not heed it
+FILTER = 1  # position of the weights among the inputs of each operator in WEIGHTED
+BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
+WEIGHTED = tuple(BIAS)
+KINDS = {
+    "CONV_2D": "conv",
+    "DEPTHWISE_CONV_2D": "conv",
+    "FULLY_CONNECTED": "linear",
+    "LEAKY_RELU": "leaky_relu",
+    "RESIZE_BILINEAR": "resize",
+    "CONCATENATION": "concat",
+    "LOGISTIC": "sigmoid",
+    "TANH": "tanh",
+    "ADD": "add",
+    "SUB": "sub",
+    "MUL": "mul",
+    "DIV": "div",
+}
+Model = Any  # ai_edge_litert.schema_py_generated.ModelT
+Operator = Any  # OperatorT
+
+
+# ---- read and write
+
+
+def read(data: bytes) -> Model:
+    """Unpack a file.  Raises ValueError if it is not a .tflite of one subgraph, or damaged where that can be seen."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    if len(data) < 8 or data[4:8] != IDENTIFIER:
+        raise ValueError(f"bytes 4 to 8 are {data[4:8]!r}, must be {IDENTIFIER!r}")
+    try:
+        model = schema.ModelT.InitFromPackedBuf(bytearray(data), 0)
+        if model.version != SCHEMA_VERSION or len(model.subgraphs) != 1:
+            raise ValueError(f"schema {model.version} with {len(model.subgraphs)} subgraphs, must be {SCHEMA_VERSION} with 1")
+        _check_references(model)
+    except (struct.error, IndexError, TypeError, AttributeError, OverflowError, MemoryError) as exc:
+        raise ValueError(f"an offset leads nowhere ({exc})") from exc
+    return model
+
+
+def _check_references(model: Model) -> None:
+    """Every index must lead somewhere and every constant have its tensor's size: not all kernels check before they read."""
+    graph = model.subgraphs[0]
+    for tensor in graph.tensors:
+        data = model.buffers[_within(tensor.buffer, model.buffers)].data
+        if data is not None and len(data) and len(data) != _size(tensor):
+            raise ValueError(f"tensor {text(tensor.name)} of shape {shape(tensor)} has {len(data)} bytes")
+    for operator in graph.operators:
+        _within(operator.opcodeIndex, model.operatorCodes)
+        for i in (*operator.inputs, *operator.outputs):
+            _within(i if i != -1 else 0, graph.tensors)  # -1: an optional input left out
+
+
+def _within(index: int, items: list[Any]) -> int:
+    if not 0 <= index < len(items):
+        raise ValueError(f"index {index} among {len(items)}")
+    return index
+
+
+def _size(tensor: Any) -> int:
+    sizes = {"float32": 4, "float16": 2, "int32": 4, "int64": 8, "int8": 1, "uint8": 1, "int16": 2, "bool": 1}
+    name = dtype(tensor)
+    if name not in sizes:
+        raise ValueError(f"tensor {text(tensor.name)} has type {name}")
+    return int(np.prod(shape(tensor), dtype=np.int64)) * sizes[name]
+
+
+def write(model: Model) -> bytes:
+    """Pack a model.  Same objects, same bytes."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    buffers = model.buffers
+    try:
+        model.buffers = [_AlignedBuffer(buffer) for buffer in buffers]
+        builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    finally:
+        model.buffers = buffers
+    return bytes(builder.Output())
+
+
+class _AlignedBuffer:
+    """Packs a buffer so that its data starts at a multiple of 16 bytes of the file."""
+
+    def __init__(self, buffer: Any) -> None:
+        self._data = buffer.data
+
+    def Pack(self, builder: Any) -> int:
+        from ai_edge_litert import schema_py_generated as schema
+
+        vector = None
+        if self._data is not None and len(self._data):
+            raw = bytes(bytearray(self._data))
+            builder.StartVector(1, len(raw), BUFFER_ALIGNMENT)
+            builder.head -= len(raw)
+            builder.Bytes[builder.head : builder.head + len(raw)] = raw
+            vector = builder.EndVector()
+        schema.BufferStart(builder)
+        if vector is not None:
+            schema.BufferAddData(builder, vector)
+        return int(schema.BufferEnd(builder))
+
+
+# ---- look
+
+
+def text(value: bytes | str | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+def shape(tensor: Any) -> tuple[int, ...]:
+    return () if tensor.shape is None else tuple(int(n) for n in tensor.shape)
+
+
+def dtype(tensor: Any) -> str:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return str(next(k for k, v in vars(schema.TensorType).items() if v == tensor.type)).lower()
+
+
+def kind(model: Model, operator: Operator) -> str:
+    """The builtin operator's name, such as "CONV_2D"."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    code = model.operatorCodes[operator.opcodeIndex]
+    number = max(code.builtinCode, code.deprecatedBuiltinCode)  # the older field ends at 127
+    return next((k for k, v in vars(schema.BuiltinOperator).items() if v == number and k.isupper()), f"operator {number}")
+
+
+def weighted(model: Model) -> Iterator[tuple[str, Operator]]:
+    """(kind, operator) of every convolution and linear layer."""
+    return ((k, o) for o in model.subgraphs[0].operators if (k := kind(model, o)) in WEIGHTED)
+
+
+def values(model: Model, index: int) -> np.ndarray | None:
+    """The constant behind a tensor, in its shape; None if it is computed."""
+    tensor = model.subgraphs[0].tensors[index]
+    data = model.buffers[tensor.buffer].data
+    if data is None or not len(data):
+        return None
+    return np.frombuffer(bytes(bytearray(data)), dtype(tensor)).reshape(shape(tensor))
+
+
+# ---- change
+
+
+def name_tensors(model: Model, graph: fx.GraphModule, input_name: str, output_names: tuple[str, ...]) -> dict[str, Operator]:
+    """Name tensors after the graph's nodes, weights after its modules, inputs and outputs after the contract.
+
+    Returns:
+        the operator of each node, by the node's name.
+
+    Raises:
+        ConversionError: the model has other operators than the graph, or a convolution has another's weights.
+    """
+    subgraph = model.subgraphs[0]
+    signature = model.signatureDefs[0]
+    names = {entry.tensorIndex: text(entry.name) for entry in (*signature.inputs, *signature.outputs)}
+    if sorted(names.values()) != sorted((input_name, *output_names)):
+        raise ConversionError(f"the converted model has {sorted(names.values())}, not {sorted((input_name, *output_names))}")
+    found = [(KINDS[k], operator) for operator in subgraph.operators if (k := kind(model, operator)) in KINDS]
+    pairs = fx_order.pair(graph, found)
+    for node, operator in pairs:
+        names.setdefault(int(operator.outputs[0]), node.name)
+        if node.op == "call_module":
+            names |= _weight_names(model, graph, node, operator)
+        for i, tensor in enumerate(operator.inputs):
+            if values(model, int(tensor)) is not None:
+                names.setdefault(int(tensor), f"{node.name}.{i}")
+    for index, name in names.items():
+        subgraph.tensors[index].name = name
+    return {node.name: operator for node, operator in pairs}
+
+
+def _weight_names(model: Model, graph: fx.GraphModule, node: fx.Node, operator: Operator) -> dict[int, str]:
+    module: Any = graph.get_submodule(str(node.target))
+    stored, weight = values(model, int(operator.inputs[FILTER])), module.weight.detach().numpy()
+    if weight.ndim == 4:
+        depthwise = kind(model, operator) == "DEPTHWISE_CONV_2D"
+        weight = weight.transpose((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))  # OIHW to IHWO or OHWI
+    if stored is None or not np.array_equal(stored, weight):
+        raise ConversionError(f"the operator matched with {node.name} does not have the weights of {node.target}")
+    bias = int(operator.inputs[BIAS[kind(model, operator)]])
+    length = shape(model.subgraphs[0].tensors[bias])[0]
+    bias_name = f"zero_bias_{length}" if module.bias is None else f"{node.target}.bias"
+    return {int(operator.inputs[FILTER]): f"{node.target}.weight", bias: bias_name}
+
+
+def to_float16(model: Model, kept: list[Operator]) -> None:
+    """Store the weights of convolutions and linear layers in float16, but those of ``kept``, each behind a DEQUANTIZE operator.
+
+    This is the form that TensorFlow's own float16 conversion gives, and that delegates know.  Biases stay in float32.
+    ``ai_edge_quantizer`` (its float casting) gives it too, but moves weights behind the FlatBuffer's end, where older runtimes
+    do not look, and turns weights beyond float16's range into infinity.
+
+    Raises:
+        ConversionError: a weight beyond 65504.
+    """
+    subgraph = model.subgraphs[0]
+    pinned = {int(operator.inputs[FILTER]) for operator in kept if kind(model, operator) in WEIGHTED}
+    heavy = {id(operator) for _, operator in weighted(model)}
+    dequantized: dict[int, int] = {}
+    operators = []
+    for operator in subgraph.operators:
+        if id(operator) in heavy and (source := int(operator.inputs[FILTER])) not in pinned:
+            if source not in dequantized:
+                dequantized[source] = _halve(model, source)
+                operators.append(_dequantize(model, source, dequantized[source]))
+            operator.inputs[FILTER] = dequantized[source]
+        operators.append(operator)
+    subgraph.operators = operators
+    used = {tensor.buffer for tensor in subgraph.tensors} | {entry.buffer for entry in model.metadata or []}
+    for i, buffer in enumerate(model.buffers):
+        if i not in used:
+            buffer.data = None
+
+
+def _halve(model: Model, source: int) -> int:
+    """Make tensor ``source`` float16; the index of a new float32 tensor of its shape."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    tensors = model.subgraphs[0].tensors
+    full = values(model, source)
+    assert full is not None
+    largest = float(np.abs(full).max(initial=0))
+    name = text(tensors[source].name)
+    if largest > FLOAT16_MAX:
+        raise ConversionError(
+            f"{name} holds {largest:.6g}, beyond float16's 65504", hint="keep its layer in float32, or use the recipe fp32"
+        )
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(full.astype(np.float16).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    tensors[source].buffer, tensors[source].type = len(model.buffers) - 1, schema.TensorType.FLOAT16
+    result = schema.TensorT()
+    result.name, result.shape, result.type, result.buffer = f"{name}_float32", tensors[source].shape, schema.TensorType.FLOAT32, 0
+    tensors.append(result)
+    return len(tensors) - 1
+
+
+def _dequantize(model: Model, source: int, result: int) -> Operator:
+    from ai_edge_litert import schema_py_generated as schema
+
+    number = schema.BuiltinOperator.DEQUANTIZE
+    known = [i for i, code in enumerate(model.operatorCodes) if code.builtinCode == number]
+    if not known:
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = number
+        code.version = 3  # the first that takes float16
+        model.operatorCodes.append(code)
+        known = [len(model.operatorCodes) - 1]
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = known[0], [source], [result]
+    return operator
+
+
+def set_metadata(model: Model, entries: dict[str, str]) -> None:
+    """Add named UTF-8 texts, sorted by name; an entry of the same name is replaced."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model.metadata = [entry for entry in model.metadata or [] if text(entry.name) not in entries]
+    for name in sorted(entries):
+        buffer, entry = schema.BufferT(), schema.MetadataT()
+        buffer.data = np.frombuffer(entries[name].encode("utf-8"), np.uint8)
+        model.buffers.append(buffer)
+        entry.name, entry.buffer = name, len(model.buffers) - 1
+        model.metadata.append(entry)
+
+
+def metadata(model: Model) -> dict[str, str]:
+    """All named texts; the converter pads its own with zero bytes."""
+    return {text(e.name): text(_raw(model.buffers[e.buffer])).rstrip("\0") for e in model.metadata or []}
+
+
+def _raw(buffer: Any) -> bytes:
+    return b"" if buffer.data is None else bytes(bytearray(buffer.data))
