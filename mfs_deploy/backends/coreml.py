@@ -11,13 +11,13 @@ import copy
 import operator
 import platform
 import sys
-from collections import Counter, defaultdict
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy.backends import mil, mil_package
+from mfs_deploy.backends import fx_order, mil, mil_package
 from mfs_deploy.backends.base import Array, Conversion, Runner
 from mfs_deploy.backends.mil_describe import IMAGE_COLOURS, check_interface, describe
 from mfs_deploy.contract import INPUT_NAME, MASK_NAME, SWAPPED_NAME, Contract
@@ -37,6 +37,9 @@ FILES: tuple[str, ...] = ("swap.mlpackage",)
 __all__ = ["EXTRA", "FILES", "NAME", "PACKAGES", "TITLE", "convert", "describe", "open"]
 
 IO = ("image", "tensor")
+# torch.export's operations, as fx_order calls them.
+KINDS = {"cat": "concat", "conv2d": "conv", "upsample_bilinear2d": "resize"}
+KINDS |= {kind: kind for kind in ("add", "div", "leaky_relu", "linear", "mul", "sigmoid", "sub", "tanh")}
 INPUT_SCALING = f"{INPUT_NAME}__scaled__"  # what coremltools calls the operation that applies ImageType's scale
 
 
@@ -49,13 +52,15 @@ def convert(job: Conversion, directory: Path) -> None:
         raise UsageError(f"Core ML input and output {job.coreml_io!r}", hint=f"choose from: {', '.join(IO)}")
     if job.recipe.weights != job.recipe.activations:
         raise UsageError(f"recipe {job.recipe.name}: Core ML stores weights in the format it computes in")
+    fx_order.check_names(job.graph, job.keep_float32)
     ct = mil_package.coremltools()
     image = job.coreml_io == "image"
     graph = with_pixel_output(job.graph) if image else job.graph
     with mil_package.quiet():
         try:
             exported = _export(graph, job.contract)
-            pinned = _pinned(job, graph, exported, image=image)
+            names = exported_names(graph, exported)
+            pinned = _pinned(job, names, exported)
             model = ct.convert(
                 exported,
                 convert_to="mlprogram",
@@ -67,9 +72,12 @@ def convert(job: Conversion, directory: Path) -> None:
         except ConversionError:
             raise
         except Exception as exc:
+            # The frames hold a temporary folder, whose late removal would warn on the terminal.
+            traceback.clear_frames(exc.__traceback__)
             raise ConversionError(f"coremltools failed: {_last_line(exc)}") from exc
     spec = model.get_spec()
     _check_pinned(spec, pinned)
+    _name_operations(spec, names)
     _describe(spec, job)
     mil_package.write(directory / FILES[0], spec, Path(model.weights_dir))
 
@@ -111,50 +119,27 @@ def _precision(ct: Any, job: Conversion, pinned: frozenset[str]) -> Any:
     return ct.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type != "const" and op.name not in pinned)
 
 
-def _pinned(job: Conversion, graph: fx.GraphModule, exported: Any, *, image: bool) -> frozenset[str]:
+def exported_names(graph: fx.GraphModule, exported: Any) -> dict[str, str]:
+    """Node name in the graph to node name in its export, which coremltools keeps as the name of the operation.
+
+    Raises:
+        ConversionError: a kind of operation occurs more often in the one than in the other.
+    """
+    kinds = [(str(node.target.__name__).split(".")[0], node.name) for node in _operations(exported)]
+    known = [(KINDS[kind], name) for kind, name in kinds if kind in KINDS]
+    return {node.name: name for node, name in fx_order.pair(graph, known)}
+
+
+def _operations(exported: Any) -> list[Any]:
+    return [node for node in exported.graph.nodes if node.op == "call_function"]
+
+
+def _pinned(job: Conversion, names: dict[str, str], exported: Any) -> frozenset[str]:
     """Names of the converter's operations that stay in float32 in a float16 program."""
     if not job.recipe.is_float16:
         return frozenset()
-    names = exported_names(graph, exported)
-    unknown = sorted(job.keep_float32 - set(names))
-    if unknown:
-        raise ConversionError(f"nodes to keep in float32 are not in the graph: {', '.join(unknown)}")
-    pinned = {names[name] for name in job.keep_float32}
-    if image:
-        pinned |= {INPUT_SCALING, list(names.values())[-1]}
-    return frozenset(pinned)
-
-
-def exported_names(graph: fx.GraphModule, exported: Any) -> dict[str, str]:
-    """Node name in the graph to node name in its export, in the order of the graph.
-
-    Export keeps the order of a graph, so the k-th operation of a kind in the one is the k-th in the other.
-
-    Raises:
-        ConversionError: a kind occurs more often in the one than in the other.
-    """
-    theirs = defaultdict(list)
-    for node in exported.graph.nodes:
-        if node.op == "call_function":
-            theirs[str(node.target.__name__).split(".")[0]].append(node.name)
-    ours = {node: _kind(graph, node) for node in graph.graph.nodes if node.op in ("call_module", "call_function")}
-    counts, found = Counter(ours.values()), {kind: len(names) for kind, names in theirs.items()}
-    if counts != found:
-        differ = sorted(kind for kind in counts.keys() | found.keys() if counts[kind] != found.get(kind, 0))
-        said = ", ".join(f"{kind}: {counts[kind]} in the graph, {found.get(kind, 0)} exported" for kind in differ)
-        raise ConversionError(f"torch.export changed the operations, so they cannot be matched: {said}")
-    remaining = {kind: iter(names) for kind, names in theirs.items()}
-    return {node.name: next(remaining[kind]) for node, kind in ours.items()}
-
-
-def _kind(graph: fx.GraphModule, node: fx.Node) -> str:
-    """What torch.export calls this operation."""
-    if node.op == "call_module":
-        return type(graph.get_submodule(str(node.target))).__name__.lower()
-    name = str(getattr(node.target, "__name__", node.target))
-    if name == "interpolate":
-        return f"upsample_{node.kwargs['mode']}2d"
-    return {"truediv": "div"}.get(name, name)
+    scalings = {INPUT_SCALING, _operations(exported)[-1].name} if job.coreml_io == "image" else set()
+    return frozenset(scalings | {names[name] for name in job.keep_float32})
 
 
 def _check_pinned(spec: Any, pinned: frozenset[str]) -> None:
@@ -163,11 +148,9 @@ def _check_pinned(spec: Any, pinned: frozenset[str]) -> None:
 
     if not pinned:
         return
-    function = spec.mlProgram.functions["main"]
-    block = function.block_specializations[function.opset]
-    types = {value.name: value.type.tensorType.dataType for value in function.inputs}
+    types = {value.name: value.type.tensorType.dataType for value in spec.mlProgram.functions["main"].inputs}
     missing = set(pinned)
-    for op in block.operations:
+    for op in _program(spec):
         types |= {value.name: value.type.tensorType.dataType for value in op.outputs}
         (name,) = op.attributes["name"].immediateValue.tensor.strings.values
         if name not in missing:
@@ -179,6 +162,22 @@ def _check_pinned(spec: Any, pinned: frozenset[str]) -> None:
             raise ConversionError(f"coremltools put {name} into float16, which was to be kept in float32: {', '.join(half)}")
     if missing:
         raise ConversionError(f"coremltools lost operations that were to be kept in float32: {', '.join(sorted(missing))}")
+
+
+def _program(spec: Any) -> Any:
+    """The operations of a converted model."""
+    function = spec.mlProgram.functions["main"]
+    return function.block_specializations[function.opset].operations
+
+
+def _name_operations(spec: Any, names: dict[str, str]) -> None:
+    """Call operations what the graph calls them; Xcode's performance report shows these names."""
+    nodes = {theirs: ours for ours, theirs in names.items()}
+    for op in _program(spec):
+        values = op.attributes["name"].immediateValue.tensor.strings.values
+        node = nodes.get(values[0].removesuffix("_cast_fp16"))
+        if node is not None and op.type != "const":
+            values[0] = node
 
 
 def _describe(spec: Any, job: Conversion) -> None:

@@ -53,11 +53,13 @@ class Operation:
 
     Attributes:
         position: in the block, from 0, constants included.
+        name: for people; need not be unique.
         inputs: names of values by parameter; several for a parameter that takes a list.
     """
 
     position: int
     kind: str
+    name: str
     inputs: dict[str, str | tuple[str, ...]]
     outputs: tuple[str, ...]
 
@@ -148,7 +150,9 @@ class _Reader:
             inputs[parameter] = self._inline(op.attributes[parameter], f"{where}: {parameter}")
         for output in op.outputs:
             self._define(output, where)
-        return Operation(position, op.type, inputs, tuple(output.name for output in op.outputs))
+        label = op.attributes["name"].immediateValue.tensor.strings.values if "name" in op.attributes else ()
+        outputs = tuple(output.name for output in op.outputs)
+        return Operation(position, op.type, "".join(label), inputs, outputs)
 
     def _argument(self, parameter: str, argument: Any, where: str) -> str | tuple[str, ...]:
         names = tuple(self._bound(binding, f"{where}: {parameter}") for binding in argument.arguments)

@@ -81,7 +81,7 @@ def describe(path: Path) -> ArtifactInfo:
         parameters=_parameters(program),
         macs=sum(_macs(program, op) for op in convolutions),
         metadata=dict(spec.description.metadata.userDefined),
-        float32_layers=tuple(_layer(op) for op in convolutions if half and op not in half),
+        float32_layers=tuple(op.name for op in convolutions if half and op not in half),
     )
 
 
@@ -115,8 +115,3 @@ def _stored_type(program: mil.Program, maker: mil.Operation | None, name: str) -
 def _macs(program: mil.Program, op: mil.Operation) -> int:
     weight = program.types[str(op.inputs["weight"])]
     return program.types[op.outputs[0]].count * weight.count // weight.shape[0]
-
-
-def _layer(op: mil.Operation) -> str:
-    """The layer's own name, from that of its weight: p_mask_0_2_weight is mask_0_2."""
-    return str(op.inputs["weight"]).removeprefix("p_").removesuffix("_weight")
