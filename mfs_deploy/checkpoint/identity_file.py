@@ -99,7 +99,7 @@ def _check(name: str, arrays: dict[str, NDArray[np.float32]], metadata: dict[str
             raise _not_one(name, f"{key} is {array.dtype}; float32 is due")
         if not np.isfinite(array).all():
             raise _not_one(name, f"{key} holds NaN or infinite values")
-    length = float(np.linalg.norm(arrays["embedding"]))
+    length = float(np.linalg.norm(arrays["embedding"].astype(np.float64)))
     if abs(length - 1) > NORM_TOLERANCE:
         raise _not_one(name, f"the embedding's length is {length:.4f}; 1 is due")
 

@@ -28,6 +28,7 @@ Progress = Callable[[str], None]
 WEIGHT_SUFFIXES = (".pdparams", ".pth", ".pt", ".safetensors")
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_DETECTOR_BYTES = 256 << 20
+ORDER = (ARCHIVE, GENERATOR, ENCODER, DETECTOR)
 STREAMED = (".pdparams", ".onnx")
 GET_WEIGHTS = "give the authors' checkpoints.tar, its folder, or a generator file (.pdparams, .pth, .pt, .safetensors)"
 
@@ -60,6 +61,9 @@ def load(path: Path, encoder: Path | None = None, *, progress: Progress = lambda
         CheckpointError: kind checkpoint-missing, checkpoint-unreadable, checkpoint-unsafe, checkpoint-keys, checkpoint-shape or
             checkpoint-values.
     """
+    for given in (path, encoder):
+        if given is not None and not given.exists():
+            raise CheckpointError(f"{shown(given.name)}: no such file or folder", hint=GET_WEIGHTS, kind="checkpoint-missing")
     reader = _Reader(skip={ENCODER} if encoder else set(), progress=progress)
     if path.is_dir():
         reader.folder(path)
@@ -104,7 +108,8 @@ class _Reader:
                 hint=GET_WEIGHTS,
                 kind="checkpoint-missing",
             )
-        return Checkpoint(self._networks[GENERATOR], self._networks.get(ENCODER), self._detector, tuple(self._files))
+        files = tuple(sorted(self._files, key=lambda file: ORDER.index(file.role)))
+        return Checkpoint(self._networks[GENERATOR], self._networks.get(ENCODER), self._detector, files)
 
     def folder(self, folder: Path) -> None:
         places = (folder, folder / "checkpoints", folder / "landmarks", folder / "checkpoints" / "landmarks")
@@ -131,7 +136,7 @@ class _Reader:
             whole = describe(ARCHIVE, path.name, source.size, source.sha256())
         if whole.recognised == WHOLE:
             self._files = [replace(file, recognised=MEMBER) for file in self._files]
-        self._files.insert(0, whole)
+        self._files.append(whole)
 
     def file(self, path: Path, role: str) -> None:
         """One file of its own."""
@@ -194,8 +199,6 @@ class _Short:
 @contextmanager
 def _opened(path: Path) -> Iterator[Source]:
     """A regular file of a size that makes sense; what the system says of it otherwise becomes a ``CheckpointError``."""
-    if not path.exists():
-        raise CheckpointError(f"{shown(path.name)}: no such file or folder", hint=GET_WEIGHTS, kind="checkpoint-missing")
     if not path.is_file():
         raise unreadable(path.name, "not a regular file", hint=GET_WEIGHTS)
     try:

@@ -156,7 +156,7 @@ class _Arrays:
         if len(shape) > MAX_DIMS or not all(type(n) is int and n >= 0 for n in shape):
             raise unreadable(self.name, "an array with an impossible shape")
         if dtype.code not in DTYPES:
-            return Stored(OTHER_DTYPES.get(dtype.code, shown(dtype.code)), shape, _never)
+            return Stored(OTHER_DTYPES.get(dtype.code, f"NumPy {shown(dtype.code)}"), shape, _never)
         if not isinstance(payload, (bytes, bytearray)):
             raise self.unexpected("ndarray")
         claimed = math.prod(shape) * int(dtype.code[1])

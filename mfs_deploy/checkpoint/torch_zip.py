@@ -7,6 +7,7 @@ PyTorch, ``torch/serialization.py`` and ``torch/_utils.py``.  Read with the same
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zipfile
@@ -81,12 +82,11 @@ def opened(path: Path, name: str) -> Iterator[dict[str, Stored]]:
 def _arrays(archive: zipfile.ZipFile, size: int, name: str) -> dict[str, Stored]:
     root = _root(archive, name)
     with _damage(name):
-        if f"{root}/byteorder" in archive.namelist() and archive.getinfo(f"{root}/byteorder").file_size != len("little"):
+        if f"{root}/byteorder" in archive.namelist() and _member(archive, f"{root}/byteorder", name, 6) != b"little":
             raise unreadable(name, "written on a big-endian machine", hint="save it again on another")
-        source = _member(archive, f"{root}/data.pkl", name)
-        if source.size > MAX_PICKLE_BYTES:
-            raise unreadable(name, f"its data.pkl has {source.size:,} bytes; at most {MAX_PICKLE_BYTES:,} make sense")
-        tensors = _state_dict(read_pickle(source, _Tensors(name).vocabulary()), name)
+        data = _member(archive, f"{root}/data.pkl", name, MAX_PICKLE_BYTES)
+    source = Source(io.BytesIO(data), len(data), name, hashed=False)
+    tensors = _state_dict(read_pickle(source, _Tensors(name).vocabulary()), name)
     budget = Budget(name, size)
     return {key: _stored(archive, f"{root}/data/{t.storage.key}", t, name, budget) for key, t in tensors.items()}
 
@@ -116,7 +116,16 @@ def _damage(name: str) -> Iterator[None]:
     """What ``zipfile`` raises for damaged files, as one kind of error."""
     try:
         yield
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError, struct.error) as exc:
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        OverflowError,
+        struct.error,
+    ) as exc:
         raise unreadable(name, f"damaged zip: {shown(str(exc))}") from exc
 
 
@@ -127,7 +136,7 @@ def _root(archive: zipfile.ZipFile, name: str) -> str:
     return roots[0]
 
 
-def _member(archive: zipfile.ZipFile, entry: str, name: str) -> Source:
+def _member(archive: zipfile.ZipFile, entry: str, name: str, limit: int) -> bytearray:
     """One uncompressed member; a compressed one could expand without bound, and torch.save writes none."""
     try:
         info = archive.getinfo(entry)
@@ -135,7 +144,10 @@ def _member(archive: zipfile.ZipFile, entry: str, name: str) -> Source:
         raise unreadable(name, f"lacks its member {shown(entry)}") from None
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise unsafe(name, f"compressed member {shown(entry)}")
-    return Source(cast(Readable, archive.open(info)), info.file_size, name, hashed=False)
+    if info.file_size > limit:
+        raise unreadable(name, f"member {shown(entry)} has {info.file_size:,} bytes; at most {limit:,} make sense")
+    with archive.open(info) as f:
+        return Source(cast(Readable, f), info.file_size, name, hashed=False).payload(info.file_size)
 
 
 def _stored(archive: zipfile.ZipFile, entry: str, tensor: Tensor, name: str, budget: Budget) -> Stored:
@@ -149,10 +161,10 @@ def _stored(archive: zipfile.ZipFile, entry: str, tensor: Tensor, name: str, bud
         count = storage.count * in_file.itemsize
         budget.spend(count)
         with _damage(name):
-            source = _member(archive, entry, name)
-            if source.size != count:
-                raise unreadable(name, f"member {shown(entry)} has {source.size:,} bytes where {count:,} are due")
-            flat = np.frombuffer(source.payload(count), in_file)
+            data = _member(archive, entry, name, count)
+        if len(data) != count:
+            raise unreadable(name, f"member {shown(entry)} has {len(data):,} bytes where {count:,} are due")
+        flat = np.frombuffer(data, in_file)
         steps = tuple(step * in_file.itemsize for step in tensor.stride)
         return to_float32(as_strided(flat[tensor.offset :], tensor.shape, steps), storage.dtype)
 

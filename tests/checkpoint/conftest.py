@@ -36,7 +36,7 @@ def tiny(tiny_slots: dict[str, Slot]) -> Arrays:
 @pytest.fixture
 def tiny_state(tiny: Arrays, tiny_slots: dict[str, Slot]) -> dict[str, torch.Tensor]:
     """The same numbers in PyTorch's names and layout."""
-    return {s.torch_key: torch.tensor(tiny[k].T if s.transposed else tiny[k]) for k, s in tiny_slots.items()}
+    return {s.torch_key: torch.tensor(tiny[k].T if s.transposed else tiny[k]).contiguous() for k, s in tiny_slots.items()}
 
 
 @pytest.fixture

@@ -82,7 +82,9 @@ def test_paddles_uint16_is_bfloat16(read_pickle, tiny, tiny_state) -> None:
         assert torch.equal(loaded[key].bfloat16(), torch.from_numpy(upper).view(torch.bfloat16)), key
 
 
-@pytest.mark.parametrize(("dtype", "named"), [("i8", "int64"), ("i4", "int32"), ("u1", "uint8"), ("b1", "bool"), ("c8", "complex64")])
+@pytest.mark.parametrize(
+    ("dtype", "named"), [("i8", "int64"), ("i4", "int32"), ("u1", "uint8"), ("b1", "bool"), ("c8", "complex64")]
+)
 def test_other_types_are_refused_by_key_and_name(read_pickle, tiny, dtype: str, named: str) -> None:
     tiny["3.bias"] = tiny["3.bias"].astype(dtype)
     with pytest.raises(CheckpointError, match=rf"3\.bias is of type {named}") as caught:

@@ -243,8 +243,15 @@ def test_an_object_array_does_not_build_objects(read_pickle, tiny, tmp_path: Pat
 
 def test_a_structured_array_is_refused(read_pickle, tiny) -> None:
     tiny["0.bias"] = np.zeros(4, [("a", "f4")])
-    with pytest.raises(CheckpointError, match=r"0\.bias is of type V4"):
+    with pytest.raises(CheckpointError, match=r"0\.bias is of type NumPy V4"):
         read_pickle(tiny)
+
+
+def test_a_type_that_calls_itself_float32_is_not_taken_for_it(read_pickle, tiny) -> None:
+    data = pickle.dumps(tiny, protocol=2).replace(b"X\x02\x00\x00\x00f4", b"X\x07\x00\x00\x00float32")
+    assert b"float32" in data
+    with pytest.raises(CheckpointError, match="is of type NumPy float32"):
+        read_pickle(data)
 
 
 def test_one_payload_used_ten_thousand_times_is_more_than_the_file_has(read_pickle) -> None:
@@ -272,8 +279,7 @@ def test_a_million_opcodes_end_in_time(read_pickle) -> None:
     assert time.perf_counter() - started < 10
 
 
-@pytest.mark.parametrize("end", [b".", b"}" + b"\x94h\x00K\x01s.", b"K\x01R.", b"\x94h\x00h\x00\x86."])
-def test_tuples_nested_half_a_million_deep_end_in_an_error_not_a_crash(tiny, end: bytes, tmp_path: Path) -> None:
+def test_tuples_nested_half_a_million_deep_end_in_an_error_not_a_crash(tmp_path: Path) -> None:
     """In a process of its own: Python's own unpickler, and PyTorch's, die of this by a stack overflow."""
     file = tmp_path / "deep.pdparams"
     file.write_bytes(HEAD + b"}" + b")" + b"\x85" * 500_000 + b"K\x01s.")
