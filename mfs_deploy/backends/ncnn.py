@@ -1,0 +1,290 @@
+"""NCNN: TorchScript through ``pnnx`` to ``.param`` and ``.bin``; run with the ``ncnn`` wheel on the CPU.
+
+The graph that is written carries the size of its input and the node names of the torch graph.  Two precisions are in play:
+how weights are stored (``.bin``) and how ncnn computes, which on arm64 is float16 unless told otherwise, whatever is stored.  So
+a recipe that computes in float32 says so in the graph, layer by layer (``ncnn_graph.keep_float32``), and needs no option set
+by the app.  Biases are always stored as float32: the format has no other.
+
+Known in ncnn up to 1.0.20261020: float16 depthwise 3x3 with stride 2 is wrong on arm64 where the output's width modulo 4 is 2 or 3.
+The networks here have no such layer (their kernels with stride 2 are 4x4).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfs_deploy.backends import fx_order, ncnn_graph
+from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, Runner, TensorInfo
+from mfs_deploy.backends.ncnn_format import (
+    HINT,
+    MAGIC,
+    Layer,
+    Stored,
+    Weights,
+    parse_param,
+    read_bin,
+    write_bin,
+    write_param,
+)
+from mfs_deploy.contract import Contract
+from mfs_deploy.errors import BundleError, ConversionError, MissingExtra, UsageError
+
+NAME = "ncnn"
+TITLE = "NCNN"
+EXTRA = "ncnn"
+PACKAGES = ("ncnn", "pnnx")
+FILES = ("swap.param", "swap.bin")
+
+MAX_FILE_BYTES = 1 << 28  # a baked network has 2 MB
+PNNX_TIMEOUT_S = 600
+
+
+def convert(job: Conversion, directory: Path) -> None:
+    """Write FILES into ``directory``.
+
+    Raises:
+        MissingExtra: pnnx is not installed.
+        ConversionError: pnnx failed, what it made is not the graph, or a weight does not fit into float16.
+    """
+    fx_order.check_names(job.graph, job.keep_float32)
+    layers, weights = _from_pnnx(job)
+    node_of = ncnn_graph.match(job.graph, layers, weights)
+    layers, weights, layer_of = _named_after_nodes(layers, weights, node_of)
+    layers = _with_contract(layers, job.contract)
+    kept = {layer_of[name] for name in job.keep_float32}
+    if job.recipe.weights == "float16":
+        weights = _to_float16(weights, kept)
+    if job.recipe.activations == "float32":
+        kept = set(layer_of.values())
+    layers = ncnn_graph.keep_float32(layers, kept)
+    (directory / FILES[1]).write_bytes(write_bin(weights, layers))
+    (directory / FILES[0]).write_bytes(write_param(layers).encode("ascii"))
+
+
+def open(path: Path, contract: Contract) -> Runner:
+    """Open ``swap.param`` and the ``swap.bin`` beside it.
+
+    ncnn is given nothing that has not been read and checked here first: on damaged files it can crash.
+
+    Raises:
+        MissingExtra: ncnn is not installed.
+        BundleError: damaged, or not of this contract.
+    """
+    layers, _ = _read(path)
+    _check_contract(layers, contract, path)
+    ncnn = _import_ncnn()
+    net = ncnn.Net()
+    net.opt.num_threads = _threads()
+    for load, file in ((net.load_param, path), (net.load_model, path.with_suffix(".bin"))):
+        if load(str(file)) != 0:
+            raise BundleError(f"ncnn cannot load {file.name}", hint=HINT)
+    runner = _NcnnRunner(ncnn, net, contract)
+    runner.run(np.zeros(contract.input.shape, np.float32))
+    return runner
+
+
+def describe(path: Path) -> ArtifactInfo:
+    """Read the artifact without ncnn.  The format has no place for metadata.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
+    layers, weights = _read(path)
+    shapes = ncnn_graph.shapes(layers)
+    dtypes = {name: arrays[0].values.dtype.name for name, arrays in weights.items()}
+    parameters: dict[str, int] = {}
+    for stored in (s for arrays in weights.values() for s in arrays):
+        parameters[stored.values.dtype.name] = parameters.get(stored.values.dtype.name, 0) + stored.values.size
+    is_float16 = "float16" in dtypes.values()
+    inputs, outputs = _ends(layers)
+    return ArtifactInfo(
+        format=f"ncnn param {MAGIC}",
+        inputs=tuple(TensorInfo(b, shapes[b], "float32") for b in inputs),
+        outputs=tuple(TensorInfo(b, shapes[b], "float32") for b in outputs),
+        parameters=dict(sorted(parameters.items())),
+        macs=ncnn_graph.macs(layers),
+        metadata={},
+        float32_layers=tuple(n for n, dtype in dtypes.items() if is_float16 and dtype == "float32"),
+    )
+
+
+class _NcnnRunner:
+    """ncnn's default options, as in an app: float16 where the CPU has it and the graph allows it."""
+
+    def __init__(self, ncnn: Any, net: Any, contract: Contract) -> None:
+        self.runtime = f"ncnn {metadata.version('ncnn')} (CPU)"
+        self._ncnn, self._net, self._contract = ncnn, net, contract
+
+    def run(self, target: Array) -> tuple[Array, Array]:
+        if target.shape != self._contract.input.shape:
+            raise UsageError(f"the input has shape {target.shape}, must be {self._contract.input.shape}")
+        # Mat borrows numpy's memory: the array must outlive it, and the clone is ncnn's own.
+        values = np.ascontiguousarray(target[0], np.float32)
+        extractor = self._net.create_extractor()
+        if extractor.input(self._contract.input.name, self._ncnn.Mat(values).clone()) != 0:
+            raise ConversionError(f"ncnn refused the input {self._contract.input.name}")
+        swapped, mask = (self._extract(extractor, spec.name, spec.shape) for spec in self._contract.outputs)
+        return swapped, mask
+
+    def _extract(self, extractor: Any, name: str, shape: tuple[int, ...]) -> Array:
+        code, mat = extractor.extract(name)
+        if code != 0:
+            raise ConversionError(f"ncnn failed to compute {name}, with code {code}")
+        values = np.array(mat, np.float32)[None]  # a copy; the Mat belongs to the extractor
+        if values.shape != shape:
+            raise BundleError(f"{name} has shape {values.shape}, must be {shape}", hint=HINT)
+        return values
+
+
+# --- pnnx
+
+
+def _from_pnnx(job: Conversion) -> tuple[tuple[Layer, ...], Weights]:
+    """The graph and its float32 weights as pnnx makes them.  pnnx writes a dozen files, so it gets a folder of its own."""
+    size = ",".join(map(str, job.contract.input.shape))
+    with tempfile.TemporaryDirectory(prefix="mfs-ncnn-") as folder:
+        _trace(job, Path(folder, "swap.pt"))
+        command = [str(_pnnx()), "swap.pt", f"inputshape=[{size}]f32", "fp16=0"]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=PNNX_TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as exc:
+            raise ConversionError(f"pnnx did not run: {exc}") from exc
+        param, weights = Path(folder, "swap.ncnn.param"), Path(folder, "swap.ncnn.bin")
+        if done.returncode != 0 or not param.exists() or not weights.exists():
+            words = " | ".join((done.stderr + done.stdout).strip().splitlines()[-3:])
+            raise ConversionError(f"pnnx ended with code {done.returncode}: {words}")
+        try:
+            layers = parse_param(param.read_text("utf-8"))
+            return layers, read_bin(weights.read_bytes(), layers)
+        except BundleError as exc:
+            raise ConversionError(f"pnnx wrote a graph that cannot be used: {exc.message}") from exc
+
+
+def _trace(job: Conversion, path: Path) -> None:
+    import torch
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated; pnnx reads nothing else
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            job.graph, torch.zeros(job.contract.input.shape), check_trace=False
+        )
+        torch.jit.save(traced, str(path))
+
+
+def _pnnx() -> Path:
+    """The converter's binary.  The package is not imported: that would import torch, onnx and more for one path."""
+    spec = importlib.util.find_spec("pnnx")
+    if spec is None or spec.origin is None:
+        raise MissingExtra(EXTRA, "pnnx", "converting to NCNN")
+    return Path(spec.origin).with_name("pnnx.exe" if sys.platform == "win32" else "pnnx")
+
+
+# --- from pnnx's graph to ours
+
+
+def _named_after_nodes(
+    layers: tuple[Layer, ...], weights: Weights, layer_of: dict[str, str]
+) -> tuple[tuple[Layer, ...], Weights, dict[str, str]]:
+    """Give each layer the name of its node: of the convolution, where an activation is part of it."""
+    name_of: dict[str, str] = {}
+    for node, layer in layer_of.items():
+        name_of.setdefault(layer, node)
+    layers = tuple(replace(x, name=name_of.get(x.name, x.name)) for x in layers)
+    weights = {name_of[old]: arrays for old, arrays in weights.items()}
+    return layers, weights, {node: name_of[old] for node, old in layer_of.items()}
+
+
+def _with_contract(layers: tuple[Layer, ...], contract: Contract) -> tuple[Layer, ...]:
+    """The contract's blob names for pnnx's in0, out0 and out1, and the input's size, which pnnx leaves out."""
+    names = {"in0": contract.input.name} | {f"out{i}": spec.name for i, spec in enumerate(contract.outputs)}
+    _, channels, height, width = contract.input.shape
+
+    def renamed(blobs: Iterable[str]) -> tuple[str, ...]:
+        return tuple(names.get(b, b) for b in blobs)
+
+    out = []
+    for x in layers:
+        x = replace(x, inputs=renamed(x.inputs), outputs=renamed(x.outputs))
+        if x.type == "Input":
+            x = replace(x, name=contract.input.name, params={0: str(width), 1: str(height), 2: str(channels)})
+        out.append(x)
+    return tuple(out)
+
+
+def _to_float16(weights: Weights, kept: set[str]) -> Weights:
+    """Tagged arrays to float16, except in the layers ``kept``.
+
+    Rounded to nearest even and subnormals kept; pnnx's own fp16=1 loses subnormals and pads with what lies in memory.
+    """
+    out: Weights = {}
+    for name, arrays in weights.items():
+        if name in kept:
+            out[name] = arrays
+            continue
+        worst = max(float(np.abs(s.values).max()) for s in arrays if s.tagged)
+        if worst >= 65520:  # rounds to infinity
+            raise ConversionError(f"{name} has a weight of {worst:.6g}, float16 ends at 65504", hint="use the recipe fp32")
+        out[name] = tuple(Stored(s.values.astype(np.float16), True) if s.tagged else s for s in arrays)
+    return out
+
+
+# --- reading
+
+
+def _read(path: Path) -> tuple[tuple[Layer, ...], Weights]:
+    data = []
+    for file in (path, path.with_suffix(".bin")):
+        try:
+            if file.stat().st_size > MAX_FILE_BYTES:
+                raise BundleError(f"{file.name} has {file.stat().st_size} bytes, at most {MAX_FILE_BYTES} are read", hint=HINT)
+            data.append(file.read_bytes())
+        except OSError as exc:
+            raise BundleError(f"{file.name} cannot be read: {exc.strerror}", hint=HINT) from exc
+    if not data[0].isascii():
+        raise BundleError(f"{path.name} is not text", hint=HINT)
+    layers = parse_param(data[0].decode("ascii"))
+    ncnn_graph.shapes(layers)
+    return layers, read_bin(data[1], layers)
+
+
+def _ends(layers: tuple[Layer, ...]) -> tuple[list[str], list[str]]:
+    """The blobs that come in, and those that nothing reads."""
+    read = {blob for x in layers for blob in x.inputs}
+    made = [blob for x in layers for blob in x.outputs]
+    return [x.outputs[0] for x in layers if x.type == "Input"], [b for b in made if b not in read]
+
+
+def _check_contract(layers: tuple[Layer, ...], contract: Contract, path: Path) -> None:
+    shapes = ncnn_graph.shapes(layers)
+    for have, want in zip(_ends(layers), ((contract.input,), contract.outputs), strict=True):
+        found = {b: (1, *shapes[b]) for b in have}
+        wanted = {spec.name: spec.shape for spec in want}
+        if found != wanted:
+            raise BundleError(f"{path.name} has {found}, must have {wanted}", hint="convert for this size again")
+
+
+def _import_ncnn() -> Any:
+    try:
+        import ncnn
+    except ImportError as exc:
+        raise MissingExtra(EXTRA, "ncnn", "running an NCNN artifact") from exc
+    return ncnn
+
+
+def _threads() -> int:
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdecimal() and int(text) > 0 else 1
