@@ -144,7 +144,8 @@ class OnnxRunner:
     What float16 means here: on x86, ONNX Runtime has float16 kernels for none of these operations.  It casts around every node
     and then drops the casts between nodes (in the graph that it writes to ``optimized_model_filepath``, every inserted cast but
     the last two reads a weight).  So weights are those of float16, but arithmetic and the tensors between nodes are float32;
-    an overflow of float16 cannot be seen, and a frame takes no less time.  Runtimes with float16 kernels do overflow.
+    an overflow of float16 cannot be seen, and a frame takes no less time.  On arm64 with half-precision arithmetic there are
+    float16 kernels: 57 dB against PyTorch where x86 has 75, and a network that overflows gives NaN (emulated Cortex-A76).
     """
 
     def __init__(self, session: Any, contract: Contract, version: str) -> None:
@@ -171,9 +172,9 @@ def open(path: Path, contract: Contract) -> OnnxRunner:
     options.log_severity_level = 4  # failures come as exceptions; nothing needs saying twice
     state = onnxruntime.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented", "RuntimeException")
-    refusals = tuple(getattr(state, name) for name in names)
+    refusals = (UnicodeDecodeError, *(getattr(state, name) for name in names))  # the former while quoting a damaged name
     try:
-        session = onnxruntime.InferenceSession(_read(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(_read(path), options, providers=["CPUExecutionProvider"], enable_fallback=False)
     except refusals as exc:
         raise BundleError(f"{path.name} is damaged or not ONNX: {last_line(exc)}", hint="export it again") from exc
     _check_contract(path, session, contract)

@@ -8,7 +8,8 @@ What the recipe fp16 means at run time:
 
 - Weights are stored in float16.  XNNPACK unpacks them once, when the model is opened.
 - On a CPU with half-precision arithmetic (ARMv8.2 and later) XNNPACK also computes in float16, because the file says that it may
-  (metadata ``reduced_precision_support`` = ``fp16accfp16``).  On other CPUs, most x86 among them, it computes in float32.
+  (metadata ``reduced_precision_support`` = ``fp16accfp16``): 57 dB against PyTorch on an emulated Cortex-A76.  On other CPUs,
+  most x86 among them, it computes in float32: 75 dB.
 - XNNPACK takes this permission for all operators or none.  So where layers must stay in float32 it is not given: the file
   is as small but for those layers' weights, and CPUs compute in float32.
 - A GPU delegate computes in float16 throughout unless told otherwise, and knows nothing of single layers: where ``describe`` lists

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,10 @@ from mfs_deploy import architecture, metrics
 from mfs_deploy.backends import onnx
 from mfs_deploy.errors import BundleError
 
-# Measured: fp32 132 dB and 5e-6 at worst, fp16 75 dB and 2.8e-3 (float32 arithmetic on x86, see OnnxRunner).
-BOUNDS = {"fp32": (128.0, 1e-5), "fp16": (72.0, 5e-3)}
+# Measured: fp32 132 dB and 7e-6 at worst.  fp16 75 dB and 2.7e-3 on x86, where arithmetic is float32; 57 dB and 1.5e-2 on an
+# emulated Cortex-A76, where it is not (see OnnxRunner).
+HALF_ARITHMETIC = platform.machine() in ("aarch64", "arm64")
+BOUNDS = {"fp32": (128.0, 1e-5), "fp16": (54.0, 2.5e-2) if HALF_ARITHMETIC else (72.0, 5e-3)}
 
 
 @pytest.mark.parametrize("recipe", ["fp32", "fp16"])
@@ -142,7 +145,7 @@ def test_flipped_bit_in_a_weight_shows_in_the_output(fp32, contract, crop, expec
     broken = tmp_path / "swap.onnx"
     broken.write_bytes(data)
     swapped, _ = onnx.open(broken, contract).run(crop)
-    assert not metrics.psnr_db(swapped, expected[0], peak=1.0) > 45
+    assert not np.isfinite(swapped).all() or metrics.psnr_db(swapped, expected[0], peak=1.0) < 45
 
 
 def test_flipped_byte_in_the_structure_is_refused_or_shows(fp32, contract, crop, expected, tmp_path):

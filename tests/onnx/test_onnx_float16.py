@@ -64,7 +64,7 @@ def small(net):
 def test_true_float16_arithmetic_is_close_to_pytorch(convert, graph, small):
     got = evaluate(convert(graph, "fp16", size=64), small[0])
     for have, want in zip(got, small[1:], strict=True):
-        assert metrics.psnr_db(have, want, peak=1.0) > 60  # measured 66
+        assert metrics.max_error(have, want) < 2e-3  # measured 1.3e-3, which is 70 dB
 
 
 def test_network_that_overflows_breaks_unless_its_layers_are_kept(convert, graph, small):
@@ -73,7 +73,7 @@ def test_network_that_overflows_breaks_unless_its_layers_are_kept(convert, graph
     assert not any(np.isfinite(output).all() for output in broken)
     kept = evaluate(convert(large, "fp16", keep=PINNED, size=64), small[0])
     for have, want in zip(kept, small[1:], strict=True):
-        assert metrics.psnr_db(have, want, peak=1.0) > 60
+        assert metrics.max_error(have, want) < 2e-3
 
 
 def test_weights_beyond_float16_are_refused_by_name_and_right_when_kept(convert, graph, contract, crop, expected):
@@ -83,8 +83,8 @@ def test_weights_beyond_float16_are_refused_by_name_and_right_when_kept(convert,
     assert "encoder_0_1" in caught.value.hint
     path = convert(large, "fp16", keep=PINNED)
     swapped, mask = onnx.open(path, contract).run(crop)
-    assert metrics.psnr_db(swapped, expected[0], peak=1.0) > 72
-    assert metrics.psnr_db(mask, expected[1], peak=1.0) > 72
+    assert metrics.max_error(swapped, expected[0]) < 2.5e-2  # 1.3e-3 on x86, 7e-3 on an emulated Cortex-A76
+    assert metrics.max_error(mask, expected[1]) < 2.5e-2
     info = onnx.describe(path)
     assert info.float32_layers == ("encoder_0_1", "encoder_1_0")
     assert info.parameters["float32"] == 32 * 3 + 32 * 4 * 4
@@ -117,7 +117,7 @@ def test_kept_output_layer_needs_no_cast_of_its_own(convert, graph, contract, cr
     names = {node.output[0] for node in onnx_format.load(path).graph.node if node.op_type == "Cast"}
     assert {"mask", "swapped"} & names == set()
     swapped, _ = onnx.open(path, contract).run(crop)
-    assert metrics.psnr_db(swapped, expected[0], peak=1.0) > 72
+    assert metrics.max_error(swapped, expected[0]) < 2.5e-2
 
 
 def test_unknown_name_to_keep_is_refused(convert, graph):

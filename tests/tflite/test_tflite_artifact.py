@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections import Counter
@@ -16,8 +17,10 @@ from mfs_deploy.backends import tflite
 from mfs_deploy.backends import tflite_model as tfl
 from mfs_deploy.errors import BundleError, ConversionError
 
-# Measured on x86: fp32 133 dB and 3e-6 at worst; fp16 75 dB and 2.7e-3, XNNPACK computing in float32.
-BOUNDS = {"fp32": (128.0, 1e-5), "fp16": (72.0, 5e-3)}
+# Measured: fp32 133 dB and 4e-6 at worst.  fp16 75 dB and 2.7e-3 on x86, where XNNPACK computes in float32; 57 dB and 1.7e-2 on an
+# emulated Cortex-A76, where it does not.
+HALF_ARITHMETIC = platform.machine() in ("aarch64", "arm64")
+BOUNDS = {"fp32": (128.0, 1e-5), "fp16": (54.0, 2.5e-2) if HALF_ARITHMETIC else (72.0, 5e-3)}
 
 
 @pytest.mark.parametrize("recipe", ["fp32", "fp16"])
@@ -167,7 +170,7 @@ def test_another_process_writes_the_same_bytes_and_no_progress(fp16, net, tmp_pa
 
 
 def test_converters_failure_is_told_in_its_own_words(graph, tmp_path):
-    with pytest.raises(ConversionError, match=r"litert_torch\.convert failed: .*size"):
+    with pytest.raises(ConversionError, match=r"litert_torch\.convert failed: Sizes of tensors must match"):
         tflite._lower(graph, architecture.get("mobilefaceswap").contract(100), tmp_path / "swap.tflite")
 
 
@@ -193,7 +196,7 @@ def test_flipped_bit_in_a_weight_shows_in_the_output(fp32, graph, contract, crop
     broken = tmp_path / "swap.tflite"
     broken.write_bytes(data)
     swapped, _ = tflite.open(broken, contract).run(crop)
-    assert not metrics.psnr_db(swapped, expected[0], peak=1.0) > 45
+    assert not np.isfinite(swapped).all() or metrics.psnr_db(swapped, expected[0], peak=1.0) < 45
 
 
 FLIPS = """
@@ -246,5 +249,5 @@ def test_outputs_are_found_by_name_when_their_order_changes(fp32, contract, crop
     turned = tmp_path / "swap.tflite"
     turned.write_bytes(tfl.write(model))
     swapped, mask = tflite.open(turned, contract).run(crop)
-    assert metrics.psnr_db(swapped, expected[0], peak=1.0) > 128
-    assert metrics.psnr_db(mask, expected[1], peak=1.0) > 128
+    assert metrics.max_error(swapped, expected[0]) < 1e-5
+    assert metrics.max_error(mask, expected[1]) < 1e-5
