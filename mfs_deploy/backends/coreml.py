@@ -11,6 +11,7 @@ import copy
 import operator
 import platform
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,18 @@ def convert(job: Conversion, directory: Path) -> None:
         raise UsageError(f"recipe {job.recipe.name}: Core ML stores weights in the format it computes in")
     fx_order.check_names(job.graph, job.keep_float32)
     ct = mil_package.coremltools()
-    image = job.coreml_io == "image"
-    graph = with_pixel_output(job.graph) if image else job.graph
+    with tempfile.TemporaryDirectory() as scratch:
+        model, names, pinned = _convert(ct, job, Path(scratch))
+        spec = model.get_spec()
+        _check_pinned(spec, pinned)
+        _name_operations(spec, names)
+        _describe(spec, job)
+        mil_package.write(directory / FILES[0], spec, Path(model.weights_dir))
+
+
+def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, str], frozenset[str]]:
+    """coremltools' own model, its operations' names by node of the graph, and those of the operations kept in float32."""
+    graph = with_pixel_output(job.graph) if job.coreml_io == "image" else job.graph
     with mil_package.quiet():
         try:
             exported = _export(graph, job.contract)
@@ -66,8 +77,9 @@ def convert(job: Conversion, directory: Path) -> None:
                 convert_to="mlprogram",
                 minimum_deployment_target=ct.target.iOS16,
                 compute_precision=_precision(ct, job, pinned),
+                package_dir=str(scratch / FILES[0]),
                 skip_model_load=True,
-                **_interface(ct, job.contract, image=image),
+                **_interface(ct, job.contract, image=job.coreml_io == "image"),
             )
         except ConversionError:
             raise
@@ -75,11 +87,7 @@ def convert(job: Conversion, directory: Path) -> None:
             # The frames hold a temporary folder, whose late removal would warn on the terminal.
             traceback.clear_frames(exc.__traceback__)
             raise ConversionError(f"coremltools failed: {_last_line(exc)}") from exc
-    spec = model.get_spec()
-    _check_pinned(spec, pinned)
-    _name_operations(spec, names)
-    _describe(spec, job)
-    mil_package.write(directory / FILES[0], spec, Path(model.weights_dir))
+    return model, names, pinned
 
 
 def with_pixel_output(graph: fx.GraphModule) -> fx.GraphModule:
@@ -115,8 +123,7 @@ def _interface(ct: Any, contract: Contract, *, image: bool) -> dict[str, Any]:
 def _precision(ct: Any, job: Conversion, pinned: frozenset[str]) -> Any:
     if not job.recipe.is_float16:
         return ct.precision.FLOAT32
-    # Constants are left alone here: each operation casts its own, so that those of pinned ones keep every bit.
-    return ct.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type != "const" and op.name not in pinned)
+    return ct.transform.FP16ComputePrecision(op_selector=lambda op: op.name not in pinned)
 
 
 def exported_names(graph: fx.GraphModule, exported: Any) -> dict[str, str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 SCRIPT = """
@@ -31,6 +32,7 @@ def contents(package: Path) -> dict[str, bytes]:
     return {str(p.relative_to(package)): p.read_bytes() for p in sorted(package.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow  # imports torch and coremltools a second time
 def test_two_processes_write_the_same_bytes(convert, net, tmp_path):
     torch.save(net.state_dict(), tmp_path / "net.pt")
     here = os.environ.get("PYTHONHASHSEED", "random")
