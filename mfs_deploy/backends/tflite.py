@@ -246,10 +246,10 @@ def _parameters(model: tfl.Model, stored: dict[int, int]) -> dict[str, int]:
     read = set()
     for kind, operator in tfl.weighted(model):
         read |= {stored[int(i)] for i in operator.inputs[tfl.FILTER : tfl.FILTER + 1]}
-        bias = int(operator.inputs[tfl.BIAS[kind]])
-        values = tfl.values(model, bias)
-        if values is not None and values.any():
-            read.add(bias)
+        for bias in operator.inputs[tfl.BIAS[kind] :]:
+            values = tfl.values(model, int(bias)) if bias != -1 else None
+            if values is not None and values.any():
+                read.add(int(bias))
     counts: Counter[str] = Counter()
     for i in read:
         tensor = model.subgraphs[0].tensors[i]

@@ -7,7 +7,7 @@ ai_edge_litert generates from that schema: a Model holds buffers and one SubGrap
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,9 +73,17 @@ def _check_references(model: Model) -> None:
         _within(operator.opcodeIndex, model.operatorCodes)
         for i in (*operator.inputs, *operator.outputs):
             _within(i if i != -1 else 0, graph.tensors)  # -1: an optional input left out
+    for _, operator in weighted(model):
+        _within(FILTER, operator.inputs)
+        _within(0, operator.outputs)
+    for signature in model.signatureDefs or []:
+        for entry in (*signature.inputs, *signature.outputs):
+            _within(entry.tensorIndex, graph.tensors)
+    for entry in model.metadata or []:
+        _within(entry.buffer, model.buffers)
 
 
-def _within(index: int, items: list[Any]) -> int:
+def _within(index: int, items: Sequence[Any]) -> int:
     if not 0 <= index < len(items):
         raise ValueError(f"index {index} among {len(items)}")
     return index
@@ -139,7 +147,7 @@ def shape(tensor: Any) -> tuple[int, ...]:
 def dtype(tensor: Any) -> str:
     from ai_edge_litert import schema_py_generated as schema
 
-    return str(next(k for k, v in vars(schema.TensorType).items() if v == tensor.type)).lower()
+    return str(next((k for k, v in vars(schema.TensorType).items() if v == tensor.type), tensor.type)).lower()
 
 
 def kind(model: Model, operator: Operator) -> str:

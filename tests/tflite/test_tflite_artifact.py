@@ -208,13 +208,14 @@ from mfs_deploy.backends import tflite
 from mfs_deploy.errors import BundleError
 data, broken = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
 contract = architecture.get("mobilefaceswap").contract(224)
-refused = 0
-end = len(data.rstrip(b"\\0"))
-for at in (*range(0, 64), *np.random.default_rng(0).integers(64, 12000, 100)):
+refused, rng = 0, np.random.default_rng(0)
+# The tables lie before and behind the weights.
+for at in (*range(64), *rng.integers(64, 1200, 40), *rng.integers(len(data) - 12000, len(data), 150)):
     damaged = bytearray(data)
     damaged[at] ^= 0xFF
     broken.write_bytes(damaged)
     try:
+        tflite.describe(broken)
         tflite.open(broken, contract)
     except BundleError:
         refused += 1
