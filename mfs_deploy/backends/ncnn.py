@@ -44,8 +44,8 @@ from mfs_deploy.errors import BundleError, ConversionError, MissingExtra, UsageE
 NAME = "ncnn"
 TITLE = "NCNN"
 EXTRA = "ncnn"
-PACKAGES = ("ncnn", "pnnx")
-FILES = ("swap.param", "swap.bin")
+PACKAGES: tuple[str, ...] = ("ncnn", "pnnx")
+FILES: tuple[str, ...] = ("swap.param", "swap.bin")
 
 MAX_FILE_BYTES = 1 << 28  # a baked network has 2 MB
 PNNX_TIMEOUT_S = 600
