@@ -31,8 +31,9 @@ ALLOWED = "JPEG, PNG, WebP or HEIC"
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _ORIENTATION_TAG = 0x0112
-# What a decoder raises on damaged data, apart from bugs.  DecompressionBombError and MemoryError are handled beside it.
-_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, RuntimeError, struct.error, zlib.error)
+# What Pillow raises on damaged data; pillow-heif has two more.
+_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)
+_HEIC_DAMAGED = (*_DAMAGED, RuntimeError, IndexError)
 
 # First bytes of what people mistake for a photo that can be read here; only to name it.
 _OTHERS = (
@@ -173,7 +174,7 @@ def _decode_heic(path: Path, data: bytes) -> Image:
         return _to_rgb(file.to_pillow())
     except MemoryError as exc:
         _refuse(path, "needs more memory than there is", "export a smaller copy", exc)
-    except _DAMAGED as exc:
+    except _HEIC_DAMAGED as exc:
         _damaged(path, "HEIC", exc)
 
 
@@ -198,7 +199,7 @@ def _orientation(image: PillowImage) -> int:
     try:
         exif.load(image.info.get("exif", b""))
         value = exif.get(_ORIENTATION_TAG, 1)
-    except (*_DAMAGED, KeyError):
+    except _DAMAGED:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 

@@ -203,7 +203,7 @@ def test_two_portraits_are_two_faces(scrfd, portrait):
         assert error_px(landmarks.choose(faces, image.shape, index), L + np.array([shift, 0])) < allowed_px(640 / 1024)
 
 
-@pytest.mark.parametrize("shape", [(32, 5000, 3), (5000, 32, 3), (32, 32, 3)])
+@pytest.mark.parametrize("shape", [(32, 40_000, 3), (40_000, 32, 3), (32, 32, 3)])
 def test_extreme_shapes_do_not_fail(scrfd, shape):
     assert scrfd.detect(np.zeros(shape, np.uint8)) == []
 
@@ -222,9 +222,23 @@ def test_scrfd_of_a_fixed_size_gets_images_of_that_size(detector_model, portrait
     assert error_px(found, L) < allowed_px(352 / 512)
 
 
-def test_colour_order_reaches_the_model_as_rgb(scrfd, portrait):
-    """The synthetic model weighs the channels as luma does: exchanged, the score falls."""
-    assert scrfd.detect(portrait)[0].score > scrfd.detect(np.ascontiguousarray(portrait[..., ::-1]))[0].score
+@pytest.mark.parametrize("shape", [(301, 512), (512, 301), (512, 512)])
+def test_scrfd_gets_the_input_that_the_original_gives_it(scrfd, portrait, monkeypatch, shape):
+    """The original reads BGR, pastes the resized image into a black square, and lets blobFromImage exchange the channels."""
+    fed = []
+
+    class Recorder:
+        def run(self, names, feed):
+            fed.append(feed["input"])
+            return empty_outputs((640, 640), (8, 16, 32), 2)
+
+    monkeypatch.setattr(scrfd, "_session", Recorder())
+    image = np.ascontiguousarray(portrait[: shape[0], : shape[1]])
+    assert scrfd.detect(image) == []
+    height, width = (int(640 * side / max(shape)) for side in shape)
+    square = np.zeros((640, 640, 3), np.uint8)
+    square[:height, :width] = cv2.resize(image[..., ::-1], (width, height))
+    np.testing.assert_array_equal(fed[0], cv2.dnn.blobFromImage(square, 1 / 128, (640, 640), (127.5,) * 3, swapRB=True))
 
 
 # YuNet
@@ -252,6 +266,22 @@ def test_yunet_with_a_free_input_size_agrees(yunet, detector_model, portrait, tm
     detector_model.write_yunet(tmp_path / "free.onnx", portrait, L, size=None)
     (found,), (expected,) = landmarks.open_detector(tmp_path / "free.onnx").detect(portrait), yunet.detect(portrait)
     np.testing.assert_array_equal(found.landmarks, expected.landmarks)
+
+
+def test_yunet_gets_bgr_which_is_never_enlarged(yunet, portrait, monkeypatch):
+    fed = []
+
+    class Recorder:
+        def detect(self, image):
+            fed.append(image)
+            return 1, None
+
+    monkeypatch.setattr(yunet, "_net", Recorder())
+    assert yunet.detect(portrait) == []
+    assert fed[0].shape == (640, 640, 3)
+    np.testing.assert_array_equal(fed[0][:512, :512], portrait[..., ::-1])
+    assert not fed[0][512:].any()
+    assert not fed[0][:, 512:].any()
 
 
 def test_yunet_finds_two_faces(yunet, portrait):

@@ -261,12 +261,19 @@ def test_damaged_bytes_never_end_in_another_error(tmp_path, picture, kind):
     assert outcomes == {3, "photo-unreadable"}
 
 
-def test_missing_folder_and_pipe(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for name, word in (("nothing.jpg", "does not exist"), (".", "folder"), ("pipe", "regular file"), ("a\0b", "cannot be read")):
+def test_missing_file_folder_and_impossible_name(tmp_path):
+    for name, word in (("nothing.jpg", "does not exist"), (".", "folder"), ("a\0b", "cannot be read")):
         with pytest.raises(PhotoError, match=word) as caught:
             photos.read(tmp_path / name)
         assert caught.value.kind == "photo-unreadable"
+
+
+def test_named_pipe_is_refused_without_waiting_for_a_writer(tmp_path, monkeypatch):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    monkeypatch.setattr(type(path), "read_bytes", lambda self: pytest.fail("read"))
+    with pytest.raises(PhotoError, match="regular file"):
+        photos.read(path)
 
 
 def test_unreadable_permission(tmp_path, picture, monkeypatch):
