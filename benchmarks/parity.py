@@ -43,7 +43,7 @@ def measure() -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     """The results as a Markdown table, a row for each backend and recipe."""
-    lines = [FIXED, "|" + "---|" * FIXED.count(" | ") + "---|"]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for backend, module in BACKENDS.items():
         for name in sorted(results["recipes"], reverse=True):
             entry = results["recipes"][name][backend]

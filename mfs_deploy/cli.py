@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 import traceback
@@ -55,10 +54,8 @@ def run(command: click.Command, argv: Sequence[str] | None) -> int:
     except BrokenPipeError:
         return 0
     except OSError as exc:
-        if exc.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EIO):
-            return unexpected()
-        where = f" ({exc.filename})" if exc.filename else ""
-        return report(OutputError(f"{exc.strerror}{where}", hint="nothing was changed"), as_json="--json" in args)
+        refused = OutputError.from_os(exc)
+        return unexpected() if refused is None else report(refused, as_json="--json" in args)
     except Exception:
         return unexpected()
 

@@ -57,10 +57,12 @@ class Tolerance:
     identity_cosine: float
 
 
-# By recipe.  Measured on the stand-in checkpoint over all backends (benchmarks/parity.md), less a margin.
+# By recipe.  What the stand-in checkpoint measures over all backends (benchmarks/README.md), less a margin.  The mask's limit
+# at fp32 leaves room for Core ML's pixel buffers, which hold a mask in float16: half a unit in the last place is 2.4e-4.  Those at
+# fp16 leave room for processors that also add up in float16, as x86 does not: 64 dB on an emulated Cortex-A76.
 TOLERANCES = {
-    "fp32": Tolerance(80.0, 1e-4, 1e-4, 60.0, 0.9999),
-    "fp16": Tolerance(45.0, 5e-2, 5e-3, 45.0, 0.99),
+    "fp32": Tolerance(swapped_psnr_db=110.0, swapped_max=3e-5, mask_mean=2.5e-4, composite_psnr_db=90.0, identity_cosine=0.99999),
+    "fp16": Tolerance(swapped_psnr_db=55.0, swapped_max=2e-2, mask_mean=2e-3, composite_psnr_db=55.0, identity_cosine=0.999),
 }
 
 # The stages before any converter: generator against baked network, baked network against its simplified graph.

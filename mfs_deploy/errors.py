@@ -6,6 +6,8 @@ Library code raises these; only ``cli.py`` prints them and exits.  Exit codes: 1
 
 from __future__ import annotations
 
+import errno
+
 
 class MfsError(Exception):
     """A failure the user can act on.
@@ -93,3 +95,12 @@ class OutputError(MfsError):
 
     exit_code = 9
     kind = "output"
+
+    @classmethod
+    def from_os(cls, exc: OSError) -> OutputError | None:
+        """The error for a write that the system refused, or None where ``exc`` is something else."""
+        refusals = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
+        if exc.errno not in refusals:
+            return None
+        where = f": {exc.filename}" if exc.filename else ""
+        return cls(f"{exc.strerror}{where}", hint="nothing was changed; make room, or choose another --out or TMPDIR")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,7 +78,7 @@ def _aligned(photo: images.Image, size: int) -> AlignedFace:
     height, width = photo.shape[:2]
     if height != width:
         raise PhotoError(f"an aligned crop is square, this one is {width}x{height}", hint="leave out --aligned to have it aligned")
-    crop = photo if height == size else cv2.resize(photo, (size, size), interpolation=cv2.INTER_LINEAR)
+    crop = photo if height == size else images.resize(photo, size)
     scale = width / size
     return AlignedFace(photo, crop, np.array([[scale, 0, 0], [0, scale, 0]], np.float64), None)
 
@@ -90,7 +89,7 @@ def shrink(face: AlignedFace, longest: int, size: int) -> AlignedFace:
     scale = longest / max(height, width)
     if scale >= 1:
         return face
-    photo = cv2.resize(face.photo, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    photo = images.shrink(face.photo, round(width * scale), round(height * scale))
     if face.landmarks is None:
         return _aligned(photo, size)
     points = face.landmarks * np.array([photo.shape[1] / width, photo.shape[0] / height])

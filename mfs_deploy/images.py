@@ -7,6 +7,7 @@ channels, so the results are the same numbers.  Source: the MobileFaceSwap autho
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -78,19 +79,24 @@ def alignment_matrix(landmarks: Landmarks, size: int) -> NDArray[np.float32]:
             hint="pass the eyes, the nose tip and the mouth corners: --landmarks x1,y1,...,x5,y5",
             kind="not-a-face",
         )
-    return np.float32(solution[:, :2].T)  # type: ignore[no-any-return,unused-ignore]
+    return solution[:, :2].T.astype(np.float32)
 
 
 def align(image: Image, landmarks: Landmarks, size: int) -> tuple[Image, NDArray[np.float64]]:
     """The aligned crop (size, size, 3), and the (2, 3) affine from it back to the image."""
     matrix = alignment_matrix(landmarks, size)
-    crop = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    crop = _pixels(cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR))
     square = np.vstack([matrix.astype(np.float64), [0.0, 0.0, 1.0]])
     return crop, np.linalg.pinv(square)[:2]
 
 
 def resize(image: Image, size: int) -> Image:
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value,unused-ignore]
+    return _pixels(cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR))
+
+
+def shrink(image: Image, width: int, height: int) -> Image:
+    """A smaller picture, each pixel the mean of those it covers."""
+    return _pixels(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
 
 
 def to_tensor(image: Image) -> NDArray[np.float32]:
@@ -100,20 +106,20 @@ def to_tensor(image: Image) -> NDArray[np.float32]:
 
 def to_image(tensor: NDArray[np.float32]) -> Image:
     """(1, 3, H, W) float32 in [0, 1] to (H, W, 3) uint8, rounded; for pictures, not for paste-back."""
-    return np.clip(np.rint(tensor[0].transpose(1, 2, 0) * 255), 0, 255).astype(np.uint8)
+    return _pixels(np.clip(np.rint(tensor[0].transpose(1, 2, 0) * 255), 0, 255).astype(np.uint8))
 
 
 def soften(mask: NDArray[np.float32]) -> NDArray[np.float32]:
     """The network's mask (S, S) as paste-back uses it: hard inside, a soft edge, nothing at the crop's border."""
     p = PASTE_BACK
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (p.morph_kernel, p.morph_kernel))
-    mask = np.where(mask > p.threshold, np.float32(1), mask)
-    mask = cv2.dilate(mask, kernel, iterations=p.dilations)
-    mask = cv2.erode(mask, kernel, iterations=p.erosions)
-    mask = cv2.blur(mask, (p.blur_kernel, p.blur_kernel))
+    hard = np.where(mask > p.threshold, np.float32(1), mask)
+    grown = cv2.dilate(hard, kernel, iterations=p.dilations)
+    eroded = cv2.erode(grown, kernel, iterations=p.erosions)
+    soft = cv2.blur(eroded, (p.blur_kernel, p.blur_kernel))
     inner = np.zeros_like(mask)
     inner[p.border : -p.border, p.border : -p.border] = 1.0
-    return mask * cv2.blur(inner, (p.border_blur_kernel, p.border_blur_kernel))
+    return (soft * cv2.blur(inner, (p.border_blur_kernel, p.border_blur_kernel))).astype(np.float32)
 
 
 def paste_back(frame: Image, swapped: NDArray[np.float32], mask: NDArray[np.float32], back: NDArray[np.float64]) -> Image:
@@ -130,4 +136,10 @@ def paste_back(frame: Image, swapped: NDArray[np.float32], mask: NDArray[np.floa
     face = cv2.warpAffine(crop, back, (width, height))
     alpha = cv2.warpAffine(soften(mask[0, 0]), back, (width, height))[..., None]
     blended = face * alpha + frame * (1 - alpha)
-    return blended.clip(0, 255).astype(np.uint8)  # truncated, not rounded, as the original does
+    return _pixels(blended.clip(0, 255).astype(np.uint8))  # truncated, not rounded, as the original does
+
+
+def _pixels(array: NDArray[Any]) -> Image:
+    """What OpenCV made of 8-bit pixels is 8-bit pixels; its annotations do not say so."""
+    assert array.dtype == np.uint8
+    return array

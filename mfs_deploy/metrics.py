@@ -15,7 +15,10 @@ Numbers = NDArray[Any]
 def psnr_db(a: Numbers, b: Numbers, *, peak: float) -> float:
     """Peak signal-to-noise ratio in dB, with ``peak`` the largest value that can occur (1.0 or 255)."""
     mse = float(np.mean(np.square(_difference(a, b))))
-    return IDENTICAL_DB if mse == 0 else min(IDENTICAL_DB, 10 * float(np.log10(peak * peak / mse)))
+    if mse == 0:
+        return IDENTICAL_DB
+    value = 10 * float(np.log10(peak * peak / mse))
+    return IDENTICAL_DB if value > IDENTICAL_DB else value  # not min(), which would turn NaN into a perfect score
 
 
 def max_error(a: Numbers, b: Numbers) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -42,7 +41,7 @@ def write(path: Path, source: images.Image | None, target: images.Image, rows: l
     for j, row in enumerate(rows):
         top = HEADER + j * (CELL + GAP)
         draw.multiline_text((6, top + 8), row.label, fill=INK, font=font, spacing=4)
-        mask = np.repeat(images.to_image(np.repeat(row.mask, 3, axis=1)), 1, axis=2)
+        mask = images.to_image(np.repeat(row.mask, 3, axis=1))
         cells = (source, target, images.to_image(row.swapped), mask, row.composite)
         for i, cell in enumerate(cells):
             place = (side + i * (CELL + GAP), top)
@@ -58,7 +57,7 @@ def _fit(image: images.Image) -> images.Image:
     """The image in a CELL x CELL square, shrunk to fit, on white."""
     height, width = image.shape[:2]
     scale = CELL / max(height, width)
-    small = cv2.resize(image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+    small = images.shrink(image, max(1, round(width * scale)), max(1, round(height * scale)))
     square = np.full((CELL, CELL, 3), 255, np.uint8)
     y, x = (CELL - small.shape[0]) // 2, (CELL - small.shape[1]) // 2
     square[y : y + small.shape[0], x : x + small.shape[1]] = small

@@ -95,5 +95,6 @@ def test_psnr_is_the_textbook_figure():
     a = np.zeros((4, 4), np.float32)
     assert metrics.psnr_db(a, a + 0.1, peak=1.0) == pytest.approx(20, abs=1e-5)
     assert metrics.psnr_db(a, a + 51, peak=255) == pytest.approx(20 * np.log10(5))
+    assert np.isnan(metrics.psnr_db(a, a + np.nan, peak=1.0))
     with pytest.raises(ValueError, match="shapes differ"):
         metrics.psnr_db(a, a[:2], peak=1.0)

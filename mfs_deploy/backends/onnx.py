@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 NAME = "onnx"
 TITLE = "ONNX"
 EXTRA = "onnx"
-PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-FILES = ("swap.onnx",)
+PACKAGES: tuple[str, ...] = ("onnx", "onnxruntime", "onnxscript")
+FILES: tuple[str, ...] = ("swap.onnx",)
 
 OPSET = 20  # what the exporter of torch 2.13 writes without translating; ONNX Runtime 1.17 and later read it
 KINDS = {

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 NAME = "tflite"
 TITLE = "TFLite (LiteRT)"
 EXTRA = "tflite"
-PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
-FILES = ("swap.tflite",)
+PACKAGES: tuple[str, ...] = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
+FILES: tuple[str, ...] = ("swap.tflite",)
 
 SIGNATURE = "serving_default"
 HALF_ARITHMETIC = {"reduced_precision_support": "fp16accfp16"}  # XNNPACK ignores "fp16accfp32"

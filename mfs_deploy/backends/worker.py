@@ -104,14 +104,22 @@ def _job(folder: Path) -> Job:
 def main(folder: Path) -> int:
     try:
         result = work(folder)
-    except errors.MissingExtra as exc:
-        (folder / "error.json").write_text(json.dumps({"class": "MfsError", **exc.as_dict()}), "utf-8")
-        return exc.exit_code
     except errors.MfsError as exc:
-        (folder / "error.json").write_text(json.dumps({"class": type(exc).__name__, **exc.as_dict()}), "utf-8")
-        return exc.exit_code
+        return fail(folder, exc)
+    except OSError as exc:
+        refused = errors.OutputError.from_os(exc)
+        if refused is None:
+            raise
+        return fail(folder, refused)
     (folder / "result.json").write_text(json.dumps(asdict(result)), "utf-8")
     return 0
+
+
+def fail(folder: Path, error: errors.MfsError) -> int:
+    """Pass an error on.  MissingExtra travels as its base, since it is made of other arguments; its exit code travels too."""
+    name = "MfsError" if isinstance(error, errors.MissingExtra) else type(error).__name__
+    (folder / "error.json").write_text(json.dumps({"class": name, **error.as_dict()}), "utf-8")
+    return error.exit_code
 
 
 if __name__ == "__main__":

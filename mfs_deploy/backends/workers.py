@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -96,12 +97,15 @@ def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tenso
     place = folder / f"{job.backend}-{job.recipe}"
     place.mkdir(parents=True)
     (place / "job.json").write_text(json.dumps(asdict(job)), "utf-8")
-    np.save(place / "targets.npy", targets)
+    # Through Python's own writes: numpy's and safetensors' lose the error number of a full disk.
+    buffer = io.BytesIO()
+    np.save(buffer, targets)
+    (place / "targets.npy").write_bytes(buffer.getbuffer())
     if job.convert:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         assert weights is not None
-        save_file(dict(weights), place / "weights.safetensors")
+        (place / "weights.safetensors").write_bytes(save(dict(weights)))
     return job, place
 
 

@@ -32,10 +32,8 @@ WRAPPED = "module."  # DataParallel's
 @functools.cache
 def layout(role: str) -> dict[str, Slot]:
     """Published key to slot."""
-    if role == GENERATOR:
-        return slots(Generator())  # drawing normal numbers on the meta device would import PyTorch's compiler: 3 s
-    with torch.device("meta"):
-        return slots(ArcFace())
+    with torch.device("meta"):  # shapes only
+        return slots(Generator() if role == GENERATOR else ArcFace())
 
 
 def fit(stored: dict[str, Stored], role: str, name: str) -> dict[str, Tensor]:

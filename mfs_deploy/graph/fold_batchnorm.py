@@ -15,15 +15,17 @@ def apply(graph: fx.GraphModule) -> int:
     folded = 0
     for node in list(graph.graph.nodes):
         norm = module_of(graph, node, nn.BatchNorm2d)
-        conv = module_of(graph, node.args[0], nn.Conv2d) if norm is not None else None
-        if conv is None or only_user(node.args[0]) is not node:
+        source = node.args[0] if norm is not None else None
+        conv = module_of(graph, source, nn.Conv2d)
+        if not isinstance(source, fx.Node) or norm is None or conv is None or only_user(source) is not node:
             continue
+        assert isinstance(node, fx.Node)
         scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
         shift = norm.bias.double() - norm.running_mean.double() * scale
         bias = 0.0 if conv.bias is None else conv.bias.double() * scale
         conv.weight = nn.Parameter((conv.weight.double() * scale[:, None, None, None]).float())
         conv.bias = nn.Parameter((bias + shift).float())
-        node.replace_all_uses_with(node.args[0])
+        node.replace_all_uses_with(source)
         graph.graph.erase_node(node)
         folded += 1
     return folded

@@ -64,9 +64,9 @@ def is_resize(node: object) -> bool:
     return is_call(node, F.interpolate)
 
 
-def only_user(node: fx.Node) -> fx.Node | None:
+def only_user(node: object) -> fx.Node | None:
     """The one node that reads this value, or None where several do."""
-    return next(iter(node.users)) if len(node.users) == 1 else None
+    return next(iter(node.users)) if isinstance(node, fx.Node) and len(node.users) == 1 else None
 
 
 ADD = (operator.add, torch.add)

@@ -25,7 +25,8 @@ class SqueezeExcite(nn.Module):
         self.fc = nn.Sequential(nn.Linear(channels, channels // 16), nn.PReLU(), nn.Linear(channels // 16, channels), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc(x.mean(dim=(2, 3)))[:, :, None, None]
+        gate: Tensor = self.fc(x.mean(dim=(2, 3)))
+        return x * gate[:, :, None, None]
 
 
 class IRBlock(nn.Module):
@@ -44,7 +45,8 @@ class IRBlock(nn.Module):
         y = self.prelu(self.bn1(self.conv1(self.bn0(x))))
         y = self.se(self.bn2(self.conv2(y)))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return self.prelu(y + shortcut)
+        result: Tensor = self.prelu(y + shortcut)
+        return result
 
 
 class ArcFace(nn.Module):

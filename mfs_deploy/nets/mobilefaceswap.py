@@ -178,10 +178,10 @@ class Modulation(nn.Module):
         super().__init__()
         self.style = nn.Linear(STYLE_DIM, a)
         self.weight = nn.Parameter(torch.empty(b, a, 1, 1))
-        nn.init.kaiming_normal_(self.weight, a=SLOPE)
+        nn.init.kaiming_uniform_(self.weight, a=SLOPE)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        scale = self.style(embedding)[:, None, :, None, None]  # (N, 1, in, 1, 1)
+        scale: Tensor = self.style(embedding)[:, None, :, None, None]  # (N, 1, in, 1, 1)
         weight = self.weight[None] * (scale + 1)
         norm = weight.square().sum(dim=(2, 3, 4), keepdim=True)
         return weight * torch.rsqrt(norm + DEMODULATION_EPS)
