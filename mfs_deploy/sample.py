@@ -19,6 +19,6 @@ def portrait() -> Image:
     try:
         folder = resources.files("skimage.data")
     except ModuleNotFoundError as exc:
-        raise MissingExtra("demo", "scikit-image", "the sample portrait") from exc
+        raise MissingExtra("convert", "scikit-image", "the sample portrait") from exc
     with folder.joinpath("astronaut.png").open("rb") as f, PillowImage.open(f) as image:
         return np.array(image.convert("RGB"))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 NAME = "tflite"
 TITLE = "TFLite (LiteRT)"
 EXTRA = "tflite"
-PACKAGES: tuple[str, ...] = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
+PACKAGES: tuple[str, ...] = ("litert-torch", "ai-edge-litert")
 FILES: tuple[str, ...] = ("swap.tflite",)
 
 SIGNATURE = "serving_default"
