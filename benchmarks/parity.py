@@ -2,13 +2,15 @@
 
     python benchmarks/parity.py
 
-writes benchmarks/results/parity.json, and from it the tables in README.md and benchmarks/README.md (between their markers).
+writes benchmarks/results/parity.json, and from it the tables in README.md and benchmarks/README.md (between their markers); and
+docs/preview.png, the last recipe's picture.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,11 @@ def measure() -> dict[str, Any]:
     """Parity entries by recipe and backend, with the tool versions they were measured with."""
     results: dict[str, Any] = {"checkpoint": f"stand-in of seed {pipeline.DEMO_SEED}", "size": 224, "recipes": {}}
     with tempfile.TemporaryDirectory() as folder:
-        for name in recipe.names():
+        for name in sorted(recipe.names(), reverse=True):  # fp16 last
             request = pipeline.Request(checkpoint=pipeline.DEMO, source=pipeline.DEMO, out=Path(folder) / name, recipe=name)
             manifest = pipeline.export(request, Console(as_json=False, quiet=False)).manifest
             results["versions"] = manifest["versions"]
+            shutil.copy(Path(folder) / name / "preview.png", ROOT / "docs" / "preview.png")
             results["stages"] = manifest["stages"]
             results["recipes"][name] = {
                 backend: {"bytes": artifact["bytes"], **artifact["parity"]} for backend, artifact in manifest["artifacts"].items()
