@@ -23,9 +23,7 @@ from mfs_deploy.quant import recipe
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "parity.json"
 MARKED = re.compile(r"(<!-- parity table -->\n).*?(<!-- end -->)", re.DOTALL)
-FIXED = (
-    "| backend | recipe | size | PSNR | max error | mask, mean error | finished frame | identity cosine | noise, PSNR | run by |"
-)
+COLUMNS = ("backend", "recipe", "size", "PSNR", "max error", "mask", "finished frame", "identity cosine", "on noise", "run by")
 
 
 def measure() -> dict[str, Any]:
@@ -69,8 +67,8 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     results = measure()
-    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
     text = table(results)
+    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
     for page in (ROOT / "README.md", ROOT / "benchmarks" / "README.md"):
         before = page.read_text("utf-8")
         after, count = MARKED.subn(lambda match: match[1] + text + match[2], before)
