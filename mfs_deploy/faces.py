@@ -13,7 +13,7 @@ from mfs_deploy import face_quality, images, landmarks, photos
 from mfs_deploy.errors import PhotoError, UsageError
 
 if TYPE_CHECKING:
-    from mfs_deploy.landmarks import Detector
+    from mfs_deploy.detectors import Detector
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,10 +17,10 @@ from mfs_deploy.backends.worker import Job
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
 from mfs_deploy.contract import STAGE_MAX_ERROR
+from mfs_deploy.detectors import Detector, open_detector
 from mfs_deploy.errors import ParityError, UsageError
 from mfs_deploy.graph import simplify
 from mfs_deploy.identity import Identity
-from mfs_deploy.landmarks import Detector, open_detector
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import headroom
 from mfs_deploy.quant import recipe as recipes

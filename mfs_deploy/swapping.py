@@ -14,11 +14,11 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
-from mfs_deploy import architecture, faces, images, landmarks, manifest, recheck
+from mfs_deploy import architecture, detectors, faces, images, landmarks, manifest, recheck
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Runner
+from mfs_deploy.detectors import Detector
 from mfs_deploy.errors import BundleError, MissingExtra, OutputError, PhotoError, UsageError
-from mfs_deploy.landmarks import Detector
 from mfs_deploy.progress import Progress
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -56,7 +56,7 @@ def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where
         except MissingExtra as exc:
             missing = missing or exc
             continue
-        opened = None if detector is None else landmarks.open_detector(detector)
+        opened = None if detector is None else detectors.open_detector(detector)
         return Swapper(name, runner.runtime, runner, contract.size, where, opened)
     raise missing or BundleError(f"{bundle} has no artifacts")
 

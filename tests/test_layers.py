@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "mfs_deploy"
 LAYERS = (
     {"errors", "contract", "metrics", "images", "progress", "__init__", "models", "export_configs"},
     {"nets", "manifest", "photos", "face_quality"},
-    {"checkpoint", "identity", "bake", "standin", "landmarks", "faces", "sample", "architecture"},
+    {"checkpoint", "identity", "bake", "standin", "landmarks", "detectors", "faces", "sample", "architecture"},
     {"graph", "quant"},
     {"backends"},
     {"parity", "bundle", "preview", "contents", "recheck"},
@@ -77,4 +77,4 @@ print(sorted(r for r in roots if not r.startswith("__editable__")), file=sys.std
 
 def test_modules_stay_small():
     sizes = {p.relative_to(PACKAGE).as_posix(): len(p.read_text("utf-8").splitlines()) for p in MODULES}
-    assert {name: size for name, size in sizes.items() if size > 360} == {}
+    assert {name: size for name, size in sizes.items() if size > 320} == {}

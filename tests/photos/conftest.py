@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mfs_deploy import landmarks, sample
+from mfs_deploy import detectors, sample
 
 
 def _detector_model():
@@ -41,13 +41,13 @@ def yunet_file(detector_model, portrait, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def scrfd(scrfd_file) -> landmarks.Detector:
-    return landmarks.open_detector(scrfd_file)
+def scrfd(scrfd_file) -> detectors.Detector:
+    return detectors.open_detector(scrfd_file)
 
 
 @pytest.fixture(scope="session")
-def yunet(yunet_file) -> landmarks.Detector:
-    return landmarks.open_detector(yunet_file)
+def yunet(yunet_file) -> detectors.Detector:
+    return detectors.open_detector(yunet_file)
 
 
 @pytest.fixture(params=["coffee.png", "chelsea.png"])

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mfs_deploy import landmarks, sample
+from mfs_deploy import detectors, landmarks, sample
 from mfs_deploy.errors import CheckpointError, PhotoError, UsageError
 from mfs_deploy.landmarks import Face
 
@@ -132,7 +132,7 @@ def test_scrfd_decoding_by_hand(strides, anchors, batched):
     put(outputs, size, strides, anchors, 1, row=0, column=0, anchor=0, score=np.nextafter(np.float32(0.6), np.float32(0)))
     if batched:
         outputs = [o[None] for o in outputs]
-    scores, boxes, points = landmarks.decode_scrfd(outputs, size, strides, anchors, "x")
+    scores, boxes, points = detectors.decode_scrfd(outputs, size, strides, anchors, "x")
     np.testing.assert_array_equal(scores, np.float32([0.75, 0.6]))  # 0.6 counts, the number below it does not
     np.testing.assert_array_equal(boxes, [[56 - 8, 24 - 16, 56 + 24, 24 + 32], [0 - 32, 32 - 64, 0 + 96, 32 + 128]])
     np.testing.assert_array_equal(points[0], [[60, 26], [52, 24], [64, 32], [72, 48], [48, 8]])
@@ -143,16 +143,16 @@ def test_scrfd_outputs_of_another_shape_are_refused():
     outputs = empty_outputs((64, 64), (8, 16, 32), 2)
     outputs[4] = outputs[4][:-1]
     with pytest.raises(CheckpointError, match=r"gave \(31, 4\) at stride 16, not \(32, 4\)"):
-        landmarks.decode_scrfd(outputs, (64, 64), (8, 16, 32), 2, "x")
+        detectors.decode_scrfd(outputs, (64, 64), (8, 16, 32), 2, "x")
 
 
 def test_suppression_counts_end_pixels():
     """Two boxes 10 wide (0 to 9) and 20 high, shifted by 4: shared 6 of 14 columns, 0.4286; by 5: 5 of 15, 0.3333."""
     boxes = np.array([[0, 0, 9, 19], [4, 0, 13, 19], [5, 0, 14, 19], [100, 0, 109, 19]], np.float32)
-    assert landmarks.suppress(boxes, 0.4) == [0, 2, 3]
-    assert landmarks.suppress(boxes[[0, 1]], 0.43) == [0, 1]
-    assert landmarks.suppress(boxes[[0, 1]], 0.42) == [0]
-    assert landmarks.suppress(boxes[:0], 0.4) == []
+    assert detectors.suppress(boxes, 0.4) == [0, 2, 3]
+    assert detectors.suppress(boxes[[0, 1]], 0.43) == [0, 1]
+    assert detectors.suppress(boxes[[0, 1]], 0.42) == [0]
+    assert detectors.suppress(boxes[:0], 0.4) == []
 
 
 # SCRFD: a model that finds the portrait
@@ -211,14 +211,14 @@ def test_extreme_shapes_do_not_fail(scrfd, shape):
 @pytest.mark.parametrize("options", [{"batched": True}, {"anchors": 1}, {"anchors": 1, "batched": True}, {"size": 640}])
 def test_scrfd_export_variants_agree(scrfd, detector_model, portrait, tmp_path, options):
     detector_model.write_scrfd(tmp_path / "variant.onnx", portrait, L, **options)
-    (found,), (expected,) = landmarks.open_detector(tmp_path / "variant.onnx").detect(portrait), scrfd.detect(portrait)
+    (found,), (expected,) = detectors.open_detector(tmp_path / "variant.onnx").detect(portrait), scrfd.detect(portrait)
     np.testing.assert_array_equal(found.landmarks, expected.landmarks)
     assert (found.box, found.score) == (expected.box, expected.score)
 
 
 def test_scrfd_of_a_fixed_size_gets_images_of_that_size(detector_model, portrait, tmp_path):
     detector_model.write_scrfd(tmp_path / "small.onnx", portrait, L, size=352)
-    (found,) = landmarks.open_detector(tmp_path / "small.onnx").detect(portrait)
+    (found,) = detectors.open_detector(tmp_path / "small.onnx").detect(portrait)
     assert error_px(found, L) < allowed_px(352 / 512)
 
 
@@ -264,7 +264,7 @@ def test_yunet_shrinks_large_photos_and_maps_back(yunet, portrait, side, height,
 
 def test_yunet_with_a_free_input_size_agrees(yunet, detector_model, portrait, tmp_path):
     detector_model.write_yunet(tmp_path / "free.onnx", portrait, L, size=None)
-    (found,), (expected,) = landmarks.open_detector(tmp_path / "free.onnx").detect(portrait), yunet.detect(portrait)
+    (found,), (expected,) = detectors.open_detector(tmp_path / "free.onnx").detect(portrait), yunet.detect(portrait)
     np.testing.assert_array_equal(found.landmarks, expected.landmarks)
 
 
@@ -295,7 +295,7 @@ def test_yunet_finds_no_face_where_there_is_none(yunet, faceless):
 
 
 def test_opening_yunet_prints_nothing(yunet_file, capfd):
-    landmarks.open_detector(yunet_file)
+    detectors.open_detector(yunet_file)
     assert capfd.readouterr() == ("", "")
 
 
@@ -303,10 +303,10 @@ def test_opening_yunet_prints_nothing(yunet_file, capfd):
 
 
 def test_bytes_and_file_open_alike(scrfd_file, yunet_file):
-    assert isinstance(landmarks.open_detector(scrfd_file.read_bytes()), landmarks.Scrfd)
-    assert isinstance(landmarks.open_detector(yunet_file.read_bytes()), landmarks.YuNet)
-    assert landmarks.open_detector(scrfd_file).name == "scrfd.onnx"
-    assert landmarks.open_detector(scrfd_file, name="checkpoints.tar").name == "checkpoints.tar"
+    assert isinstance(detectors.open_detector(scrfd_file.read_bytes()), detectors.Scrfd)
+    assert isinstance(detectors.open_detector(yunet_file.read_bytes()), detectors.YuNet)
+    assert detectors.open_detector(scrfd_file).name == "scrfd.onnx"
+    assert detectors.open_detector(scrfd_file, name="checkpoints.tar").name == "checkpoints.tar"
 
 
 def constant_model(shapes: list[list[int]], image: tuple[object, ...] = (1, 3, "h", "w")) -> bytes:
@@ -334,7 +334,7 @@ def constant_model(shapes: list[list[int]], image: tuple[object, ...] = (1, 3, "
 )
 def test_other_models_are_refused_with_what_was_seen(shapes, words):
     with pytest.raises(CheckpointError, match=words) as caught:
-        landmarks.open_detector(constant_model(shapes))
+        detectors.open_detector(constant_model(shapes))
     assert "allowed are SCRFD with keypoints (9 or 15 outputs) and YuNet" in caught.value.message
     assert caught.value.hint
 
@@ -345,11 +345,11 @@ SCRFD_SHAPES = [[8, 1]] * 3 + [[8, 4]] * 3 + [[8, 10]] * 3
 @pytest.mark.parametrize("image", [(1, 1, "h", "w"), (1, 3), (1, 3, 600, 640), (1, 3, 32000, 32000)])
 def test_models_with_an_impossible_input_are_refused(image):
     with pytest.raises(CheckpointError):
-        landmarks.open_detector(constant_model(SCRFD_SHAPES, image))
+        detectors.open_detector(constant_model(SCRFD_SHAPES, image))
 
 
 def test_model_that_gives_other_sizes_than_its_form_is_refused(portrait):
-    detector = landmarks.open_detector(constant_model(SCRFD_SHAPES))
+    detector = detectors.open_detector(constant_model(SCRFD_SHAPES))
     with pytest.raises(CheckpointError, match=r"gave \(8, 1\) at stride 8, not \(12800, 1\)"):
         detector.detect(portrait)
 
@@ -360,7 +360,7 @@ def test_what_is_no_model_is_refused(tmp_path, scrfd_file):
     (tmp_path / "empty.onnx").touch()
     for name in ("photo.onnx", "half.onnx", "empty.onnx", "missing.onnx", "."):
         with pytest.raises(CheckpointError) as caught:
-            landmarks.open_detector(tmp_path / name)
+            detectors.open_detector(tmp_path / name)
         assert "\n" not in caught.value.message
         assert caught.value.hint
 
@@ -377,4 +377,4 @@ def test_weights_outside_the_folder_are_not_read(tmp_path, scrfd_file, monkeypat
     monkeypatch.chdir(tmp_path / "here")
     (tmp_path / "here" / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(CheckpointError, match="escapes"):
-        landmarks.open_detector(tmp_path / "here" / "m.onnx")
+        detectors.open_detector(tmp_path / "here" / "m.onnx")
