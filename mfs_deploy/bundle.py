@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mfs_deploy import manifest
-from mfs_deploy.errors import OutputError
+from mfs_deploy.errors import BundleError, OutputError
 
-REJECTED = ".rejected"  # suffix of the folder that keeps what a gate refused
+REJECTED = ".rejected"  # suffix of the folder that keeps what a gate refused ...
+REASON = "parity.json"  # ... and the file in it that says why, by which it is known to be ours
 
 
 def check_place(out: Path) -> None:
@@ -23,25 +26,39 @@ def check_place(out: Path) -> None:
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out} exists and is not a folder", hint="choose another --out")
-    if out.is_dir() and any(out.iterdir()) and not (out / manifest.NAME).exists():
-        raise OutputError(f"{out} holds files that are not a bundle", hint="choose another --out, or empty it")
+    if out.is_dir() and any(out.iterdir()) and not _is_ours(out):
+        raise OutputError(f"{out} holds files that are not a bundle's", hint="choose another --out, or empty it")
+    rejected = rejected_place(out)
+    if rejected.exists() and not (rejected / REASON).is_file():
+        raise OutputError(f"{rejected} is in the way: what a gate refuses would go there", hint="choose another --out, or move it")
+
+
+def _is_ours(folder: Path) -> bool:
+    """A whole bundle and nothing else, so that replacing it loses nothing that an export did not make."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise OutputError(f"{out.parent} cannot be created: {exc.strerror}") from exc
-    if not os.access(out.parent, os.W_OK):
-        raise OutputError(f"{out.parent} cannot be written", hint="choose another --out")
+        return set(manifest.list_files(folder)) <= set(manifest.read(folder)["files"])
+    except BundleError:
+        return False
+
+
+def rejected_place(out: Path) -> Path:
+    return out.with_name(out.name + REJECTED)
 
 
 @contextlib.contextmanager
 def staging(out: Path) -> Iterator[Path]:
     """A folder on the same file system as ``out`` to write into; gone afterwards unless it was published."""
     check_place(out)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    made = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]  # deepest first
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name[:80]}.", suffix=".partial", dir=out.parent))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):  # not empty: it is in use now
+                parent.rmdir()
 
 
 def publish(folder: Path, out: Path) -> None:
@@ -52,22 +69,24 @@ def publish(folder: Path, out: Path) -> None:
     _sync(folder)
     os.chmod(folder, 0o755)  # mkdtemp's 0700 is for the unfinished
     old = folder.with_suffix(".old")
-    if out.exists():
-        os.rename(out, old)
     try:
+        if out.exists():
+            os.rename(out, old)
         os.rename(folder, out)
     except BaseException:
-        if old.exists():
+        if old.exists() and not out.exists():
             os.rename(old, out)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
-def keep_rejected(folder: Path, out: Path) -> Path:
-    """Move what a gate refused to ``<out>.rejected``, for inspection; an earlier one is replaced."""
-    place = out.with_name(out.name + REJECTED)
-    shutil.rmtree(place, ignore_errors=True)
-    shutil.move(folder, place)
+def keep_rejected(folder: Path, out: Path, reason: dict[str, Any]) -> Path:
+    """Move what a gate refused to ``<out>.rejected``, with the reason as JSON; an earlier one is replaced."""
+    place = rejected_place(out)
+    (folder / REASON).write_text(json.dumps(reason, indent=2, sort_keys=True) + "\n", "utf-8")
+    if place.exists():
+        shutil.rmtree(place)
+    os.rename(folder, place)
     os.chmod(place, 0o755)
     return place
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,9 +12,9 @@ import click
 
 from mfs_deploy import __version__
 from mfs_deploy.commands import doctor, export, identity, inspect, parity, swap
-from mfs_deploy.errors import MfsError, OutputError
+from mfs_deploy.errors import Interrupted, MfsError, MissingExtra, OutputError, UsageError
 
-INTERRUPTED = 130
+CONVERSION_PACKAGES = {"torch": "torch", "skimage": "scikit-image"}  # import name to package, of the extra every backend has
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +40,9 @@ def main_export(argv: Sequence[str] | None = None) -> int:
 def run(command: click.Command, argv: Sequence[str] | None) -> int:
     """Run a command and return its exit code; no exception leaves."""
     args = list(sys.argv[1:] if argv is None else argv)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is signal.SIG_DFL:  # not where nohup has it ignored
+            signal.signal(ending, signal.default_int_handler)  # clean up as after Ctrl-C
     try:
         return command.main(args=args, prog_name=None, standalone_mode=False) or 0
     except MfsError as exc:
@@ -46,11 +50,19 @@ def run(command: click.Command, argv: Sequence[str] | None) -> int:
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
+        if "--json" in args:
+            return report(UsageError(exc.format_message()), as_json=True)
         exc.show()
         return exc.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; nothing was changed", err=True)
-        return INTERRUPTED
+    except ModuleNotFoundError as exc:
+        package = (exc.name or "").split(".")[0]
+        if package not in CONVERSION_PACKAGES:
+            return unexpected()
+        return report(MissingExtra("all", CONVERSION_PACKAGES[package], "this command"), as_json="--json" in args)
+    except (KeyboardInterrupt, click.Abort) as exc:
+        if isinstance(exc.__context__, EOFError):  # click takes it for a closed terminal; we never ask anything
+            return unexpected()
+        return report(Interrupted("interrupted"), as_json="--json" in args)
     except BrokenPipeError:
         return 0
     except OSError as exc:

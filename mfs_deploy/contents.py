@@ -13,10 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import mfs_deploy
-from mfs_deploy import images, manifest, parity, preview
+from mfs_deploy import images, manifest, parity, preview, reference_file
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.workers import Done
 from mfs_deploy.checkpoint.load import SourceFile
@@ -27,7 +25,6 @@ from mfs_deploy.quant.recipe import Recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
-REFERENCE = "reference.npz"
 PREVIEW = "preview.png"
 TOOLS = ("torch", "numpy", "opencv-python-headless")
 
@@ -90,46 +87,13 @@ def write(
     """Fill ``folder``; the manifest comes last, so that it can account for all the rest."""
     move_artifacts(done, folder)
     target = cases[0]
-    write_reference(folder / REFERENCE, cases, reference)
+    reference_file.write(folder / reference_file.NAME, cases, reference)
     rows = [preview_row("PyTorch", target, reference)]
     for one in done:
         label = f"{BACKENDS[one.job.backend].TITLE}\n{facts.recipe.name}\n{report[one.job.backend][0].swapped_psnr_db:.1f} dB"
         rows.append(preview_row(label, target, parity.Outputs(one.swapped, one.mask)))
     preview.write(folder / PREVIEW, source, target.frame if target.frame is not None else target.crop, rows)
     manifest.write(folder, _manifest(folder, facts, done, report, room, stages))
-
-
-def write_reference(path: Path, cases: list[parity.Case], reference: parity.Outputs) -> None:
-    """Inputs and expected outputs, for re-checking a bundle and for an app's self-check.
-
-    target_rgb (N, S, S, 3) uint8; swapped (N, 3, S, S) and mask (N, 1, S, S) float32; and for the first case the whole way of a
-    photo: frame_rgb (H, W, 3), landmarks (5, 2), back_matrix (2, 3), composite_rgb (H, W, 3).
-    """
-    arrays: dict[str, Any] = {
-        "case": np.array([case.name for case in cases]),
-        "target_rgb": np.stack([case.crop for case in cases]),
-        "swapped": reference.swapped,
-        "mask": reference.mask,
-    }
-    first = cases[0]
-    if first.frame is not None and first.back is not None:
-        arrays["frame_rgb"] = first.frame
-        arrays["back_matrix"] = first.back
-        arrays["composite_rgb"] = parity.composite(first, reference, 0)
-        if first.landmarks is not None:
-            arrays["landmarks"] = first.landmarks
-    np.savez_compressed(path, **arrays)
-
-
-def read_reference(path: Path) -> tuple[list[parity.Case], parity.Outputs]:
-    with np.load(path, allow_pickle=False) as arrays:
-        names, crops = arrays["case"], arrays["target_rgb"]
-        cases = [parity.Case(str(name), crop) for name, crop in zip(names, crops, strict=True)]
-        if "frame_rgb" in arrays:
-            cases[0] = parity.Case(
-                cases[0].name, crops[0], arrays["frame_rgb"], arrays["back_matrix"], arrays.get("landmarks", None)
-            )
-        return cases, parity.Outputs(arrays["swapped"], arrays["mask"])
 
 
 def preview_row(label: str, target: parity.Case, outputs: parity.Outputs) -> preview.Row:
@@ -153,7 +117,7 @@ def _manifest(
         "alignment": asdict(images.ALIGNMENT),
         "paste_back": images.PASTE_BACK.as_dict(),
         "artifacts": artifacts,
-        "reference": {"file": REFERENCE, "tolerance": asdict(TOLERANCES[facts.recipe.name])},
+        "reference": {"file": reference_file.NAME, "tolerance": asdict(TOLERANCES[facts.recipe.name])},
         "stages": {name: _rounded(error) for name, error in stages.items()},
         "float16": {
             "largest_value": _rounded(FLOAT16_MAX / room.ratio),

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 INPUT_NAME = "target"
 SWAPPED_NAME = "swapped"
 MASK_NAME = "mask"
-SIZES = (224, 256)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -29,13 +31,15 @@ class Diagnosis:
 
 
 def examine(progress: Progress = SILENT) -> list[Diagnosis]:
-    """Try every backend, each in a process of its own."""
+    """Try every backend, each in a process of its own, as many at once as there are cores."""
     progress.start(len(BACKENDS))
-    found = []
-    for backend in BACKENDS.values():
-        progress.step(backend.NAME)
-        found.append(_examine(backend))
-    return found
+    found = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = {pool.submit(_examine, backend): name for name, backend in BACKENDS.items()}
+        for done in as_completed(running):
+            found[running[done]] = done.result()
+            progress.step(running[done])
+    return [found[name] for name in BACKENDS]
 
 
 def _examine(backend: Backend) -> Diagnosis:

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 import errno
 
+# What the system says when a file cannot be written where the user asked.
+REFUSED_WRITES = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE),
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
+}
+
 
 class MfsError(Exception):
     """A failure the user can act on.
@@ -90,6 +96,13 @@ class BundleError(MfsError):
     kind = "bundle"
 
 
+class Interrupted(MfsError):
+    """Ctrl-C, or the system asked us to stop."""
+
+    exit_code = 130
+    kind = "interrupted"
+
+
 class OutputError(MfsError):
     """The output could not be written: no space, no permission, or something else is in the way."""
 
@@ -99,8 +112,7 @@ class OutputError(MfsError):
     @classmethod
     def from_os(cls, exc: OSError) -> OutputError | None:
         """The error for a write that the system refused, or None where ``exc`` is something else."""
-        refusals = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE)
-        if exc.errno not in refusals:
+        if exc.errno not in REFUSED_WRITES:
             return None
         where = f": {exc.filename}" if exc.filename else ""
         return cls(f"{exc.strerror}{where}", hint="nothing was changed; make room, or choose another --out or TMPDIR")

@@ -30,8 +30,13 @@ class Where:
     aligned: bool = False
     face: int | None = None
 
+    @property
+    def is_unknown(self) -> bool:
+        """Nothing was said: a detector must."""
+        return self.landmarks is None and not self.aligned and self.face is None
 
-UNKNOWN = Where()  # a detector must say
+
+UNKNOWN = Where()
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def find(photo: images.Image, where: Where, detector: Detector | None) -> images
         return where.landmarks
     if detector is None:
         raise UsageError(
-            "nothing says where the face is: the checkpoint brings no detector, and no landmarks were given",
+            "nothing says where the face is: there is no detector, and no landmarks were given",
             hint="pass --detector scrfd_10g_bnkps.onnx (or YuNet), --landmarks x1,y1,...,x5,y5, or --aligned",
         )
     return landmarks.choose(detector.detect(photo), photo.shape, where.face).landmarks

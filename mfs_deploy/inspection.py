@@ -33,7 +33,34 @@ def inspect(path: Path) -> dict[str, Any]:
         except CheckpointError as exc:
             if exc.kind != "identity":
                 raise
-    return checkpoint(path)
+    from mfs_deploy.checkpoint.load import ARCHIVE_SUFFIXES, WEIGHT_SUFFIXES
+
+    if path.is_file() and not path.name.lower().endswith((*WEIGHT_SUFFIXES, *ARCHIVE_SUFFIXES)):
+        known = (*ARTIFACT_SUFFIXES, *WEIGHT_SUFFIXES, *ARCHIVE_SUFFIXES)
+        raise UsageError(
+            f"{path.name} is none of the files that mfs inspects", hint=f"known are a bundle's folder, {', '.join(known)}"
+        )
+    try:
+        return checkpoint(path)
+    except CheckpointError as exc:
+        if exc.kind != "checkpoint-keys" or not path.is_file():
+            raise
+        return encoder(path, exc)
+
+
+def encoder(path: Path, otherwise: CheckpointError) -> dict[str, Any]:
+    """An identity encoder's file; ``otherwise`` is raised where it is not one either."""
+    from mfs_deploy.checkpoint.load import load_encoder
+
+    try:
+        weights, file = load_encoder(path)
+    except CheckpointError:
+        raise otherwise from None
+    return {
+        "kind": "identity encoder",
+        "files": [asdict(file)],
+        "identity_encoder_values": sum(t.numel() for t in weights.values()),
+    }
 
 
 def bundle(path: Path) -> dict[str, Any]:
@@ -106,8 +133,8 @@ def checkpoint(path: Path) -> dict[str, Any]:
         "kind": "checkpoint",
         "architecture": arch.name,
         "files": [asdict(f) for f in opened.files],
-        "generator_parameters": sum(t.numel() for t in opened.generator.values()),
-        "identity_encoder_parameters": None if opened.encoder is None else sum(t.numel() for t in opened.encoder.values()),
+        "generator_values": sum(t.numel() for t in opened.generator.values()),
+        "identity_encoder_values": None if opened.encoder is None else sum(t.numel() for t in opened.encoder.values()),
         "detector": opened.detector is not None,
         "frame": {
             "size": size,

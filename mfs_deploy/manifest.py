@@ -14,24 +14,42 @@ from mfs_deploy.errors import BundleError
 
 SCHEMA = 1
 NAME = "manifest.json"
-KEYS = {
-    "schema",
-    "tool",
-    "architecture",
-    "contract",
-    "recipe",
-    "alignment",
-    "paste_back",
-    "artifacts",
-    "reference",
-    "stages",
-    "float16",
-    "checkpoint",
-    "weights",
-    "versions",
-    "licences",
-    "synthetic_media",
-    "files",
+MAX_BYTES = 10_000_000
+
+Text = str
+Number = (int, float)
+# The form of each entry: a type, a one-entry dict for "any name to this form", a dict of names, or a list of one form.
+FORM: dict[str, Any] = {
+    "schema": int,
+    "tool": Text,
+    "architecture": Text,
+    "contract": {"arch": Text, "size": int, "input": dict, "outputs": [dict]},
+    "recipe": {"name": Text, "weights": Text, "activations": Text, "description": Text},
+    "alignment": dict,
+    "paste_back": dict,
+    "artifacts": {
+        ...: {
+            "files": [Text],
+            "bytes": int,
+            "sha256": {...: Text},
+            "format": Text,
+            "inputs": [dict],
+            "outputs": [dict],
+            "parameters": {...: int},
+            "macs": int,
+            "float32_layers": [Text],
+            "parity": {"runtime": Text, "cases": [dict]},
+        }
+    },
+    "reference": {"file": Text, "tolerance": {...: Number}},
+    "stages": {...: Number},
+    "float16": {"largest_value": Number, "at": Text, "headroom": Number, "kept_in_float32": [Text]},
+    "checkpoint": [{"role": Text, "name": Text, "bytes": int, "sha256": Text, "recognised": Text}],
+    "weights": {"sha256": Text},
+    "versions": {...: Text},
+    "licences": {...: Text},
+    "synthetic_media": {...: Text},
+    "files": {...: {"bytes": int, "sha256": Text}},
 }
 
 DISCLOSURE = {
@@ -43,30 +61,53 @@ DISCLOSURE = {
 
 
 def write(folder: Path, manifest: dict[str, Any]) -> None:
-    assert set(manifest) == KEYS, set(manifest) ^ KEYS
     text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    problem = _misfit(json.loads(text), FORM, "manifest")
+    assert problem is None, problem
     (folder / NAME).write_text(text + "\n", "utf-8")
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of a bundle.
+    """The manifest of a bundle, every entry of the form that ``FORM`` says.
 
     Raises:
         BundleError: there is none, it is not one, or it is of another schema.
     """
     path = folder / NAME
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise BundleError(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} make sense")
         manifest = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as exc:
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise BundleError(f"{folder} has no {NAME}, so it is not a bundle") from exc
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise BundleError(f"{path} cannot be read: {exc}") from exc
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else type(manifest).__name__
         raise BundleError(f"{path} has schema {found!r}, this version reads {SCHEMA}", hint="export the bundle again")
-    if set(manifest) != KEYS:
-        raise BundleError(f"{path} lacks or adds keys: {sorted(set(manifest) ^ KEYS)}", hint="export the bundle again")
+    problem = _misfit(manifest, FORM, "manifest")
+    if problem is not None:
+        raise BundleError(f"{path}: {problem}", hint="export the bundle again")
     return manifest
+
+
+def _misfit(value: object, form: Any, where: str) -> str | None:
+    """What does not have its form, or None."""
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            return f"{where} is no object"
+        if ... not in form and set(value) != set(form):
+            return f"{where} lacks or adds {sorted(map(repr, set(value) ^ set(form)))[:3]}"
+        parts = ((f"{where}.{key!r}"[:120], item, form.get(..., form.get(key))) for key, item in value.items())
+    elif isinstance(form, list):
+        if not isinstance(value, list):
+            return f"{where} is no list"
+        parts = ((f"{where}[{i}]", item, form[0]) for i, item in enumerate(value))
+    else:
+        fits = isinstance(value, form) and not isinstance(value, bool)
+        return None if fits else f"{where} is of type {type(value).__name__}"
+    return next((problem for part in parts if (problem := _misfit(part[1], part[2], part[0])) is not None), None)
 
 
 def sha256(path: Path) -> str:
@@ -86,17 +127,16 @@ def list_files(folder: Path) -> dict[str, dict[str, Any]]:
 def verify(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """What is wrong with the files of a bundle, one line each; empty when every byte is as it was written."""
     problems = []
-    root = folder.resolve()
+    here = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()}
+    here.pop(NAME, None)
     for name, want in manifest["files"].items():
-        path = (folder / name).resolve()
-        if not path.is_relative_to(root):
-            problems.append(f"{name} points outside the bundle")
-        elif not path.is_file():
-            problems.append(f"{name} is missing")
+        path = here.pop(name, None)  # only what is in the folder is looked at, so no name can lead out of it
+        if path is None:
+            problems.append(f"{name!r} is missing")
+        elif path.is_symlink() or not path.is_file():
+            problems.append(f"{name!r} is not a regular file")
         elif path.stat().st_size != want["bytes"]:
-            problems.append(f"{name} has {path.stat().st_size} bytes, the manifest says {want['bytes']}")
+            problems.append(f"{name!r} has {path.stat().st_size} bytes, the manifest says {want['bytes']}")
         elif sha256(path) != want["sha256"]:
-            problems.append(f"{name} has changed: its SHA-256 is not the manifest's")
-    extra = sorted(set(list_files(folder)) - set(manifest["files"]))
-    problems += [f"{name} is not in the manifest" for name in extra]
-    return problems
+            problems.append(f"{name!r} has changed: its SHA-256 is not the manifest's")
+    return problems + [f"{name!r} is not in the manifest" for name in sorted(here)]

@@ -6,7 +6,7 @@ Works on arrays only, so it does not matter which process or machine made them. 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,10 +130,6 @@ def failures(measured: list[CaseParity], recipe: str) -> list[Failure]:
     return sorted(found, key=lambda f: -f.severity)
 
 
-def worst(measured: list[CaseParity]) -> CaseParity:
-    return min(measured, key=lambda case: case.swapped_psnr_db)
-
-
 AT_LEAST = ("swapped_psnr_db", "composite_psnr_db", "identity_cosine")
 AT_MOST = ("swapped_max", "mask_mean")
 
@@ -156,6 +152,10 @@ class Judgement:
 
     measured: dict[str, list[CaseParity]]
     complaints: list[str]
+
+    def as_dict(self) -> dict[str, object]:
+        measured = {name: [asdict(case) for case in cases] for name, cases in self.measured.items()}
+        return {"complaints": self.complaints, "measured": measured}
 
     def error(self, recipe: str, hint: str) -> ParityError:
         """The worst offender as an error."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy import architecture, bundle, contents, faces, images, manifest, metrics, parity, sample, standin
+from mfs_deploy import architecture, bundle, contents, faces, images, manifest, metrics, parity, reference_file, sample, standin
 from mfs_deploy.architecture import Architecture
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.worker import Job
@@ -18,7 +18,7 @@ from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
 from mfs_deploy.contract import STAGE_MAX_ERROR
 from mfs_deploy.detectors import Detector, open_detector
-from mfs_deploy.errors import ParityError, UsageError
+from mfs_deploy.errors import CheckpointError, ParityError, UsageError
 from mfs_deploy.graph import simplify
 from mfs_deploy.identity import Identity
 from mfs_deploy.progress import SILENT, Progress
@@ -87,6 +87,7 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
         MfsError: of the kind of what went wrong; then there is no new bundle, and an old one is as it was.
     """
     recipe = recipes.load(request.recipe)
+    check(request)
     progress.start(6 + len(request.targets))
     with bundle.staging(request.out) as folder, workers.scratch() as scratch:
         models = open_models(request, progress)
@@ -104,14 +105,15 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
         progress.step("scan the float16 headroom")
         room = headroom.scan(graph, targets)
 
-        progress.step("convert")
+        progress.step(f"convert to {', '.join(request.targets)}")
         facts = contents.Facts(models.arch.contract(request.size), recipe, models.files, contents.weights_sha256(baked))
         jobs = make_jobs(request, room, facts)
-        done = workers.run(jobs, targets, scratch, weights=baked, on_done=lambda job: progress.step(job.backend))
+        done = workers.run(jobs, targets, scratch, weights=baked, on_done=lambda job: progress.step(f"{job.backend} converted"))
         judgement = parity.judge(contents.outputs(done), cases, reference, request.recipe, encode_with(models))
         if judgement.complaints:
             contents.move_artifacts(done, folder)
-            kept = bundle.keep_rejected(folder, request.out)
+            reference_file.write(folder / reference_file.NAME, cases, reference)
+            kept = bundle.keep_rejected(folder, request.out, judgement.as_dict())
             raise judgement.error(request.recipe, hint=f"the artifacts are kept in {kept}; no bundle was written")
 
         progress.step("write the bundle")
@@ -121,11 +123,26 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
     return Exported(request.out, manifest.read(request.out))
 
 
+def check(request: Request) -> None:
+    """Refuse what cannot work, or would be ignored, before anything is read.
+
+    Raises:
+        UsageError: options that do not fit together, or a value that is not allowed.
+    """
+    arch = architecture.get(request.arch)
+    if request.size not in arch.sizes:
+        raise UsageError(f"--size {request.size} is not possible", hint=f"choose from: {', '.join(map(str, arch.sizes))}")
+    if (request.source is None) == (request.identity is None):
+        raise UsageError("give exactly one of --source and --identity")
+    if request.source in (None, DEMO) and not request.source_where.is_unknown:
+        raise UsageError("--landmarks, --aligned and --face say where the face is in --source PHOTO, and there is no such photo")
+    if request.target is None and not request.target_where.is_unknown:
+        raise UsageError("--target-landmarks, --target-aligned and --target-face need --target PHOTO")
+
+
 def open_models(request: Request, progress: Progress = SILENT) -> Models:
     progress.step("read the checkpoint")
     arch = architecture.get(request.arch)
-    if request.size not in arch.sizes:
-        raise UsageError(f"--size {request.size}", hint=f"choose from: {', '.join(map(str, arch.sizes))}")
     with checkpoint_path(request.checkpoint) as path:
         checkpoint = checkpoints.load(path, request.encoder)
     model = request.detector if request.detector is not None else checkpoint.detector
@@ -150,10 +167,14 @@ def checkpoint_path(name: str) -> Iterator[Path]:
 
 def find_person(request: Request, models: Models, progress: Progress = SILENT) -> Person:
     progress.step("read the face")
-    if (request.source is None) == (request.identity is None):
-        raise UsageError("give exactly one of --source and --identity")
     if request.identity is not None:
         arrays = identity_file.load(request.identity)
+        if models.encoder is not None and arrays.encoder_sha256 != contents.weights_sha256(models.encoder.state_dict()):
+            raise CheckpointError(
+                f"{request.identity.name} was read by another identity encoder than this checkpoint's; it means nothing here",
+                hint="read the photo again with mfs identity and this checkpoint",
+                kind="identity",
+            )
         return Person(Identity(arrays.embedding, arrays.feature_map), None)
     assert request.source is not None
     if request.source == DEMO:
@@ -207,7 +228,10 @@ def check_stages(
     }
     for stage, error in stages.items():
         if not error <= STAGE_MAX_ERROR:
-            raise ParityError(f"{stage}: largest error {error:.3g}, limit {STAGE_MAX_ERROR:.3g}")
+            raise ParityError(
+                f"{stage}: largest error {error:.3g}, limit {STAGE_MAX_ERROR:.3g}",
+                hint="no converter was run yet: look at the checkpoint's and the identity's values (mfs inspect)",
+            )
     return stages
 
 

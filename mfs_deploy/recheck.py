@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy import contents, manifest, parity
+from mfs_deploy import contents, images, manifest, parity, reference_file
+from mfs_deploy.architecture import ARCHITECTURES, get
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.contract import TOLERANCES, Contract
 from mfs_deploy.errors import BundleError
 from mfs_deploy.progress import SILENT, Progress
 
@@ -24,21 +28,20 @@ def recheck(folder: Path, progress: Progress = SILENT) -> dict[str, Any]:
         ParityError: an artifact is outside its recipe's tolerance.
     """
     said = manifest.read(folder)
-    backends = list(said["artifacts"])
-    progress.start(1 + len(backends))
+    progress.start(1 + len(said["artifacts"]))
     progress.step("verify checksums")
-    verify(folder, said)
-    cases, reference = contents.read_reference(folder / contents.REFERENCE)
+    contract = verify(folder, said)
+    cases, reference = reference_file.read(folder / reference_file.NAME, contract.size)
     jobs = [
         Job(
             backend=name,
-            arch=said["architecture"],
-            size=said["contract"]["size"],
+            arch=contract.arch,
+            size=contract.size,
             recipe=said["recipe"]["name"],
             convert=False,
             artifact=str((folder / BACKENDS[name].FILES[0]).resolve()),
         )
-        for name in backends
+        for name in said["artifacts"]
     ]
     with workers.scratch() as scratch:
         done = workers.run(jobs, parity.inputs(cases), scratch, on_done=lambda job: progress.step(job.backend))
@@ -51,8 +54,42 @@ def recheck(folder: Path, progress: Progress = SILENT) -> dict[str, Any]:
     return said
 
 
-def verify(folder: Path, said: dict[str, Any]) -> None:
+def verify(folder: Path, said: dict[str, Any]) -> Contract:
+    """That a bundle is what its manifest says, and its manifest what this version would write.
+
+    Returns:
+        the contract of its artifacts.
+
+    Raises:
+        BundleError: a file is missing, changed or unaccounted for, or an entry that apps rely on is not as it should be.
+    """
     problems = manifest.verify(folder, said)
+    artifacts, arch, size = said["artifacts"], said["architecture"], said["contract"]["size"]
+    if not artifacts or not set(artifacts) <= set(BACKENDS):
+        problems.append(f"artifacts are {sorted(artifacts)}; at least one is needed, of {', '.join(BACKENDS)}")
+    if arch not in ARCHITECTURES or size not in get(arch).sizes:
+        problems.append(f"{arch!r} at {size} is not known")
+    if said["recipe"]["name"] not in TOLERANCES:
+        problems.append(f"recipe {said['recipe']['name']!r} is not known")
     if problems:
-        rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise BundleError(f"{folder}: {problems[0]}{rest}", hint="copy or export the bundle again")
+        raise damaged(folder, problems)
+    contract = get(arch).contract(size)
+    files = {reference_file.NAME, contents.PREVIEW, *(name for a in artifacts for name in BACKENDS[a].FILES)}
+    problems += [f"{name!r} belongs to no artifact" for name in said["files"] if name.split("/")[0] not in files]
+    expected = {
+        "contract": contract.as_dict(),
+        "alignment": asdict(images.ALIGNMENT),
+        "paste_back": images.PASTE_BACK.as_dict(),
+        "synthetic_media": manifest.DISCLOSURE,
+    }
+    for name, value in expected.items():
+        if said[name] != json.loads(json.dumps(value)):
+            problems.append(f"the manifest's {name} is not what this version writes")
+    if problems:
+        raise damaged(folder, problems)
+    return contract
+
+
+def damaged(folder: Path, problems: list[str]) -> BundleError:
+    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return BundleError(f"{folder}: {problems[0]}{rest}", hint="copy or export the bundle again")

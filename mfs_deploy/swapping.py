@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
-from mfs_deploy import architecture, detectors, faces, images, landmarks, manifest, recheck
+from mfs_deploy import detectors, faces, images, landmarks, manifest, recheck
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Runner
 from mfs_deploy.detectors import Detector
@@ -22,6 +22,7 @@ from mfs_deploy.errors import BundleError, MissingExtra, OutputError, PhotoError
 from mfs_deploy.progress import Progress
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+CLIP_SUFFIXES = (".mp4",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +43,23 @@ class Counts:
     swapped: int
 
 
+def check_place(bundle: Path, source: Path, out: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse an output that cannot be, or that would spoil what is read.
+
+    Raises:
+        UsageError: another kind of file, the input itself, or a place inside the bundle.
+    """
+    if out.suffix.lower() not in suffixes:
+        raise UsageError(f"--out {out.name}: this is written as {', '.join(suffixes)}")
+    if out.resolve() == source.resolve():
+        raise UsageError(f"--out {out} is the input itself")
+    if out.resolve().is_relative_to(bundle.resolve()):
+        raise UsageError(f"--out {out} lies in the bundle, which holds only what its manifest lists")
+
+
 def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where: faces.Where) -> Swapper:
     said = manifest.read(bundle)
-    recheck.verify(bundle, said)
-    contract = architecture.get(said["architecture"]).contract(said["contract"]["size"])
+    contract = recheck.verify(bundle, said)
     names = [backend] if backend is not None else list(said["artifacts"])
     if backend is not None and backend not in said["artifacts"]:
         raise UsageError(f"the bundle has no {backend} artifact", hint=f"choose from: {', '.join(said['artifacts'])}")
@@ -67,8 +81,6 @@ def swap_frame(swapper: Swapper, face: faces.AlignedFace) -> images.Image:
 
 
 def swap_image(swapper: Swapper, photo: Path, out: Path) -> None:
-    if out.suffix.lower() not in IMAGE_SUFFIXES:
-        raise UsageError(f"--out {out.name}: a picture is written as {', '.join(IMAGE_SUFFIXES)}")
     face = faces.read(photo, swapper.size, swapper.where, swapper.detector)
     picture = PillowImage.fromarray(swap_frame(swapper, face))
     disclosure = manifest.DISCLOSURE["disclosure"]
@@ -85,11 +97,10 @@ def swap_video(swapper: Swapper, clip: Path, out: Path, progress: Progress) -> C
     """Swap every frame in which a face is found; the others stay as they are, as in the original.
 
     Raises:
-        PhotoError: the clip cannot be read.
-        OutputError: this build of OpenCV cannot write .mp4.
+        PhotoError: the clip cannot be read, is shorter than it says, or has a face in no frame.
+        OutputError: the new clip could not be written whole.
     """
-    if out.suffix.lower() != ".mp4":
-        raise UsageError(f"--out {out.name}: a clip is written as .mp4")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what its warnings are about is checked below
     reader = cv2.VideoCapture(str(clip))
     if not clip.is_file() or not reader.isOpened():
         raise PhotoError(f"{clip} is not a clip that can be read", kind="photo-unreadable", hint="try an .mp4 with H.264")
@@ -112,11 +123,25 @@ def swap_video(swapper: Swapper, clip: Path, out: Path, progress: Progress) -> C
                     progress.step(f"frame {frames}")
             finally:
                 writer.release()
-            if frames == 0:
-                raise PhotoError(f"{clip} holds no frame that can be read", kind="photo-unreadable")
+            _check_clip(clip, temporary, Counts(frames, swapped), total)
     finally:
         reader.release()
     return Counts(frames, swapped)
+
+
+def _check_clip(clip: Path, written: Path, counts: Counts, promised: int) -> None:
+    """OpenCV reports neither a clip that ends early nor a write that failed, so both are looked for."""
+    if counts.frames == 0 or counts.frames < promised * 0.98:  # containers round their own count
+        raise PhotoError(
+            f"{clip} holds {counts.frames} frames that can be read, and says it has {promised}", kind="photo-unreadable"
+        )
+    if counts.swapped == 0:
+        raise PhotoError(f"{clip}: a face is in none of its {counts.frames} frames", kind="no-face")
+    reader = cv2.VideoCapture(str(written))
+    found = sum(1 for _ in _frames(reader))
+    reader.release()
+    if found != counts.frames:
+        raise OutputError(f"of {counts.frames} frames only {found} were written; is the disk full?", hint="make room")
 
 
 def _frames(reader: cv2.VideoCapture) -> Iterator[images.Image]:
@@ -134,14 +159,18 @@ def _find(swapper: Swapper, frame: images.Image) -> faces.AlignedFace | None:
     best = landmarks.best(swapper.detector.detect(frame))
     if best is None:
         return None
-    return faces.align(frame, swapper.size, faces.Where(best.landmarks), None)
+    try:
+        crop, back = images.align(frame, best.landmarks, swapper.size)
+    except PhotoError:  # a detection whose landmarks lie on one line is no face
+        return None
+    return faces.AlignedFace(frame, crop, back, best.landmarks)
 
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
     """A path beside ``out`` to write to; renamed to ``out`` if all went well, deleted if not."""
     if not out.parent.is_dir():
-        raise OutputError(f"{out.parent} is not a folder")
+        raise OutputError(f"{out.parent} is not a folder", hint="create it, or choose another --out")
     fd, name = tempfile.mkstemp(prefix=f".{out.stem}.", suffix=out.suffix, dir=out.parent)
     os.close(fd)
     temporary = Path(name)

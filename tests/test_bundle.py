@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,11 +12,20 @@ from mfs_deploy import bundle, manifest
 from mfs_deploy.errors import BundleError, OutputError
 
 
+def example(form: object) -> object:
+    """The least value of a form in ``manifest.FORM``."""
+    if isinstance(form, dict):
+        return {key: example(value) for key, value in form.items() if key is not ...}
+    if isinstance(form, list):
+        return []
+    return {str: "x", int: 1, dict: {}}.get(form, 1.0)
+
+
 def fill(folder: Path, text: str) -> None:
     (folder / "swap.onnx").write_text(text)
     (folder / "swap.mlpackage").mkdir()
     (folder / "swap.mlpackage" / "Manifest.json").write_text("{}")
-    manifest.write(folder, {**dict.fromkeys(manifest.KEYS), "schema": manifest.SCHEMA, "files": manifest.list_files(folder)})
+    manifest.write(folder, {**example(manifest.FORM), "schema": manifest.SCHEMA, "files": manifest.list_files(folder)})
 
 
 def publish(out: Path, text: str) -> None:
@@ -103,13 +113,80 @@ def test_a_manifest_cannot_make_us_read_outside_the_bundle(tmp_path):
     publish(out, "new")
     said = manifest.read(out)
     said["files"]["../../etc/passwd"] = {"bytes": 1, "sha256": "0"}
-    assert manifest.verify(out, said) == ["../../etc/passwd points outside the bundle"]
+    assert manifest.verify(out, said) == ["'../../etc/passwd' is missing"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99}', "\xff"])
+def test_links_and_pipes_in_a_bundle_are_seen(tmp_path):
+    out = tmp_path / "face01"
+    publish(out, "new")
+    (out / "swap.onnx").unlink()
+    (out / "swap.onnx").symlink_to("/etc/hostname")
+    os.mkfifo(out / "pipe")
+    assert manifest.verify(out, manifest.read(out)) == ["'swap.onnx' is not a regular file", "'pipe' is not in the manifest"]
+
+
+def test_a_folder_with_a_manifest_of_another_kind_is_not_replaced(tmp_path):
+    """A web extension has a manifest.json too."""
+    out = tmp_path / "extension"
+    out.mkdir()
+    (out / "manifest.json").write_text('{"manifest_version": 3}')
+    (out / "code.js").write_text("x")
+    with pytest.raises(OutputError, match="not a bundle"):
+        publish(out, "new")
+    assert (out / "code.js").exists()
+
+
+def test_a_file_put_into_a_bundle_is_not_lost(tmp_path):
+    out = tmp_path / "face01"
+    publish(out, "old")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError):
+        publish(out, "new")
+
+
+def test_what_is_kept_aside_replaces_only_its_like(tmp_path):
+    out = tmp_path / "face01"
+    for _ in range(2):
+        with bundle.staging(out) as folder:
+            fill(folder, "bad")
+            place = bundle.keep_rejected(folder, out, {"complaints": ["x"]})
+    assert (place / "parity.json").is_file()
+    (place / "parity.json").unlink()
+    with pytest.raises(OutputError, match="in the way"), bundle.staging(out):
+        pass
+
+
+def test_a_failed_export_takes_the_folders_it_made_with_it(tmp_path):
+    with pytest.raises(KeyboardInterrupt), bundle.staging(tmp_path / "new" / "deep" / "face01"):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99}', '{"schema": 1}', "\xff", "[" * 200_000])
 def test_what_is_not_a_manifest_is_refused(tmp_path, text):
     (tmp_path / manifest.NAME).write_text(text, "latin-1")
     with pytest.raises(BundleError):
+        manifest.read(tmp_path)
+
+
+def places(form: object, path: tuple = ()) -> list[tuple]:
+    """Every place in the form."""
+    found = [path] if path else []
+    if isinstance(form, dict):
+        found += [p for key, value in form.items() if key is not ... for p in places(value, (*path, key))]
+    return found
+
+
+@pytest.mark.parametrize("path", [p for p in places(manifest.FORM) if p != ("schema",)], ids=".".join)
+def test_an_entry_of_the_wrong_type_is_named(tmp_path, path):
+    publish(tmp_path, "new")
+    said = manifest.read(tmp_path)
+    inner = said
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = None
+    (tmp_path / manifest.NAME).write_text(json.dumps(said))
+    with pytest.raises(BundleError, match=f"'{path[-1]}' is"):
         manifest.read(tmp_path)
 
 

@@ -18,7 +18,7 @@ LAYERS = (
     {"checkpoint", "identity", "bake", "standin", "landmarks", "detectors", "faces", "sample", "architecture"},
     {"graph", "quant"},
     {"backends"},
-    {"parity", "bundle", "preview", "contents", "recheck"},
+    {"parity", "bundle", "preview", "contents", "reference_file", "recheck"},
     {"pipeline", "diagnosis", "inspection", "swapping"},
     {"commands"},
     {"cli", "__main__"},

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -101,7 +102,15 @@ def _job(folder: Path) -> Job:
     return Job(**values)
 
 
+def end_with(parent: int) -> None:
+    """End this process when its parent is gone, so that nothing works on for nobody."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main(folder: Path) -> int:
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     try:
         result = work(folder)
     except errors.MfsError as exc:

@@ -111,13 +111,15 @@ def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tenso
 
 def _start(job: Job, folder: Path) -> _Process:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    temporary = folder / "tmp"
+    temporary.mkdir()
     with open(folder / "log.txt", "wb") as log:
         popen = subprocess.Popen(
             [sys.executable, "-m", "mfs_deploy.backends.worker", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **threads},
+            env={**os.environ, **threads, "TMPDIR": str(temporary)},  # what converters leave behind goes with the job
             start_new_session=True,  # so that what a converter starts can be stopped with it, and Ctrl-C reaches only us
         )
     return _Process(job, folder, popen)

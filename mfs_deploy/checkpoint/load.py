@@ -20,7 +20,7 @@ from mfs_deploy.checkpoint.published import ARCHIVE, DETECTOR, MEMBER, WHOLE, So
 from mfs_deploy.checkpoint.source import MAX_FILE_BYTES, Readable, Source, shown, unreadable
 from mfs_deploy.errors import CheckpointError
 
-__all__ = ["Checkpoint", "SourceFile", "load"]
+__all__ = ["Checkpoint", "SourceFile", "load", "load_encoder"]
 
 Weights = dict[str, torch.Tensor]
 Progress = Callable[[str], None]
@@ -76,6 +76,13 @@ def load(path: Path, encoder: Path | None = None, *, progress: Progress = lambda
     return reader.checkpoint(path.name)
 
 
+def load_encoder(path: Path) -> tuple[Weights, SourceFile]:
+    """Read and check an identity encoder's file by itself.  Raises as ``load``."""
+    reader = _Reader(skip=set(), progress=lambda text: None)
+    reader.file(path, ENCODER)
+    return reader.networks[ENCODER], reader.files[0]
+
+
 def role_of(name: str) -> str | None:
     """What a file is, by its path relative to the folder or archive."""
     parts = PurePosixPath(name).parts
@@ -97,19 +104,19 @@ class _Reader:
         self._skip = skip
         self._progress = progress
         self._names: dict[str, str] = {}  # role to the name chosen for it
-        self._networks: dict[str, Weights] = {}
+        self.networks: dict[str, Weights] = {}
         self._detector: bytes | None = None
-        self._files: list[SourceFile] = []
+        self.files: list[SourceFile] = []
 
     def checkpoint(self, name: str) -> Checkpoint:
-        if GENERATOR not in self._networks:
+        if GENERATOR not in self.networks:
             raise CheckpointError(
                 f"{shown(name)}: no generator in it; it would be called MobileFaceSwap_224.pdparams, or .pth, .pt, .safetensors",
                 hint=GET_WEIGHTS,
                 kind="checkpoint-missing",
             )
-        files = tuple(sorted(self._files, key=lambda file: ORDER.index(file.role)))
-        return Checkpoint(self._networks[GENERATOR], self._networks.get(ENCODER), self._detector, files)
+        files = tuple(sorted(self.files, key=lambda file: ORDER.index(file.role)))
+        return Checkpoint(self.networks[GENERATOR], self.networks.get(ENCODER), self._detector, files)
 
     def folder(self, folder: Path) -> None:
         places = (folder, folder / "checkpoints", folder / "landmarks", folder / "checkpoints" / "landmarks")
@@ -135,8 +142,8 @@ class _Reader:
                 raise unreadable(path.name, f"damaged gzip: {shown(str(exc))}") from exc
             whole = describe(ARCHIVE, path.name, source.size, source.sha256())
         if whole.recognised == WHOLE:
-            self._files = [replace(file, recognised=MEMBER) for file in self._files]
-        self._files.append(whole)
+            self.files = [replace(file, recognised=MEMBER) for file in self.files]
+        self.files.append(whole)
 
     def file(self, path: Path, role: str) -> None:
         """One file of its own."""
@@ -151,8 +158,8 @@ class _Reader:
             self._announce(source, role)
             opened = safetensors_file.opened if suffix == ".safetensors" else torch_zip.opened
             with opened(path, path.name) as stored:
-                self._networks[role] = fit(stored, role, path.name)
-            self._files.append(describe(role, path.name, source.size, source.sha256()))
+                self.networks[role] = fit(stored, role, path.name)
+            self.files.append(describe(role, path.name, source.size, source.sha256()))
 
     def _choose(self, name: str, where: str) -> str | None:
         """The role of ``name``, unless it has none or the caller has a file for that role."""
@@ -179,8 +186,8 @@ class _Reader:
                 raise unreadable(name, f"a detector of {source.size:,} bytes; at most {MAX_DETECTOR_BYTES:,} make sense")
             self._detector = source.read(source.size)
         else:
-            self._networks[role] = fit(pdparams.read(source), role, name)
-        self._files.append(describe(role, name, source.size, source.sha256()))
+            self.networks[role] = fit(pdparams.read(source), role, name)
+        self.files.append(describe(role, name, source.size, source.sha256()))
 
     def _announce(self, source: Source, role: str) -> None:
         self._progress(f"reading the {role} ({source.size / 1e6:.0f} MB)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -41,8 +41,13 @@ class Console:
         self._done += 1
         if self._bar is not None:
             self._bar.update(1, label)
-        elif not self.quiet:
+        elif not self.quiet and self._is_worth_a_line():
             click.echo(f"[{self._done}/{self._steps}] {label}", err=True)
+
+    def _is_worth_a_line(self) -> bool:
+        """Without a terminal long work tells of every tenth part only."""
+        tenth = max(1, self._steps // 10)
+        return self._steps <= 20 or self._done % tenth == 0 or self._done == self._steps
 
     def finish(self) -> None:
         if self._bar is not None:
@@ -65,11 +70,3 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     wrapper.__name__, wrapper.__doc__ = command.__name__, command.__doc__
     wrapper.__click_params__ = [*wrapper.__click_params__, *getattr(command, "__click_params__", [])]  # type: ignore[attr-defined]
     return wrapper
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns aligned with spaces."""
-    cells = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
-    return "\n".join(line.rstrip() for line in lines)

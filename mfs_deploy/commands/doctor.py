@@ -6,10 +6,11 @@ from dataclasses import asdict
 
 import click
 
-from mfs_deploy.commands.console import Console, output_options, table
+from mfs_deploy.commands.console import Console, output_options
+from mfs_deploy.commands.tables import table
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Try every backend on this machine.")
 @output_options
 def command(console: Console) -> int:
     """Try every backend: is it installed, does it convert and run, and if not, what to do.

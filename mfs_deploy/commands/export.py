@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mfs_deploy.commands import options
-from mfs_deploy.commands.console import Console, output_options, table
+from mfs_deploy.commands.console import Console, output_options
+from mfs_deploy.commands.tables import parity_table
 
 if TYPE_CHECKING:
     from mfs_deploy.pipeline import Exported
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 TARGETS = ("onnx", "tflite", "ncnn", "coreml")
 
 
-@click.command("export")
+@click.command("export", short_help="A photo and a checkpoint to a bundle: the main job.")
 @options.checkpoint
 @options.encoder
 @click.option("--source", metavar="PHOTO", help="A photo of the person; 'demo' for a public-domain portrait.")
@@ -65,7 +66,8 @@ def parse_targets(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     unknown = [name for name in names if name not in TARGETS]
     if unknown or not names:
-        raise UsageError(f"--targets {text!r}: unknown {unknown}", hint=f"choose from: {', '.join(TARGETS)}")
+        problem = f"has no backend {', '.join(unknown)}" if unknown else "names no backend"
+        raise UsageError(f"--targets {text!r} {problem}", hint=f"choose from: {', '.join(TARGETS)}")
     return names
 
 
@@ -78,26 +80,3 @@ def summary(exported: Exported) -> str:
     lines.append(f"float16: largest value {room['largest_value']:g} at {room['at']}, headroom {room['headroom']:g}x")
     lines += ["", parity_table(manifest), "", f"bundle: {exported.path}", f"picture: {exported.path / 'preview.png'}"]
     return "\n".join(lines)
-
-
-def parity_table(manifest: dict[str, Any]) -> str:
-    """Each artifact against PyTorch, a line for each case."""
-    header = ("artifact", "recipe", "size", "on", "PSNR", "max error", "mask", "frame PSNR", "identity", "run by")
-    rows = []
-    for name, artifact in manifest["artifacts"].items():
-        for case in artifact["parity"]["cases"]:
-            rows.append(
-                (
-                    name,
-                    manifest["recipe"]["name"],
-                    f"{artifact['bytes'] / 1e6:.2f} MB",
-                    case["case"],
-                    f"{case['swapped_psnr_db']:.1f} dB",
-                    f"{case['swapped_max']:.1e}",
-                    f"{case['mask_mean']:.1e}",
-                    "-" if case["composite_psnr_db"] is None else f"{case['composite_psnr_db']:.1f} dB",
-                    "-" if case["identity_cosine"] is None else f"{case['identity_cosine']:.6f}",
-                    artifact["parity"]["runtime"],
-                )
-            )
-    return table(header, rows)

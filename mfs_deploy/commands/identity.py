@@ -16,7 +16,7 @@ WARNING = (
 )
 
 
-@click.command("identity")
+@click.command("identity", short_help="Read a photo once, keep the identity.")
 @click.argument("photo", metavar="PHOTO")
 @options.checkpoint
 @options.encoder
@@ -29,13 +29,15 @@ def command(console: Console, photo: str, out: Path, **kwargs: Any) -> None:
     """Read a person's identity from PHOTO into a file that 'mfs export --identity' takes."""
     from mfs_deploy import pipeline
     from mfs_deploy.checkpoint import identity_file
+    from mfs_deploy.contents import weights_sha256
 
     where = options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face"))
     request = pipeline.Request(source=photo, source_where=where, out=out, **kwargs)
+    pipeline.check(request)
     console.start(2)
     models = pipeline.open_models(request, console)
     person = pipeline.find_person(request, models, console).identity
-    encoder = next(f for f in reversed(models.files) if f.role in ("identity encoder", "archive"))
-    identity_file.save(out, person.embedding, person.feature_map, encoder.sha256)
+    assert models.encoder is not None  # find_person read the photo with it
+    identity_file.save(out, person.embedding, person.feature_map, weights_sha256(models.encoder.state_dict()))
     console.finish()
     console.result({"identity": str(out), "biometric": True, "notice": WARNING}, f"{out}\n{WARNING}")

@@ -10,7 +10,7 @@ from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
 
 
-@click.command("inspect")
+@click.command("inspect", short_help="What a checkpoint, identity, artifact or bundle is.")
 @click.argument("path", type=options.PATH)
 @output_options
 def command(console: Console, path: Path) -> None:
@@ -26,12 +26,12 @@ def lines(data: object, indent: str = "") -> list[str]:
     if isinstance(data, dict):
         found = []
         for key, value in data.items():
-            if isinstance(value, (dict, list)) and value:
+            if isinstance(value, (dict, list, tuple)) and value:
                 found += [f"{indent}{key}:", *lines(value, indent + "  ")]
             else:
                 found.append(f"{indent}{key}: {_text(value)}")
         return found
-    if isinstance(data, list):
+    if isinstance(data, (list, tuple)):
         return [line for item in data for line in _item(item, indent)]
     return [f"{indent}{_text(data)}"]
 
@@ -47,4 +47,4 @@ def _text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return "-" if value in (None, "", [], {}) else str(value)
+    return "-" if value in (None, "", [], (), {}) else str(value)

@@ -8,10 +8,10 @@ import click
 
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
-from mfs_deploy.commands.export import parity_table
+from mfs_deploy.commands.tables import parity_table
 
 
-@click.command("parity")
+@click.command("parity", short_help="Re-check a bundle; for CI.")
 @click.argument("bundle", type=options.PATH)
 @output_options
 def command(console: Console, bundle: Path) -> None:

@@ -11,7 +11,7 @@ from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
 
 
-@click.command("swap")
+@click.command("swap", short_help="Put a bundle's face into a photo or a clip.")
 @click.option("--bundle", type=options.PATH, required=True, help="A folder that 'mfs export' wrote.")
 @click.option("--image", type=options.PATH, help="A photo to put the face into.")
 @click.option("--video", type=options.PATH, help="A clip to put the face into; its sound is not kept.")
@@ -32,6 +32,11 @@ def command(console: Console, image: Path | None, video: Path | None, **kwargs: 
     if (image is None) == (video is None):
         raise UsageError("give exactly one of --image and --video")
     out = kwargs.pop("out") or Path("swapped.png" if image is not None else "swapped.mp4")
+    if video is not None and where.face is not None:
+        raise UsageError("--face has no meaning in a clip: the best face of each frame is taken")
+    source, suffixes = (image, swapping.IMAGE_SUFFIXES) if image is not None else (video, swapping.CLIP_SUFFIXES)
+    assert source is not None
+    swapping.check_place(kwargs["bundle"], source, out, suffixes)
     swapper = swapping.open_swapper(kwargs["bundle"], kwargs["backend"], kwargs["detector"], where)
     console.note(f"running {swapper.backend} with {swapper.runtime}; label what it makes as AI-generated")
     if image is not None:

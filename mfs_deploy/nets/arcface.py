@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 SIZE = 112
 EMBEDDING = 512
-FEATURE_MAP = (512, 7, 7)
 MEAN = (0.485, 0.456, 0.406)  # ImageNet, RGB
 STD = (0.229, 0.224, 0.225)
 LAYERS = (3, 4, 23, 3)

@@ -85,8 +85,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            **kwargs,
+            **{"env": {**os.environ, "PYTHONUNBUFFERED": "1"}, **kwargs},
         )
         started.append(process)
         return process
@@ -95,3 +94,18 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="module")
+def scrfd(portrait, tmp_path_factory) -> Path:
+    """A model of SCRFD's form that finds the portrait's face and no other."""
+    import importlib.util
+
+    from mfs_deploy import sample
+
+    spec = importlib.util.spec_from_file_location("detector_model", Path(__file__).parents[1] / "detector_model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    path = tmp_path_factory.mktemp("detector") / "scrfd.onnx"
+    module.write_scrfd(path, portrait, sample.LANDMARKS)
+    return path

@@ -37,7 +37,7 @@ def test_parity_sees_a_changed_file(mfs, bundle):
     (bundle / "swap.onnx").write_bytes(content)
     ran = mfs("parity", bundle)
     assert ran.code == 8
-    assert "swap.onnx has changed" in ran.err
+    assert "'swap.onnx' has changed" in ran.err
 
 
 def test_parity_sees_a_wrong_weight_behind_right_checksums(mfs, bundle):
@@ -102,12 +102,12 @@ def test_inspect_verifies_checksums(mfs, bundle):
     (bundle / "preview.png").write_bytes(b"")
     ran = mfs("inspect", bundle)
     assert ran.code == 8
-    assert "preview.png has 0 bytes" in ran.err
+    assert "'preview.png' has 0 bytes" in ran.err
 
 
 def test_inspect_refuses_what_it_does_not_know(mfs, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    assert mfs("inspect", tmp_path / "notes.txt").code == 3
+    assert mfs("inspect", tmp_path / "notes.txt").code == 2
     assert mfs("inspect", tmp_path / "nothing").code == 2
 
 
@@ -122,10 +122,7 @@ def test_swap_writes_the_recorded_photo(mfs, made, photo, golden, tmp_path):
 
 def test_swap_on_a_clip_swaps_every_frame(mfs, made, portrait, tmp_path):
     clip, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
-    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 10, (512, 512))
-    for shade in (0, 20, 40):
-        writer.write(np.clip(portrait[..., ::-1].astype(int) - shade, 0, 255).astype(np.uint8))
-    writer.release()
+    write_clip(clip, [np.clip(portrait.astype(int) - shade, 0, 255).astype(np.uint8) for shade in (0, 20, 40)])
     ran = mfs("swap", "--bundle", made, "--video", clip, "--landmarks", made_landmarks(), "--out", out, "--json")
     assert ran.code == 0
     assert (ran.json["frames"], ran.json["swapped"]) == (3, 3)
@@ -144,13 +141,18 @@ def test_swap_on_a_clip_swaps_every_frame(mfs, made, portrait, tmp_path):
         ([], 2),
         (["--image", "PHOTO", "--backend", "tflite"], 2),
         (["--image", "PHOTO", "--out", "x.gif"], 2),
+        (["--image", "PHOTO", "--out", "PHOTO"], 2),
+        (["--image", "PHOTO", "--out", "BUNDLE/x.png"], 2),
+        (["--video", "PHOTO", "--face", "1"], 2),
         (["--image", "PHOTO"], 2),  # nothing says where the face is
     ],
 )
 def test_swap_names_mistakes_and_writes_nothing(mfs, made, photo, tmp_path, monkeypatch, args, code):
     monkeypatch.chdir(tmp_path)
-    where = ["--landmarks", made_landmarks()] if args != ["--image", "PHOTO"] else []
-    ran = mfs("swap", "--bundle", made, *where, *[photo if a == "PHOTO" else a for a in args])
+    where = ["--landmarks", made_landmarks()] if args != ["--image", "PHOTO"] and "--face" not in args else []
+    before = manifest.list_files(made)
+    ran = mfs("swap", "--bundle", made, *where, *[a.replace("PHOTO", str(photo)).replace("BUNDLE", str(made)) for a in args])
+    assert manifest.list_files(made) == before
     assert ran.code == code, ran
     assert list(tmp_path.iterdir()) == []
 
@@ -162,3 +164,99 @@ def test_a_bundle_from_another_schema_is_refused(mfs, bundle):
     ran = mfs("parity", bundle)
     assert ran.code == 8
     assert "schema 2" in ran.err
+
+
+def tamper(bundle, change) -> None:
+    said = json.loads((bundle / "manifest.json").read_text())
+    change(said)
+    (bundle / "manifest.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["artifacts"].clear(),
+        lambda m: m["artifacts"].update(tensorrt=m["artifacts"]["onnx"]),
+        lambda m: m["artifacts"].update(ncnn=m["artifacts"].pop("onnx")),
+        lambda m: m.update(architecture="x"),
+        lambda m: m["contract"].update(size=256),
+        lambda m: m["contract"]["input"].update(colour="BGR"),
+        lambda m: m["paste_back"].update(erosions=1),
+        lambda m: m["alignment"]["points"].reverse(),
+        lambda m: m["recipe"].update(name="int3"),
+        lambda m: m.update(synthetic_media={}),
+        lambda m: m.update(weights=None),
+        lambda m: m.update(files=["swap.onnx"]),
+    ],
+)
+@pytest.mark.parametrize("verb", ["parity", "inspect"])
+def test_a_manifest_that_apps_could_not_trust_is_refused(mfs, bundle, change, verb):
+    tamper(bundle, change)
+    ran = mfs(verb, bundle)
+    assert ran.code == 8, ran
+    assert ran.err.count("\n") <= 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.pop("swapped"),
+        lambda a: a.update(swapped=a["swapped"][:1]),
+        lambda a: a.update(swapped=np.full_like(a["swapped"], np.nan)),
+        lambda a: a.update(mask=a["mask"].astype(np.float64)),
+        lambda a: a.update(target_rgb=a["target_rgb"].astype(np.float32)),
+        lambda a: a.update(case=np.array("target")),
+        lambda a: a.update(case=np.array([None, None], object)),
+        lambda a: a.update(back_matrix=np.full((2, 3), 1e30)),
+        lambda a: a.update(back_matrix=a["back_matrix"] + 1),
+        lambda a: a.update(composite_rgb=a["frame_rgb"]),
+        lambda a: a.pop("composite_rgb"),
+        lambda a: a.update(frame_rgb=a["frame_rgb"][0]),
+        lambda a: a.update(landmarks=np.zeros(3)),
+    ],
+)
+def test_reference_tensors_that_are_not_right_are_refused(mfs, bundle, change):
+    with np.load(bundle / "reference.npz") as stored:
+        arrays = dict(stored)
+    change(arrays)
+    np.savez(bundle / "reference.npz", **arrays)
+    accept(bundle)
+    ran = mfs("parity", bundle)
+    assert ran.code == 8, ran
+    assert "reference.npz" in ran.err
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18), b"hello", b"\x93NUMPY"])
+def test_a_reference_file_that_is_none_is_refused(mfs, bundle, content):
+    (bundle / "reference.npz").write_bytes(content)
+    accept(bundle)
+    assert mfs("parity", bundle).code == 8
+
+
+def test_an_encoder_is_told_from_a_generator(mfs, checkpoint):
+    assert mfs("inspect", checkpoint / "arcface.pdparams", "--json").json["kind"] == "identity encoder"
+
+
+def write_clip(path, frames, codec="mp4v") -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 10, (512, 512))
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame[..., ::-1]))
+    writer.release()
+
+
+def test_a_clip_without_a_face_is_an_error_and_none_is_written(mfs, made, scrfd, portrait, tmp_path):
+    clip, out = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    write_clip(clip, [np.full_like(portrait, 128)] * 2)
+    ran = mfs("swap", "--bundle", made, "--video", clip, "--detector", scrfd, "--out", out, "--json")
+    assert (ran.code, ran.json["error"]["kind"]) == (4, "no-face")
+    assert not out.exists()
+
+
+def test_a_clip_that_ends_early_is_an_error(mfs, made, portrait, tmp_path):
+    clip, out = tmp_path / "in.avi", tmp_path / "out.mp4"
+    write_clip(clip, [portrait] * 8, "MJPG")
+    content = clip.read_bytes()
+    clip.write_bytes(content[: len(content) // 2])
+    ran = mfs("swap", "--bundle", made, "--video", clip, "--landmarks", made_landmarks(), "--out", out)
+    assert ran.code == 4
+    assert not out.exists()

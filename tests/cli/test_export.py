@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -124,6 +125,10 @@ def test_size_256_aligns_the_source_at_224_as_the_original_does(made, mfs, expor
         (["--landmarks", "1,2,3"], 2, "usage", "landmarks"),
         (["--landmarks", "900,1,2,3,4,5,6,7,8,9"], 2, "usage", "512"),
         (["--aligned"], 2, "usage", "--aligned"),
+        (["--identity", "x"], 2, "usage", "exactly one"),
+        (["--source", "demo"], 2, "usage", "--source PHOTO"),
+        (["--target-landmarks", "1,2,3,4,5,6,7,8,9,10"], 2, "usage", "--target PHOTO"),
+        (["--bogus"], 2, "usage", "--bogus"),
         (["--checkpoint", "/nowhere"], 3, "checkpoint-missing", "nowhere"),
         (["--source", "/nowhere.jpg"], 4, "photo-unreadable", "/nowhere.jpg"),
         (["--detector", "/nowhere.onnx"], 3, "checkpoint", "/nowhere.onnx"),
@@ -161,20 +166,63 @@ def test_what_is_in_the_way_is_not_overwritten(mfs, export_args, tmp_path):
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("after", ["bake", "convert"])
-def test_ctrl_c_leaves_the_old_bundle_and_no_litter(bundle, start, export_args, after):
+def test_a_name_that_is_too_long_is_the_output_s_fault(mfs, export_args, tmp_path):
+    assert mfs(*export_args, "--out", tmp_path / ("x" * 300)).code == 9
+
+
+@pytest.mark.parametrize(("after", "sent"), [("bake", signal.SIGTERM), ("convert", signal.SIGINT)])
+def test_an_interruption_leaves_the_old_bundle_no_litter_and_no_worker(bundle, start, export_args, tmp_path, after, sent):
     before = digest(bundle)
-    process = start(*export_args, "--out", bundle)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    process = start(*export_args, "--out", bundle, env={**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"})
     for line in process.stderr:
         if after in line:
             break
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    time.sleep(1.5)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert "interrupted" in err
     assert digest(bundle) == before
-    assert os.listdir(bundle.parent) == [bundle.name]
+    assert sorted(os.listdir(tmp_path)) == [bundle.name, "tmp"]
+    assert os.listdir(temporary) == []
+
+
+def test_a_worker_ends_when_its_parent_was_killed(start, export_args, tmp_path):
+    process = start(*export_args, "--targets", "coreml", "--out", tmp_path / "face01")
+    for line in process.stderr:
+        if "convert" in line:
+            break
+    time.sleep(1)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    command = Path(f"/proc/{child}/cmdline")
+    deadline = time.monotonic() + 15
+    while command.exists() and b"worker" in command.read_bytes():
+        assert time.monotonic() < deadline, "the worker lives on"
+        time.sleep(0.2)
+
+
+def test_an_export_leaves_nothing_in_the_home_or_temporary_folder(start, export_args, tmp_path):
+    """ONNX Runtime's telemetry, for one, would."""
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    env = {**os.environ, "HOME": str(home), "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(home)}
+    process = start(*export_args, "--out", tmp_path / "face01", env=env)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, out + err
+    assert [str(p) for folder in (home, temporary) for p in folder.rglob("*") if p.is_file()] == []
+
+
+def test_an_identity_read_by_another_encoder_is_refused(mfs, checkpoint, golden, tmp_path):
+    from mfs_deploy.checkpoint import identity_file
+
+    saved = tmp_path / "id.safetensors"
+    identity_file.save(saved, golden["identity_embedding"], golden["identity_feature_map"], "0" * 64)
+    ran = mfs("export", "--checkpoint", checkpoint, "--identity", saved, "--out", tmp_path / "x", "--json")
+    assert (ran.code, ran.json["error"]["kind"]) == (3, "identity")
 
 
 def test_a_full_disk_leaves_the_old_bundle_and_no_litter(bundle, start, export_args):
@@ -202,7 +250,9 @@ def test_a_failed_gate_keeps_the_artifact_aside_and_publishes_nothing(mfs, expor
     assert "onnx: " in ran.err
     assert "limit" in ran.err
     assert sorted(os.listdir(tmp_path)) == ["face01.rejected"]
-    assert os.listdir(tmp_path / "face01.rejected") == ["swap.onnx"]
+    kept = tmp_path / "face01.rejected"
+    assert sorted(os.listdir(kept)) == ["parity.json", "reference.npz", "swap.onnx"]
+    assert json.loads((kept / "parity.json").read_text())["measured"]["onnx"][0]["swapped_psnr_db"] < 110
 
 
 def test_the_preview_shows_a_row_for_pytorch_and_one_for_each_backend(made):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import tarfile
 from importlib import resources
@@ -13,17 +12,6 @@ import pytest
 from PIL import Image
 
 from mfs_deploy import manifest, sample
-
-
-@pytest.fixture(scope="module")
-def scrfd(portrait, tmp_path_factory) -> Path:
-    """A model of SCRFD's form that finds the portrait's face and no other."""
-    spec = importlib.util.spec_from_file_location("detector_model", Path(__file__).parents[1] / "detector_model.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    path = tmp_path_factory.mktemp("detector") / "scrfd.onnx"
-    module.write_scrfd(path, portrait, sample.LANDMARKS)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,37 @@
+"""Tables as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns aligned with spaces."""
+    cells = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def parity_table(manifest: dict[str, Any]) -> str:
+    """Each artifact against PyTorch, a line for each case."""
+    header = ("artifact", "recipe", "size", "on", "PSNR", "max error", "mask", "frame PSNR", "identity", "run by")
+    rows = []
+    for name, artifact in manifest["artifacts"].items():
+        for case in artifact["parity"]["cases"]:
+            rows.append(
+                (
+                    name,
+                    manifest["recipe"]["name"],
+                    f"{artifact['bytes'] / 1e6:.2f} MB",
+                    case["case"],
+                    f"{case['swapped_psnr_db']:.1f} dB",
+                    f"{case['swapped_max']:.1e}",
+                    f"{case['mask_mean']:.1e}",
+                    "-" if case["composite_psnr_db"] is None else f"{case['composite_psnr_db']:.1f} dB",
+                    "-" if case["identity_cosine"] is None else f"{case['identity_cosine']:.6f}",
+                    artifact["parity"]["runtime"],
+                )
+            )
+    return table(header, rows)

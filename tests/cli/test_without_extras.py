@@ -1,0 +1,53 @@
+"""A plain ``pip install``, without PyTorch and the converters: a clear word and the pip line, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+BLOCKED = ("torch", "onnx", "onnxscript", "litert_torch", "ai_edge_litert", "coremltools", "ncnn", "pnnx", "skimage")
+CODE = f"""
+import sys
+from importlib import metadata
+for name in {BLOCKED!r}:
+    sys.modules[name] = None
+version = metadata.version
+def missing(name):
+    if name.replace("-", "_") in {BLOCKED!r}:
+        raise metadata.PackageNotFoundError(name)
+    return version(name)
+metadata.version = missing
+from mfs_deploy.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", CODE, *map(str, args)], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "verb", [("export", "--checkpoint", "demo", "--source", "demo", "--out", "x"), ("identity", "x", "--checkpoint", "y")]
+)
+def test_what_needs_torch_says_so(verb, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = run(*verb, "--json")
+    assert ran.returncode == 5, ran
+    error = json.loads(ran.stdout)["error"]
+    assert error["kind"] == "missing-extra"
+    assert 'pip install "mfs-deploy[all]"' in error["hint"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_lists_what_to_install():
+    ran = run("doctor", "--json")
+    assert ran.returncode == 0, ran
+    found = {d["backend"]: d for d in json.loads(ran.stdout)["backends"]}
+    assert set(found) == {"onnx", "tflite", "ncnn", "coreml"}
+    for name, diagnosis in found.items():
+        assert not diagnosis["installed"]
+        assert not diagnosis["works"]
+        assert f"mfs-deploy[{name}]" in diagnosis["advice"]
