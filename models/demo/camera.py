@@ -41,14 +41,17 @@ def _where(image: Tensor, chosen: Tensor, a: Attributes, change: Callable[[Tenso
 
 
 def _blur(image: Tensor, a: Attributes) -> Tensor:
-    n, c, size, _ = image.shape
-    sigma = (a.blur * size / 224)[:, None]
-    offset = torch.arange(-TAPS, TAPS + 1, device=image.device, dtype=image.dtype)[None]
-    kernel = torch.exp(-torch.square(offset / sigma) / 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)
-    flat = torch.nn.functional.pad(image.reshape(1, n * c, size, size), (TAPS,) * 4, mode="replicate")
-    flat = torch.nn.functional.conv2d(flat, kernel[:, None, None, :], groups=n * c)
-    return torch.nn.functional.conv2d(flat, kernel[:, None, :, None], groups=n * c).view(n, c, size, size)
+    size = image.shape[-1]
+    sigma = (a.blur * size / 224)[:, None, None, None]
+    weights = [torch.exp(-torch.square(k / sigma) / 2) for k in range(TAPS + 1)]
+    total = weights[0] + 2 * sum(weights[1:])  # type: ignore[arg-type]
+    for axis, pad in ((3, (TAPS, TAPS, 0, 0)), (2, (0, 0, TAPS, TAPS))):
+        wide = torch.nn.functional.pad(image, pad, mode="replicate")
+        image = wide.narrow(axis, TAPS, size) * (weights[0] / total)
+        for k in range(1, TAPS + 1):
+            both = wide.narrow(axis, TAPS - k, size) + wide.narrow(axis, TAPS + k, size)
+            image += both * (weights[k] / total)
+    return image
 
 
 def _grain(image: Tensor, a: Attributes) -> Tensor:
@@ -72,12 +75,12 @@ def _jpeg(image: Tensor, a: Attributes) -> Tensor:
     planes = torch.einsum("kc,ncij->nkij", ycc, image * 255) - image.new_tensor((128.0, 0, 0))[:, None, None]
     planes = torch.nn.functional.pad(planes, (0, extra, 0, extra), mode="replicate") if extra else planes
     side = (size + extra) // 8
-    basis = _cosines(image)
-    blocks = planes.view(n, 3, side, 8, side, 8).permute(0, 1, 2, 4, 3, 5)
+    basis = torch.kron(_cosines(image), _cosines(image))  # (64, 64): both axes of a block at once
+    blocks = planes.view(n, 3, side, 8, side, 8).permute(0, 1, 2, 4, 3, 5).reshape(n, 3, -1, 64)
     quality = a.jpeg_quality.clamp(5, 99)
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)[:, None, None, None]
-    table = (image.new_tensor((LUMA, CHROMA, CHROMA))[None] * scale).round().clamp_min(1)[:, :, None, None]
-    blocks = basis.t() @ ((basis @ blocks @ basis.t() / table).round() * table) @ basis
-    planes = blocks.permute(0, 1, 2, 4, 3, 5).reshape(n, 3, side * 8, side * 8)[:, :, :size, :size]
+    table = (image.new_tensor((LUMA, CHROMA, CHROMA))[None] * scale).round().clamp_min(1).reshape(n, 3, 1, 64)
+    blocks = ((blocks @ basis.t() / table).round() * table) @ basis
+    planes = blocks.view(n, 3, side, side, 8, 8).permute(0, 1, 2, 4, 3, 5).reshape(n, 3, side * 8, side * 8)[:, :, :size, :size]
     planes = planes + image.new_tensor((128.0, 0, 0))[:, None, None]
     return (torch.einsum("ck,nkij->ncij", torch.linalg.inv(ycc), planes) / 255).contiguous()

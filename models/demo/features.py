@@ -17,7 +17,7 @@ def _grey(x: Tensor, red: float = 1.0, green: float = 1.0, blue: float = 1.0) ->
 
 
 def eyes(canvas: Canvas, face: People, a: Attributes, pixel: Tensor) -> None:
-    near = ((canvas.u.abs() - col(face.eye_x)).abs() < 0.31) & ((canvas.v - col(face.eye_y)).abs() < 0.26)
+    near = ((canvas.u.abs() - col(face.eye_x)).abs() < 0.31) & ((canvas.v - col(face.eye_y) + 0.04).abs() < 0.18)
     s = spot(canvas, near, pixel)
     width = s(face.eye_width)
     x = (s.side - s(face.eye_x)) / width  # -1 at the inner corner, 1 at the outer
@@ -81,7 +81,7 @@ def _eyeball(s: Spot, face: People, a: Attributes, x: Tensor, y: Tensor, lid: Te
 
 
 def brows(canvas: Canvas, face: People, a: Attributes, pixel: Tensor) -> None:
-    near = (canvas.u.abs() - 0.32).abs().lt(0.34) & ((canvas.v - col(face.brow_y)).abs() < 0.24)
+    near = (canvas.u.abs() - 0.32).abs().lt(0.34) & ((canvas.v - col(face.brow_y) + 0.03).abs() < 0.17)
     s = spot(canvas, near, pixel)
     length = s(face.brow_length)
     x = (s.side - s(face.eye_x) - 0.01) / length
@@ -99,7 +99,7 @@ def brows(canvas: Canvas, face: People, a: Attributes, pixel: Tensor) -> None:
 
 def nose(canvas: Canvas, face: People, a: Attributes, pixel: Tensor) -> None:
     tip = col(face.nose_y)
-    s = spot(canvas, (canvas.u.abs() < 0.42) & (canvas.v > tip - 0.4) & (canvas.v < tip + 0.24), pixel)
+    s = spot(canvas, (canvas.u.abs() < 0.38) & (canvas.v > tip - 0.32) & (canvas.v < tip + 0.22), pixel)
     width, below = s(face.nose_width), s.v - s(face.nose_y)
     # nostrils, the crease round each wing, the shade below and beside
     hole = bell(torch.square((s.side - 0.062 * width) / (0.030 * width)) + torch.square((below - 0.062) / 0.018))
@@ -134,7 +134,7 @@ def _lip_lines(s: Spot, face: People, a: Attributes) -> tuple[Tensor, Tensor, Te
 
 def mouth_spot(canvas: Canvas, face: People, pixel: Tensor) -> Spot:
     middle = col(face.mouth_y)
-    return spot(canvas, (canvas.u.abs() < 0.46) & (canvas.v > middle - 0.2) & (canvas.v < middle + 0.38), pixel)
+    return spot(canvas, (canvas.u.abs() < 0.46) & (canvas.v > middle - 0.17) & (canvas.v < middle + 0.32), pixel)
 
 
 def mouth_relief(canvas: Canvas, face: People, a: Attributes, pixel: Tensor) -> None:

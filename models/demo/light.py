@@ -42,7 +42,7 @@ def lit(
 
 def highlight(normal: Normal, a: Attributes, gloss: Tensor) -> Tensor:
     """(N, S, S) mirrored light, a broad sheen and a narrow spot."""
-    facing = _dot(normal, _half_way(a)).clamp_min(0)
+    facing = _dot(normal, _half_way(a)).clamp(0, 1)
     sheen = facing.square().square_().square_()
     return gloss * (0.10 * sheen + 0.30 * sheen.square().square_())
 

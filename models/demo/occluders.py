@@ -104,7 +104,7 @@ def _capsule(grid: Grid, ax: Tensor, ay: Tensor, bx: Tensor, by: Tensor, radius:
     k = along.clamp(0, 1)
     ox, oy = grid.x - col(ax) - k * col(dx), grid.y - col(ay) - k * col(dy)
     distance = (ox * ox + oy * oy + 1e-8).sqrt()
-    return col(radius) - distance, ox / col(radius), oy / col(radius), along
+    return col(radius) - distance, (ox / col(radius)).clamp(-1, 1), (oy / col(radius)).clamp(-1, 1), along
 
 
 def _hand(head: People, a: Attributes, grid: Grid) -> Piece:

@@ -131,7 +131,7 @@ def _chunk(head: People, face: People | None, a: Attributes, size: int, view: Te
     mask = (region * visible)[:, None]
     if face is None:
         return target, mask, target
-    other = photo(meet(head, face, a, g.x, g.y, g.pixel, turn), face, _near(region))
+    other = photo(meet(head, face, a, g.x, g.y, g.pixel, turn), face, _near(region) & (own.coverage > 0))
     return target, mask, mask * other + (1 - mask) * target
 
 
