@@ -144,6 +144,8 @@ def mouth_relief(canvas: Canvas, face: People, a: Attributes, pixel: Tensor) -> 
     upper = 1 - torch.square(2 * (s.v - top) / (top_edge - top + 1e-3).clamp_min(0.02) - 1)
     lower = 1 - torch.square(2 * (s.v - bottom_edge) / (bottom - bottom_edge + 1e-3).clamp_min(0.02) - 1)
     philtrum = line(s.u, 0.03) * smooth(s.v - s(face.nose_y), 0.09, 0.13) * smooth(top - s.v, 0.0, 0.03)
+    cleft = s(face.chin_cleft) * line(s.u, 0.022) * smooth(s.v - s(face.mouth_y) - s(a.mouth_open) * JAW_DROP, 0.2, 0.26)
+    s.raise_by(-0.012 * cleft)
     s.raise_by(within * (0.020 * upper.clamp_min(0) + 0.030 * lower.clamp_min(0)) - 0.009 * philtrum)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from mfs_deploy.models.demo import noise
 from mfs_deploy.models.demo.attributes import Attributes
 from mfs_deploy.models.demo.canvas import edge, smooth
-from mfs_deploy.models.demo.head import Grid, bell, col, radii, rays
-from mfs_deploy.models.demo.light import CLOTH_WRAP, Normal, lit, strand_highlight
+from mfs_deploy.models.demo.head import Grid, Normal, ball_normal, bell, col, rays
+from mfs_deploy.models.demo.light import CLOTH_WRAP, lit, strand_highlight
 from mfs_deploy.models.demo.people import People
 
 
@@ -38,9 +38,10 @@ def hair(head: People, a: Attributes, grid: Grid, turn: Tensor) -> Hair:
     wave = noise.sample(noise.BLOTCH, grid.x * 0.35 + col(head.texture[:, 1]), grid.y * 0.35 + col(head.texture[:, 0]))
     volume = col(head.hair_volume) * smooth(path.near[1], 0.45, -0.25).maximum(0.7 * (length > 0)) + 0.02 * curl * wave
     radius = 1 + volume
-    x, y, z = (p / radius for p in path.hit(radius))
+    over = 1 / radius
+    x, y, z = (p * over for p in path.hit(radius))
     inside = (radius - path.far.clamp_min(1e-6).sqrt()) * col(head.head_width)
-    normal = _shell_normal(head, turn, (x, y, z))
+    normal = ball_normal(head, turn, (x, y, z))
     across = (x - 0.5 * col(head.parting)) * (0.42 + 0.18 * z) + 0.09 * curl * wave + 0.04 * y * x
     strand = noise.sample(noise.STRAND, across + col(head.texture[:, 0]), y * 0.06 + z * 0.06 + 0.12 * curl * wave)
     # the hairline: lower at the temples, lower still where a fringe falls, ragged by the strands
@@ -49,6 +50,7 @@ def hair(head: People, a: Attributes, grid: Grid, turn: Tensor) -> Hair:
     sides = torch.minimum(x.abs() - 0.90 + 0.02 * strand, 0.06 + 3.0 * (length > 0.05) + 0.03 * strand - y)
     behind = torch.minimum(-0.25 - z, 0.5 + 3.0 * (length > 0.05) - y)
     grown = torch.maximum(torch.maximum(line - y, sides), behind)
+    grown = grown - 0.07 * smooth(path.far, 0.99, 1.05)  # no loose ends beyond the head's edge
     soft = col(grid.pixel) + 0.012
     front_alpha = edge(grown, soft) * edge(inside + 0.012 * strand, soft) * col(head.hair_cover)
     shade = 1 - 0.42 * torch.exp(grown.clamp_max(0) * 14) * col(head.hair_cover)
@@ -58,12 +60,6 @@ def hair(head: People, a: Attributes, grid: Grid, turn: Tensor) -> Hair:
     if len(long):
         back[:, long], back_alpha[long] = _behind(head.take(long), a.take(long), grid.take(long), wave[long])
     return Hair(front, front_alpha, back, back_alpha, shade)
-
-
-def _shell_normal(head: People, turn: Tensor, ball: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    m = turn / radii(head)[:, None, :]
-    normal = torch.stack([col(m[:, i, 0]) * ball[0] + col(m[:, i, 1]) * ball[1] + col(m[:, i, 2]) * ball[2] for i in range(3)])
-    return normal * torch.rsqrt((normal * normal).sum(0).clamp_min(1e-6))
 
 
 def _behind(head: People, a: Attributes, grid: Grid, wave: Tensor) -> tuple[Tensor, Tensor]:

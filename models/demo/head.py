@@ -54,7 +54,7 @@ class Surface:
 
     u: Tensor  # head coordinates of the hit: right, down
     v: Tensor
-    ball: Tensor  # (3, N, S, S) the hit in the ellipsoid's unit coordinates
+    ball: tuple[Tensor, Tensor, Tensor]  # the hit in the ellipsoid's unit coordinates
     inside: Tensor  # signed distance into the silhouette, about head units
     coverage: Tensor  # of the pixel by the head, [0, 1]
 
@@ -191,21 +191,34 @@ def meet(head: People, face: People, a: Attributes, x: Tensor, y: Tensor, pixel:
     # the silhouette is the head's alone: it does not move when the face is another's
     inside = (outline(head, a, full.near[0], full.near[1]) - full.far.clamp_min(1e-6).sqrt()) * col(r[:, 0])
     coverage = (inside / col(pixel) + 0.5).clamp(0, 1)
-    return Surface(ball[0] * col(r[:, 0]), ball[1] * col(r[:, 1]), torch.stack(ball), inside, coverage)
+    return Surface(ball[0] * col(r[:, 0]), ball[1] * col(r[:, 1]), ball, inside, coverage)
 
 
-def normals(surface: Surface, relief: Tensor, head: People, turn: Tensor, grid: Grid) -> Tensor:
-    """(3, N, S, S) unit normals in view coordinates: the ellipsoid's, bent by the slope of ``relief`` (head units) in the view."""
+Normal = tuple[Tensor, Tensor, Tensor]  # x, y, z in view coordinates, each (N, S, S)
+
+
+def ball_normal(head: People, turn: Tensor, ball: tuple[Tensor, Tensor, Tensor]) -> Normal:
+    """Unit normals of the ellipsoid at a hit in unit-ball coordinates."""
     m = turn / radii(head)[:, None, :]
-    base = torch.stack([sum(col(m[:, i, j]) * surface.ball[j] for j in range(3)) for i in range(3)])  # type: ignore[misc]
-    base = base * torch.rsqrt((base * base).sum(0).clamp_min(1e-6))
+    x, y, z = (col(m[:, i, 0]) * ball[0] + col(m[:, i, 1]) * ball[1] + col(m[:, i, 2]) * ball[2] for i in range(3))
+    return _unit(x, y, z)
+
+
+def _unit(x: Tensor, y: Tensor, z: Tensor) -> Normal:
+    scale = (x * x + y * y + z * z).clamp_min_(1e-6).rsqrt_()
+    return x * scale, y * scale, z * scale
+
+
+def normals(surface: Surface, relief: Tensor, head: People, turn: Tensor, grid: Grid) -> Normal:
+    """Unit normals: the ellipsoid's, bent by the slope of ``relief`` (head units) in the view."""
+    x, y, z = ball_normal(head, turn, surface.ball)
     padded = torch.nn.functional.pad(relief[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     across = (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) * 0.5
     down = (padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) * 0.5
     inverse = torch.linalg.inv(grid.to_head)
-    base[0] -= col(inverse[:, 0, 0]) * across + col(inverse[:, 1, 0]) * down
-    base[1] -= col(inverse[:, 0, 1]) * across + col(inverse[:, 1, 1]) * down
-    return base * torch.rsqrt((base * base).sum(0).clamp_min(1e-6))
+    x = x - col(inverse[:, 0, 0]) * across - col(inverse[:, 1, 0]) * down
+    y = y - col(inverse[:, 0, 1]) * across - col(inverse[:, 1, 1]) * down
+    return _unit(x, y, z)
 
 
 def landmarks(head: People, face: People, a: Attributes) -> Tensor:
@@ -217,6 +230,6 @@ def landmarks(head: People, face: People, a: Attributes) -> Tensor:
     v = torch.stack([ey, ey, face.nose_y, corner, corner], 1)
     straight = torch.eye(3, device=u.device).expand(len(a), 3, 3)
     surface = meet(head, face, a, u[:, None], v[:, None], torch.ones_like(ex), straight, steps=8)
-    points = (surface.ball[:, :, 0].permute(1, 2, 0) * radii(head)[:, None, :]) @ rotation(a).transpose(1, 2)
+    points = (torch.stack(surface.ball, 3)[:, 0] * radii(head)[:, None, :]) @ rotation(a).transpose(1, 2)
     upright = points[:, :, :2] @ roll_matrix(a)  # row vectors times the matrix: the inverse roll
     return upright * a.scale[:, None, None] + a.place[:, None, :]

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from mfs_deploy.models.demo.attributes import Attributes
+from mfs_deploy.models.demo.head import Normal
 
 SKIN_WRAP = (0.32, 0.17, 0.12)  # light that goes under the skin and comes out past the shadow's edge, mostly red
 CLOTH_WRAP = (0.1, 0.1, 0.1)
-
-Normal = Tensor | tuple[Tensor, Tensor, Tensor]  # x, y, z, each (N, S, S)
 
 
 def _half_way(a: Attributes) -> Tensor:
@@ -20,7 +19,7 @@ def _half_way(a: Attributes) -> Tensor:
 
 
 def _dot(normal: Normal, direction: Tensor) -> Tensor:
-    """(3, N, S, S) and (N, 3) to (N, S, S)."""
+    """Of normals and (N, 3) directions: (N, S, S)."""
     d = direction.t()[:, :, None, None]
     return normal[0] * d[0] + normal[1] * d[1] + normal[2] * d[2]
 
@@ -28,7 +27,7 @@ def _dot(normal: Normal, direction: Tensor) -> Tensor:
 def lit(
     albedo: Tensor, normal: Normal, a: Attributes, occlusion: Tensor | float = 1.0, wrap: tuple[float, float, float] = SKIN_WRAP
 ) -> Tensor:
-    """(3, N, S, S) of diffuse light from (3, N, S, S) albedo and normals."""
+    """(3, N, S, S) of diffuse light from (3, N, S, S) albedo."""
     facing = _dot(normal, a.light_direction)
     sky = (0.82 - 0.18 * normal[1]) * occlusion
     found = facing.new_empty((3, *facing.shape))

@@ -121,7 +121,7 @@ def _hand(head: People, a: Attributes, grid: Grid) -> Piece:
         reach = lean + 0.05 * (k - 1.5)
         inside, ox, oy, along = _capsule(grid, ax, root_y, ax + reach * length, root_y - length, torch.full_like(ax, 0.082))
         round_ = (1 - (ox * ox + oy * oy)).clamp_min(0.02).sqrt()
-        normal = torch.stack([ox, oy, round_])
+        normal = (ox, oy, round_)
         knuckle = 1 - 0.22 * line(torch.sin(along * 9.4), 0.12)
         nail = smooth(along, 0.86, 0.9) * smooth(ox.abs(), 0.62, 0.5)
         tint = grid.x.new_tensor((1.0, 0.92, 0.9))[:, None, None, None]
@@ -131,7 +131,7 @@ def _hand(head: People, a: Attributes, grid: Grid) -> Piece:
         colour = torch.lerp(colour, finger, mine.expand(3, -1, -1, -1))
         alpha = torch.maximum(alpha, mine)
     inside, ox, oy, _ = _capsule(grid, root_x, root_y + 0.16, root_x + side * 0.2, root_y + 1.6, torch.full_like(root_x, 0.29))
-    normal = torch.stack([0.8 * ox, 0.8 * oy, (1 - 0.8 * (ox * ox + oy * oy)).clamp_min(0.1).sqrt()])
+    normal = (0.8 * ox, 0.8 * oy, (1 - 0.8 * (ox * ox + oy * oy)).clamp_min(0.1).sqrt())
     palm = edge(inside, col(grid.pixel)) * (1 - alpha)
     colour = torch.lerp(colour, lit(head.skin.t()[:, :, None, None] * 0.95 + 0 * ox, normal, a), palm.expand(3, -1, -1, -1))
     return colour, torch.maximum(alpha, palm), None, None
@@ -146,8 +146,8 @@ def _microphone(head: People, a: Attributes, grid: Grid) -> Piece:
     ball, stick = edge(inside, col(grid.pixel)), edge(handle, col(grid.pixel))
     mesh = 0.55 + 0.45 * torch.sin((grid.x + grid.y) * 75) * torch.sin((grid.x - grid.y) * 75)
     round_ = (1 - (ox * ox + oy * oy)).clamp_min(0.01).sqrt()
-    normal = torch.stack([ox, oy, round_])
-    tube = torch.stack([hx, hy, (1 - (hx * hx + hy * hy)).clamp_min(0.01).sqrt()])
+    normal = (ox, oy, round_)
+    tube = (hx, hy, (1 - (hx * hx + hy * hy)).clamp_min(0.01).sqrt())
     base = a.occluder_colour.t()[:, :, None, None]
     head_colour = lit((0.5 * base + 0.04) * mesh, normal, a, 1.0, CLOTH_WRAP) + highlight(normal, a, 0.9 * mesh)
     stick_colour = lit(base * 0.3 + 0.01 + 0 * hx, tube, a, 1.0, CLOTH_WRAP) + highlight(tube, a, torch.ones_like(hx))
@@ -165,7 +165,7 @@ def _strand(head: People, a: Attributes, grid: Grid) -> Piece:
     fibre = noise.sample(noise.STRAND, x * 0.10 + col(s[:, 5]), grid.y * 0.05)
     alpha = smooth(1 - x.abs() + 0.45 * fibre, 0.0, 0.6) * smooth(along, 0.0, 0.06) * smooth(along, 1.1, 1.0)
     side_ = x.clamp(-1, 1)
-    normal = torch.stack([0.8 * side_, torch.zeros_like(x), (1 - 0.64 * side_ * side_).sqrt()])
+    normal = (0.8 * side_, torch.zeros_like(x), (1 - 0.64 * side_ * side_).sqrt())
     tone = (0.9 + 0.45 * fibre).clamp(0.15, 2)
     colour = lit(head.hair.t()[:, :, None, None] * tone, normal, a, 1.0, CLOTH_WRAP)
     return colour + 0.10 * (highlight(normal, a, tone)), alpha, None, None

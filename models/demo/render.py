@@ -25,7 +25,7 @@ from mfs_deploy.models.demo.occluders import occlusion
 from mfs_deploy.models.demo.people import People
 from mfs_deploy.models.demo.surroundings import background, body, ears
 
-CHUNK = 8  # scenes at a time: their buffers stay in the processor's cache
+AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 24}  # pixels rendered at a time: some 150 buffers of this many floats are alive
 # where an aligned crop of 112 pixels has the eyes, the nose tip and the mouth corners (mfs_deploy.images.ALIGNMENT)
 TEMPLATE = ((38.29459953, 51.69630051), (73.53179932, 51.50139999), (56.02519989, 71.73660278), (41.54930115, 92.3655014),
             (70.72990036, 92.20410156))  # fmt: skip
@@ -92,7 +92,8 @@ def _pair(head: People, face: People | None, a: Attributes, size: int, view: Ten
     if len(head) != len(a) or (face is not None and len(face) != len(a)):
         raise ValueError(f"{len(head)} people, {len(a)} scenes and {len(face or a)} faces; the numbers must agree")
     view = frame_view(len(a), size, a.yaw.device) if view is None else view
-    parts = [slice(i, i + CHUNK) for i in range(0, len(a), CHUNK)]
+    step = max(1, AT_ONCE.get(view.device.type, 1 << 20) // size**2)
+    parts = [slice(i, i + step) for i in range(0, len(a), step)]
     with torch.no_grad():
         made = [_chunk(head.take(p), None if face is None else face.take(p), a.take(p), size, view[p]) for p in parts]
         before, mask, after = (torch.cat([m[i] for m in made]) for i in range(3))
@@ -101,7 +102,8 @@ def _pair(head: People, face: People | None, a: Attributes, size: int, view: Ten
 
 
 def _in_view(points: Tensor, view: Tensor) -> Tensor:
-    return (points - view[:, None, :, 2]) @ torch.linalg.inv(view[:, :, :2]).transpose(1, 2)
+    inverse: Tensor = torch.linalg.inv(view[:, :, :2])
+    return (points - view[:, None, :, 2]) @ inverse.transpose(1, 2)
 
 
 def _chunk(head: People, face: People | None, a: Attributes, size: int, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -44,7 +44,7 @@ def complexion(canvas: Canvas, face: People, tone_of: Tensor) -> None:
     at_x, at_y = col(face.texture[:, 0]), col(face.texture[:, 1])
     blotch = noise.sample(noise.BLOTCH, u * 0.3 + at_x, v * 0.3 + at_y)
     pore = noise.sample(noise.PORE, u * 0.4 + at_y, v * 0.4 + at_x)
-    canvas.relief.add_(pore * 0.0007)
+    canvas.relief.add_(pore * 0.00055)
     side = u.abs()
     cheeks = bell(torch.square((side - 0.42) / 0.2) + torch.square((v - 0.24) / 0.19))
     red = 0.05 * blotch + col(0.28 * face.blush) * cheeks

@@ -65,7 +65,6 @@ def test_outside_the_mask_a_swap_is_the_target_to_the_bit(swap: tuple[Rendered, 
 
 def test_a_face_swapped_for_itself_is_the_target(target: People, scenes: Attributes) -> None:
     before, after = render_swap(target, target.take(slice(None)), scenes, SIZE, _crops(target, scenes))
-    whole = before.mask * before.image + (1 - before.mask) * before.image
     assert _psnr(after.image, before.image) > 60
     assert torch.equal(before.mask, after.mask)
 
@@ -113,6 +112,16 @@ def test_pixels_are_finite_and_in_range(swap: tuple[Rendered, Rendered]) -> None
             assert x.min() >= 0
             assert x.max() <= 1
         assert rendered.image.std() > 0.1
+
+
+def test_no_seed_gives_a_broken_pixel() -> None:
+    people, others, scenes = sample_people(96, 11), sample_people(96, 12), sample_attributes(96, 13)
+    before, after = render_swap(people, others, scenes, 48, _crops(people, scenes, 48))
+    for x in (before.image, before.mask, after.image):
+        assert torch.isfinite(x).all()
+        assert x.min() >= 0
+        assert x.max() <= 1
+    assert (before.mask.mean((1, 2, 3)) > 0.08).all()
 
 
 def test_template_is_the_projects() -> None:
