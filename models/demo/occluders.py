@@ -73,7 +73,7 @@ def _glasses(head: People, a: Attributes, grid: Grid) -> Piece:
     dark = col((a.occluder == OCCLUDERS.index("sunglasses")).float())
     lens = edge(inside, pixel)
     arm = _arms(head, a, grid, turn, half_x, thick)
-    alpha = torch.maximum(torch.maximum(frame, bridge), torch.maximum(arm, lens * dark * 0.96))
+    alpha = torch.maximum(torch.maximum(frame, bridge), torch.maximum(arm, lens * dark))
     rim = 0.5 + 0.9 * line(inside - 0.3 * thick, 0.4 * thick)
     streak = smooth(torch.sin((u * 3 + v * 5) + col(s[:, 4] * 6)), 0.80, 0.97) * lens
     colour = a.occluder_colour.t()[:, :, None, None] * rim * (1 - 0.8 * dark * lens) + 0.12 * dark * streak
