@@ -1,0 +1,69 @@
+"""What the demo weights are trained for.
+
+Pixel and identity losses after MobileFaceSwap (arXiv 2201.03808, section 3.3), with its reweighting of samples by difficulty; the
+multi-scale gradient loss and the mask's supervision after MobileFSGAN (ICME 2022).  Here the right answer is known to the pixel.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mfs_deploy.nets.mobilefaceswap import Generator, WeightBlock
+
+TEMPERATURE = 0.07
+SCALES = 3
+FACE_WEIGHT = 4.0  # of a pixel inside the mask against one outside
+WEIGHTS = {"pixel": 10.0, "gradient": 5.0, "mask": 2.0, "identity": 0.5}
+
+
+def contrast(a: Tensor, b: Tensor) -> Tensor:
+    """InfoNCE both ways between two (N, D) sets of unit vectors of the same N people in the same order."""
+    logits = a @ b.t() / TEMPERATURE
+    same = torch.arange(len(a), device=a.device)
+    return (F.cross_entropy(logits, same) + F.cross_entropy(logits.t(), same)) / 2
+
+
+def swap(made: Tensor, made_mask: Tensor, result: Tensor, mask: Tensor, source: Tensor, critic: nn.Module) -> dict[str, Tensor]:
+    """The loss of a batch and its parts.
+
+    Args:
+        made, made_mask: what the network gave, (N, 3, S, S) and (N, 1, S, S).
+        result, mask: the truth.
+        source: (N, 3, 112, 112).
+        critic: a frozen identity encoder.
+    """
+    weight = 1 + (FACE_WEIGHT - 1) * mask
+    pixel = ((made - result).abs() * weight).mean(dim=(1, 2, 3))
+    gradient = torch.stack([_gradient(made, result, scale) for scale in range(SCALES)]).mean(0)
+    masks = F.binary_cross_entropy(made_mask.clamp(1e-5, 1 - 1e-5), mask, reduction="none").mean(dim=(1, 2, 3))
+    face = F.interpolate(made, size=source.shape[2:], mode="area")
+    identity = 1 - (critic(face)[0] * critic(source)[0]).sum(1)
+    parts = {"pixel": pixel, "gradient": gradient, "mask": masks, "identity": identity}
+    each = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum(0)
+    hard = (pixel / pixel.mean()).detach().clamp(0.5, 2.0)  # samples that are harder count for more
+    return {"loss": (each * hard).mean(), **{name: part.detach().mean() for name, part in parts.items()}}
+
+
+def _gradient(a: Tensor, b: Tensor, scale: int) -> Tensor:
+    """(N,) mean difference of image gradients, at half the size ``scale`` times."""
+    if scale:
+        a, b = (F.avg_pool2d(t, 2**scale) for t in (a, b))
+    d = a - b
+    return (d[..., 1:] - d[..., :-1]).abs().mean(dim=(1, 2, 3)) + (d[..., 1:, :] - d[..., :-1, :]).abs().mean(dim=(1, 2, 3))
+
+
+@torch.no_grad()
+def start_generator(generator: Generator) -> None:
+    """Predicted kernels that begin as soft averages of sensible size, so that a fresh network neither dies nor explodes.
+
+    The swap network has no normalisation between its stages: the first kernels must keep the size of what goes through.
+    """
+    blocks = [m for m in generator.modules() if isinstance(m, WeightBlock)]
+    for i, block in enumerate(blocks):
+        taps = 16 if i < 5 else 9  # encoder kernels are 4x4, decoder kernels 3x3
+        block.weight.weight.mul_(0.3)
+        assert block.weight.bias is not None
+        signs = torch.randint(0, 2, block.weight.bias.shape, device=block.weight.bias.device) * 2 - 1
+        block.weight.bias.copy_(signs * 1.6 / taps)

@@ -1,0 +1,229 @@
+"""Train the demo weights on rendered triplets: first the identity encoder, then generator and baked network end to end.
+
+    python -m mfs_deploy.models.demo.train encoder --run RUN
+    python -m mfs_deploy.models.demo.train swap --run RUN --size 128 --steps 6000
+    python -m mfs_deploy.models.demo.train swap --run RUN --size 224 --steps 8000
+    python -m mfs_deploy.models.demo.train export --run RUN
+
+RUN keeps the state (a stopped run goes on where it was), ``log-*.csv`` and its plot, and the rendered samples.  CPU or CUDA.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor, nn
+
+from mfs_deploy.models.demo import losses, triplets
+from mfs_deploy.models.demo.attributes import sample_attributes
+from mfs_deploy.models.demo.people import sample_people
+from mfs_deploy.models.demo.render import crop_view, render, scene_landmarks
+from mfs_deploy.nets.mobilefaceswap import Generator
+from mfs_deploy.nets.small_encoder import SmallEncoder
+
+SAVE_EVERY = 100  # steps
+LOG_EVERY = 20
+EMA = 0.998
+CLIP = 5.0  # largest norm of a gradient
+
+
+@dataclass
+class State:
+    """What a stopped run needs to go on."""
+
+    step: int
+    nets: dict[str, nn.Module]
+    optimiser: torch.optim.Optimizer
+
+    def save(self, path: Path) -> None:
+        temporary = path.with_suffix(".tmp")
+        nets = {name: net.state_dict() for name, net in self.nets.items()}
+        torch.save({"step": self.step, "nets": nets, "optimiser": self.optimiser.state_dict()}, temporary)
+        temporary.rename(path)
+
+    def load(self, path: Path) -> None:
+        saved = torch.load(path, weights_only=True)
+        self.step = saved["step"]
+        for name, net in self.nets.items():
+            net.load_state_dict(saved["nets"][name])
+        self.optimiser.load_state_dict(saved["optimiser"])
+
+
+@click.group()
+def main() -> None:
+    """Train the demo weights."""
+
+
+def run_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of the run.")(command)
+    return click.option("--steps", type=int, required=True, help="Steps in all, those of an earlier start included.")(command)
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# The identity encoder
+
+
+@main.command()
+@run_option
+@click.option("--people", type=int, default=48, show_default=True, help="Identities in a batch, two pictures of each.")
+def encoder(run: Path, steps: int, people: int) -> None:
+    """Contrast faces: two pictures of one face, on different heads, in different scenes, must be nearer than any others."""
+    torch.manual_seed(0)
+    run.mkdir(parents=True, exist_ok=True)
+    net = SmallEncoder().to(device())
+    optimiser = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-2)
+    state = resume(run / "encoder.pt", State(0, {"encoder": net}, optimiser))
+    for step in steps_of(state, steps, run / "encoder.pt"):
+        net.train()
+        faces = face_pairs(people, step).to(device()).float() / 255
+        embedding, _ = net(faces)
+        loss = losses.contrast(embedding[:people], embedding[people:])
+        descend(optimiser, loss, schedule(step, steps), net)
+        if step % LOG_EVERY == 0:
+            log(run / "log-encoder.csv", {"step": step, "loss": loss.item()})
+
+
+def face_pairs(n: int, seed: int) -> Tensor:
+    """(2 n, 3, 112, 112) uint8: n faces, each on two heads in two scenes."""
+    faces = sample_people(n, 500_000 + seed)
+    made = []
+    for i in range(2):
+        heads, scenes = sample_people(n, 700_000 + 2 * seed + i), sample_attributes(n, 700_000 + 2 * seed + i)
+        view = crop_view(scene_landmarks(heads, scenes, faces), triplets.SOURCE_SIZE)
+        made.append(render(heads, scenes, triplets.SOURCE_SIZE, view, face_of=faces).image)
+    return (torch.cat(made) * 255).round().byte()
+
+
+# Generator and baked network
+
+
+@main.command()
+@run_option
+@click.option("--size", type=int, default=128, show_default=True, help="Side of the crops: 128 to begin, 224 to finish.")
+@click.option("--batch", type=int, default=16, show_default=True)
+@click.option("--rate", type=float, default=5e-4, show_default=True, help="Peak learning rate.")
+@click.option("--shards", type=int, default=160, show_default=True, help="Shards of samples to render and go through.")
+def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int) -> None:
+    """Train to give the exact result of the swap; at a larger size from the weights of the smaller."""
+    torch.manual_seed(1)
+    face = SmallEncoder().to(device())
+    face.load_state_dict(torch.load(run / "encoder.pt", weights_only=True)["nets"]["encoder"])
+    critic = SmallEncoder().to(device())  # stays as it was: the judge of identity must not be trained by what it judges
+    critic.load_state_dict(face.state_dict())
+    critic.eval().requires_grad_(False)
+    generator = Generator().to(device())
+    losses.start_generator(generator)
+    averaged = {"generator": Generator().to(device()), "encoder": SmallEncoder().to(device())}
+    groups = [{"params": generator.parameters(), "lr": rate}, {"params": face.parameters(), "lr": rate / 5}]
+    nets: dict[str, nn.Module] = {"generator": generator, "encoder": face, **{f"ema-{k}": v for k, v in averaged.items()}}
+    state = State(0, nets, torch.optim.AdamW(groups, weight_decay=1e-4))
+    begin(state, run, size)
+    samples = batches(run / "samples", shards, size, batch, state.step)
+    for step in steps_of(state, steps, run / f"swap-{size}.pt"):
+        source, target, result, mask = next(samples).floats(device())
+        generator.train()
+        face.train()
+        made, made_mask = generator.swap(generator(*face(source)), target)
+        parts = losses.swap(made, made_mask, result, mask, source, critic)
+        descend(state.optimiser, parts["loss"], schedule(step, steps), generator, face)
+        follow(averaged["generator"], generator)
+        follow(averaged["encoder"], face)
+        if step % LOG_EVERY == 0:
+            log(run / f"log-swap-{size}.csv", {"step": step, **{k: v.item() for k, v in parts.items()}})
+
+
+def begin(state: State, run: Path, size: int) -> None:
+    """Go on where this size stopped, or start from the weights of the size before."""
+    own, earlier = run / f"swap-{size}.pt", sorted(run.glob("swap-*.pt"), key=lambda p: int(p.stem.split("-")[1]))
+    if own.exists():
+        state.load(own)
+    elif earlier:
+        saved = torch.load(earlier[-1], weights_only=True)
+        for name, net in state.nets.items():
+            net.load_state_dict(saved["nets"][name])
+    else:
+        for name in ("generator", "encoder"):
+            state.nets[f"ema-{name}"].load_state_dict(state.nets[name].state_dict())
+
+
+def batches(folder: Path, shards: int, size: int, batch: int, step: int) -> Iterator[triplets.Triplets]:
+    """Batches without end, from shard after shard, each shuffled; ``step`` tells where a stopped run was."""
+    per_shard = triplets.SHARD // batch
+    done = step // per_shard
+    while True:
+        for shard in triplets.cached(folder, done % shards, shards - done % shards, size):
+            order = torch.randperm(triplets.SHARD, generator=torch.Generator().manual_seed(done))
+            for i in range(per_shard):
+                yield shard.take(order[i * batch : (i + 1) * batch])
+            done += 1
+
+
+# What both share
+
+
+def steps_of(state: State, steps: int, path: Path) -> Iterator[int]:
+    """Steps left to do, saving on the way and at the end."""
+    started = time.monotonic()
+    first = state.step
+    for step in range(first, steps):
+        yield step
+        state.step = step + 1
+        if state.step % SAVE_EVERY == 0 or state.step == steps:
+            state.save(path)
+            rate = (time.monotonic() - started) / (state.step - first)
+            click.echo(f"step {state.step}/{steps}, {rate:.2f} s a step, {(steps - state.step) * rate / 60:.0f} min left", err=True)
+
+
+def resume(path: Path, state: State) -> State:
+    if path.exists():
+        state.load(path)
+    return state
+
+
+def schedule(step: int, steps: int) -> float:
+    """Share of the peak learning rate: a short warm-up, then half a cosine."""
+    return min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor, share: float, *nets: nn.Module) -> None:
+    for group in optimiser.param_groups:
+        group.setdefault("peak", group["lr"])
+        group["lr"] = group["peak"] * share
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_([p for net in nets for p in net.parameters()], CLIP)
+    optimiser.step()
+
+
+@torch.no_grad()
+def follow(average: nn.Module, net: nn.Module) -> None:
+    """Exponential moving average of weights and statistics."""
+    for mine, theirs in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
+        if mine.is_floating_point():
+            mine.lerp_(theirs, 1 - EMA)
+        else:
+            mine.copy_(theirs)
+
+
+def log(path: Path, row: dict[str, float]) -> None:
+    new = not path.exists()
+    with open(path, "a", newline="") as f:
+        writer = csv.DictWriter(f, row)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()

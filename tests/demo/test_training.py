@@ -1,0 +1,96 @@
+"""Training on rendered triplets: exact samples, sane beginnings, and a stopped run goes on as if it had not been stopped."""
+
+from __future__ import annotations
+
+import csv
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner
+
+from mfs_deploy.models.demo import losses, train, triplets
+from mfs_deploy.nets.mobilefaceswap import Generator
+from mfs_deploy.nets.small_encoder import SmallEncoder
+
+
+@pytest.fixture(scope="module")
+def few() -> triplets.Triplets:
+    return triplets.make(4, 0, 64)
+
+
+def run(folder, *args: str) -> None:
+    done = CliRunner().invoke(train.main, [*args, "--run", str(folder)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def test_samples_are_the_same_for_a_seed_and_exact_outside_the_face(few):
+    again = triplets.make(4, 0, 64)
+    for name in ("source", "target", "result", "mask"):
+        assert torch.equal(getattr(few, name), getattr(again, name))
+    outside = (few.mask == 0).expand_as(few.target)
+    assert outside.any()
+    assert torch.equal(few.target[outside], few.result[outside])
+    assert not torch.equal(few.target, few.result)
+
+
+def test_the_encoder_has_the_interface_of_the_published_one():
+    embedding, feature_map = SmallEncoder().eval()(torch.rand(2, 3, 112, 112))
+    assert feature_map.shape == (2, 512, 7, 7)
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
+
+
+def test_a_fresh_generator_neither_dies_nor_explodes(few):
+    torch.manual_seed(0)
+    generator, encoder = Generator().eval(), SmallEncoder().eval()
+    losses.start_generator(generator)
+    source, target, _, _ = few.floats(torch.device("cpu"))
+    with torch.no_grad():
+        predicted = generator(*encoder(source))
+        norms = [kernels.flatten(2).norm(dim=2).mean().item() for kernels in predicted.depthwise]
+        made, _ = generator.swap(predicted, target)
+    assert all(0.2 < norm < 3 for norm in norms), norms
+    assert made.std() > 0.01
+
+
+def test_a_perfect_swap_costs_only_its_identity(few):
+    source, _, result, mask = few.floats(torch.device("cpu"))
+    parts = losses.swap(result, mask, result, mask, source, SmallEncoder().eval())
+    assert parts["pixel"] == parts["gradient"] == 0
+    assert parts["mask"] < 0.1  # cross-entropy of a soft mask with itself
+
+
+def test_contrast_prefers_the_right_pairs():
+    faces = torch.nn.functional.normalize(torch.randn(8, 16, generator=torch.Generator().manual_seed(0)))
+    assert losses.contrast(faces, faces) < 0.5 * losses.contrast(faces, faces.roll(1, 0))
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+    monkeypatch.setattr(triplets, "SHARD", 8)
+    monkeypatch.setattr(train, "LOG_EVERY", 1)
+    for name, parts in (("whole", ["3"]), ("stopped", ["3"])):
+        run(tmp_path / name, "encoder", "--people", "3", "--steps", *parts)
+    swap = ("swap", "--size", "64", "--batch", "4", "--shards", "2")
+    run(tmp_path / "whole", *swap, "--steps", "3")
+
+    steps_of, calls = train.steps_of, []
+
+    def interrupted(state, steps, path):
+        for step in steps_of(state, steps, path):
+            if step == 2 and not calls:
+                calls.append(step)
+                raise KeyboardInterrupt
+            yield step
+
+    monkeypatch.setattr(train, "SAVE_EVERY", 1)
+    monkeypatch.setattr(train, "steps_of", interrupted)
+    with pytest.raises(click.Abort):  # how click passes Ctrl-C on
+        train.main([*swap, "--steps", "3", "--run", str(tmp_path / "stopped")], standalone_mode=False)
+    run(tmp_path / "stopped", *swap, "--steps", "3")
+    for name in ("encoder.pt", "swap-64.pt"):
+        whole, stopped = (torch.load(tmp_path / folder / name, weights_only=True)["nets"] for folder in ("whole", "stopped"))
+        for net, state in whole.items():
+            for key, value in state.items():
+                torch.testing.assert_close(stopped[net][key], value, rtol=0, atol=1e-6, msg=f"{name} {net} {key}")
+    with open(tmp_path / "whole" / "log-swap-64.csv") as f:
+        assert [row["step"] for row in csv.DictReader(f)] == ["0", "1", "2"]
