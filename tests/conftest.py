@@ -6,6 +6,9 @@ stand-in checkpoint and portrait.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
 SEED = 1
+METADATA = {"version": "1.2.3", "recipe": "as asked", "identity": "Zoë"}
 
 
 @pytest.fixture(scope="session")
@@ -30,21 +34,32 @@ def portrait() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder in the published form, seed 1.  Written once, also when several processes test at once."""
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A name, and what fills a new folder, to that folder: filled once, also when several processes test at once."""
     import fcntl
-
-    from mfs_deploy import standin
 
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
-    folder = shared / "checkpoints"
-    with open(shared / "checkpoints.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            standin.write(folder, SEED)
-            (folder / "complete").touch()
-    return folder
+
+    def fill(name: str, make: Callable[[Path], object]) -> Path:
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / f"{name}.complete").exists():
+                shutil.rmtree(shared / name, ignore_errors=True)  # of an earlier failure
+                (shared / name).mkdir()
+                make(shared / name)
+                (shared / f"{name}.complete").touch()
+        return shared / name
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def checkpoint(once) -> Path:
+    """A folder in the published form, seed 1."""
+    from mfs_deploy import standin
+
+    return once("checkpoints", lambda folder: standin.write(folder, SEED))
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +101,89 @@ def expected(net, crop) -> tuple[np.ndarray, np.ndarray]:
     with torch.inference_mode():
         swapped, mask = net(torch.from_numpy(crop))
     return swapped.numpy(), mask.numpy()
+
+
+# ---- artifacts
+
+
+@pytest.fixture(scope="session")
+def contract():
+    """The interface of the network at 224."""
+    from mfs_deploy import architecture
+
+    return architecture.get("mobilefaceswap").contract(224)
+
+
+@pytest.fixture(scope="session")
+def new_artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A backend's name, a graph and a recipe's name to the path of a new artifact, with ``METADATA``."""
+    from mfs_deploy import architecture
+    from mfs_deploy.backends.all import BACKENDS
+    from mfs_deploy.backends.base import Conversion
+    from mfs_deploy.quant import recipe as recipes
+
+    def run(backend: str, network, recipe: str, keep=(), size: int = 224, coreml_io: str = "image", into: Path | None = None):
+        folder = tmp_path_factory.mktemp(backend) if into is None else into
+        contract = architecture.get("mobilefaceswap").contract(size)
+        job = Conversion(network, contract, recipes.load(recipe), frozenset(keep), METADATA, coreml_io)
+        BACKENDS[backend].convert(job, folder)
+        return folder / BACKENDS[backend].FILES[0]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def artifact(new_artifact, once, graph) -> Callable[..., Path]:
+    """The names of a backend and a recipe to the path of the artifact of ``graph``, converted once.  Do not write into it."""
+    from mfs_deploy.backends.all import BACKENDS
+
+    def path(backend: str, recipe: str, **options: str) -> Path:
+        def make(folder: Path) -> None:
+            new_artifact(backend, graph, recipe, into=folder, **options)
+
+        return once("-".join((backend, recipe, *options.values())), make) / BACKENDS[backend].FILES[0]
+
+    return path
+
+
+# The next three are of the backend that the test's folder is named after.
+
+
+@pytest.fixture
+def convert(new_artifact, request) -> Callable[..., Path]:
+    """A graph and a recipe's name to the path of a new artifact."""
+    return partial(new_artifact, request.path.parent.name)
+
+
+@pytest.fixture
+def fp32(artifact, request) -> Path:
+    return artifact(request.path.parent.name, "fp32")
+
+
+@pytest.fixture
+def fp16(artifact, request) -> Path:
+    return artifact(request.path.parent.name, "fp16")
+
+
+@pytest.fixture(scope="session")
+def loud(graph):
+    """The same function as ``graph``, but the bottleneck's values and a weight are beyond what float16 holds."""
+    import copy
+
+    import torch
+
+    loud = copy.deepcopy(graph)
+    with torch.no_grad():
+        for name, factor in (("Encoder.4.1", 2.0**18), ("mask.0.1", 2.0**-18), ("Decoder.0.0", 2.0**-18)):
+            loud.get_submodule(name).weight *= factor
+    return loud
+
+
+@pytest.fixture(scope="session")
+def float32_island(new_artifact, loud, crop) -> Callable[[str], Path]:
+    """The name of a backend to the path of a new float16 artifact of ``loud``, with what ``scan`` finds kept in float32."""
+    from mfs_deploy.quant.headroom import scan
+
+    keep = scan(loud, crop).keep_float32
+    assert keep == {"encoder_4_1", "leaky_relu_4", "interpolate", "mask_0_1", "decoder_0_0"}
+    return lambda backend: new_artifact(backend, loud, "fp16", keep, coreml_io="tensor")

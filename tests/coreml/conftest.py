@@ -1,4 +1,4 @@
-"""Packages of the real network, converted once, and one-operation programs built by coremltools' own builder."""
+"""Packages of the real network, and one-operation programs built by coremltools' own builder."""
 
 from __future__ import annotations
 
@@ -11,36 +11,15 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def contract():
-    from mfs_deploy import architecture
-
-    return architecture.get("mobilefaceswap").contract(224)
-
-
-@pytest.fixture(scope="session")
-def convert(graph, contract, tmp_path_factory) -> Callable[..., Path]:
-    """(recipe, io, ...) to the path of a package of the real network; each is made once.  Do not write into it."""
-    from mfs_deploy.backends import coreml
-    from mfs_deploy.backends.base import Conversion
-    from mfs_deploy.quant import recipe
-
-    made: dict[tuple[str, str], Path] = {}
-
-    def path(name: str, io: str) -> Path:
-        if (name, io) not in made:
-            folder = tmp_path_factory.mktemp(f"{name}-{io}")
-            metadata = {"version": "1.2.3", "identity": "portrait"}
-            coreml.convert(Conversion(graph, contract, recipe.load(name), metadata=metadata, coreml_io=io), folder)
-            made[name, io] = folder / coreml.FILES[0]
-        return made[name, io]
-
-    return path
+def package_of(artifact) -> Callable[[str, str], Path]:
+    """(recipe, io) to the path of a package of the real network.  Do not write into it."""
+    return lambda recipe, io: artifact("coreml", recipe, **({} if io == "image" else {"coreml_io": io}))
 
 
 @pytest.fixture
-def package(convert, tmp_path) -> Path:
+def package(package_of, tmp_path) -> Path:
     """A copy of the float16 package with images, to damage."""
-    return Path(shutil.copytree(convert("fp16", "image"), tmp_path / "swap.mlpackage"))
+    return Path(shutil.copytree(package_of("fp16", "image"), tmp_path / "swap.mlpackage"))
 
 
 @pytest.fixture

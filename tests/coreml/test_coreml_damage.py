@@ -18,39 +18,9 @@ MODEL = Path("Data/com.apple.CoreML/model.mlmodel")
 WEIGHTS = Path("Data/com.apple.CoreML/weights/weight.bin")
 
 
-def truncate(path: Path, size: int) -> None:
-    path.write_bytes(path.read_bytes()[:size])
-
-
 def test_the_copy_opens_before_it_is_damaged(package, contract, crop):
     swapped, _ = coreml.open(package, contract).run(crop)
     assert np.isfinite(swapped).all()
-
-
-@pytest.mark.parametrize("size", [0, 63, 64, 2000, 500_000, -1])
-def test_truncated_weights(package, contract, size):
-    truncate(package / WEIGHTS, size)
-    with pytest.raises(BundleError, match=r"weight\.bin"):
-        coreml.open(package, contract)
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_truncated_model(package, contract, fraction):
-    truncate(package / MODEL, int((package / MODEL).stat().st_size * fraction))
-    with pytest.raises(BundleError, match=r"model\.mlmodel"):
-        coreml.open(package, contract)
-
-
-@pytest.mark.parametrize("missing", [MODEL, WEIGHTS, Path("Manifest.json")])
-def test_missing_file(package, contract, missing):
-    (package / missing).unlink()
-    with pytest.raises(BundleError, match=missing.name):
-        coreml.open(package, contract)
-
-
-def test_missing_package(tmp_path, contract):
-    with pytest.raises(BundleError, match=r"Manifest\.json is missing"):
-        coreml.open(tmp_path / "swap.mlpackage", contract)
 
 
 # Field of the first blob's metadata at offset 64: struct format, offset, value, what the message must say.
@@ -137,11 +107,9 @@ def test_weights_cannot_lie_outside(package, contract, edit, name):
 # ---- another interface than the contract's ----
 
 
-def test_another_size(convert):
+def test_another_size(package_of):
     with pytest.raises(BundleError, match=r"target: found RGB image 224x224, must be RGB image 256x256"):
-        coreml.open(convert("fp16", "image"), architecture.get("mobilefaceswap").contract(256))
-    with pytest.raises(BundleError, match=r"target: found float32 array \[1, 3, 224, 224\], must be .*256"):
-        coreml.open(convert("fp16", "tensor"), architecture.get("mobilefaceswap").contract(256))
+        coreml.open(package_of("fp16", "image"), architecture.get("mobilefaceswap").contract(256))
 
 
 def rename_input(spec):
@@ -352,14 +320,14 @@ def test_blob_reader_unpacks_small_types(tmp_path):
         file.read(320, kinds["int4"], 5)
 
 
-def test_blob_reader_agrees_with_coremltools_own(convert):
+def test_blob_reader_agrees_with_coremltools_own(package_of):
     """Every constant of the real package, by Apple's C++ reader and by ours."""
     from mfs_deploy.backends import mil_package
 
     mil_package.coremltools()
     from coremltools.libmilstoragepython import _BlobStorageReader
 
-    package = convert("fp16", "image")
+    package = package_of("fp16", "image")
     theirs = _BlobStorageReader(str(package / WEIGHTS))
     spec, program = mil.load(package)
     seen = 0

@@ -18,7 +18,6 @@ from mfs_deploy.quant import recipe
 FACTOR = 2.0**20
 # What reads or writes a value that is 2^20 times too large, resize included.
 PINNED = frozenset({"mask_0_2", "leaky_relu_9", "interpolate_1", "mask_1_1"})
-IO = ("image", "tensor")
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +51,13 @@ def test_without_pins_the_overflow_shows(loud_package, contract, crop):
     assert not np.isfinite(swapped).all()
 
 
-@pytest.mark.parametrize("io", IO)
-def test_with_pins_it_agrees_with_torch(loud_package, contract, crop, expected, io):
-    swapped, mask = coreml.open(loud_package(io, PINNED), contract).run(crop)
+def test_with_pins_a_package_with_images_agrees_with_torch(loud_package, contract, crop, expected):
+    swapped, mask = coreml.open(loud_package("image", PINNED), contract).run(crop)
     assert metrics.psnr_db(swapped, expected[0], peak=1.0) > 71
     assert metrics.psnr_db(mask, expected[1], peak=1.0) > 67
 
 
-@pytest.mark.parametrize("io", IO)
+@pytest.mark.parametrize("io", ["image", "tensor"])
 def test_pinned_layers_hold_the_exact_float32_weights(loud_package, loud, io):
     """Not float32 values that went through float16 on the way."""
     _, program = mil.load(loud_package(io, PINNED))
@@ -79,20 +77,13 @@ def test_every_value_of_a_pinned_operation_is_float32_and_no_other(loud_package)
         assert {program.types[name].kind.name for name in read} == {"fp32"}, op
 
 
-def test_describe_names_the_float32_layers(loud_package, convert):
+def test_describe_names_the_float32_layers(loud_package, package_of):
     info = coreml.describe(loud_package("image", PINNED))
     assert info.float32_layers == ("mask_0_2", "mask_1_1")
     # 512 x 128 + 128 of one, 128 x 9 + 128 of the other.
     assert info.parameters == {"float16": 495972 - 66944, "float32": 66944}
-    assert coreml.describe(convert("fp16", "image")).float32_layers == ()
-    assert coreml.describe(convert("fp32", "image")).float32_layers == ()
-
-
-def test_a_pin_that_is_not_in_the_graph_is_refused(graph, contract, tmp_path):
-    job = Conversion(graph, contract, recipe.load("fp16"), keep_float32=frozenset({"mask_0_2", "no_such_node"}))
-    with pytest.raises(ConversionError, match="no_such_node"):
-        coreml.convert(job, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert coreml.describe(package_of("fp16", "image")).float32_layers == ()
+    assert coreml.describe(package_of("fp32", "image")).float32_layers == ()
 
 
 def exported(graph: fx.GraphModule):
@@ -111,9 +102,9 @@ def test_names_follow_the_order_of_each_kind(graph):
 
 
 @pytest.mark.parametrize("name", ["fp16", "fp32"])
-def test_operations_bear_the_names_of_the_graph(convert, graph, name):
+def test_operations_bear_the_names_of_the_graph(package_of, graph, name):
     """Xcode's performance report shows them; every node of the graph occurs once."""
-    _, program = mil.load(convert(name, "image"))
+    _, program = mil.load(package_of(name, "image"))
     written = [op.name for op in program.operations]
     nodes = [node.name for node in graph.graph.nodes if node.op in ("call_module", "call_function")]
     assert [name for name in written if name in set(nodes)] == nodes

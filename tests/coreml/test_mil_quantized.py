@@ -45,8 +45,8 @@ REAL = [
 
 
 @pytest.mark.parametrize(("name", "how", "options", "stored", "kind"), REAL)
-def test_real_network(optimize, convert, contract, crop, expected, tmp_path, name, how, options, stored, kind):
-    small, plain = compressed(optimize, convert(name, "image"), tmp_path, how, **options)
+def test_real_network(optimize, package_of, contract, crop, expected, tmp_path, name, how, options, stored, kind):
+    small, plain = compressed(optimize, package_of(name, "image"), tmp_path, how, **options)
     assert kind in {op.kind for op in mil.load(small)[1].operations}
     assert kind not in {op.kind for op in mil.load(plain)[1].operations}
     info = coreml.describe(small)

@@ -7,7 +7,6 @@ import struct
 import numpy as np
 import pytest
 
-from mfs_deploy import architecture, metrics
 from mfs_deploy.backends import ncnn
 from mfs_deploy.backends.ncnn_format import Layer, layout, parse_param, read_bin, write_bin, write_param
 from mfs_deploy.errors import BundleError
@@ -153,22 +152,12 @@ def test_binary_graph_is_refused(copy, contract):
         ncnn.open(copy, contract)
 
 
-@pytest.mark.parametrize("file", ncnn.FILES)
-def test_missing_file_is_refused(copy, contract, file):
-    (copy.parent / file).unlink()
-    for read in (lambda: ncnn.open(copy, contract), lambda: ncnn.describe(copy)):
-        with pytest.raises(BundleError, match=rf"{file}.*No such file"):
-            read()
-
-
-def test_truncated_or_longer_weights_are_refused(copy, contract):
+def test_longer_weights_are_refused(copy, contract):
     weights = copy.with_suffix(".bin")
-    data = weights.read_bytes()
-    for wrong in (b"", data[:2], data[:4], data[: len(data) // 2], data[:-4], data[:-1], data + b"\0\0\0\0"):
-        weights.write_bytes(wrong)
-        for read in (lambda: ncnn.open(copy, contract), lambda: ncnn.describe(copy)):
-            with pytest.raises(BundleError, match=r"\.bin"):
-                read()
+    weights.write_bytes(weights.read_bytes() + b"\0\0\0\0")
+    for read in (lambda: ncnn.open(copy, contract), lambda: ncnn.describe(copy)):
+        with pytest.raises(BundleError, match=r"\.bin"):
+            read()
 
 
 def test_flipped_tag_is_refused(copy, contract):
@@ -179,23 +168,6 @@ def test_flipped_tag_is_refused(copy, contract):
         weights.write_bytes(data)
         with pytest.raises(BundleError, match="encoder_0_"):
             ncnn.open(copy, contract)
-
-
-def test_changed_weight_shows_in_the_output(copy, contract, crop, expected):
-    weights = copy.with_suffix(".bin")
-    layers = parse_param(copy.read_text())
-    stored = read_bin(weights.read_bytes(), layers)
-    values = stored["final_7"][0].values.copy()
-    values[0] += 1
-    arrays = (type(stored["final_7"][0])(values, True), *stored["final_7"][1:])
-    weights.write_bytes(write_bin(stored | {"final_7": arrays}, layers))
-    swapped, _ = ncnn.open(copy, contract).run(crop)
-    assert metrics.psnr_db(swapped, expected[0], peak=1.0) < 45
-
-
-def test_artifact_of_another_size_is_refused(fp32):
-    with pytest.raises(BundleError, match=r"\(1, 3, 224, 224\)"):
-        ncnn.open(fp32, architecture.get("mobilefaceswap").contract(256))
 
 
 def test_any_flipped_byte_of_the_graph_is_refused_or_harmless(copy, contract, crop):

@@ -76,18 +76,10 @@ def test_network_that_overflows_breaks_unless_its_layers_are_kept(convert, graph
         assert metrics.max_error(have, want) < 2e-3
 
 
-def test_weights_beyond_float16_are_refused_by_name_and_right_when_kept(convert, graph, contract, crop, expected):
-    large = scaled(graph, 20)
+def test_weights_beyond_float16_are_refused_by_name(convert, graph):
     with pytest.raises(ConversionError, match=r"Encoder\.0\.1\.weight holds .* beyond float16's 65504") as caught:
-        convert(large, "fp16")
+        convert(scaled(graph, 20), "fp16")
     assert "encoder_0_1" in caught.value.hint
-    path = convert(large, "fp16", keep=PINNED)
-    swapped, mask = onnx.open(path, contract).run(crop)
-    assert metrics.max_error(swapped, expected[0]) < 2.5e-2  # 1.3e-3 on x86, 7e-3 on an emulated Cortex-A76
-    assert metrics.max_error(mask, expected[1]) < 2.5e-2
-    info = onnx.describe(path)
-    assert info.float32_layers == ("encoder_0_1", "encoder_1_0")
-    assert info.parameters["float32"] == 32 * 3 + 32 * 4 * 4
 
 
 def test_kept_nodes_read_weigh_and_write_float32_and_all_others_float16(convert, graph):
@@ -118,8 +110,3 @@ def test_kept_output_layer_needs_no_cast_of_its_own(convert, graph, contract, cr
     assert {"mask", "swapped"} & names == set()
     swapped, _ = onnx.open(path, contract).run(crop)
     assert metrics.max_error(swapped, expected[0]) < 2.5e-2
-
-
-def test_unknown_name_to_keep_is_refused(convert, graph):
-    with pytest.raises(ConversionError, match="decoder_9"):
-        convert(graph, "fp16", keep=("decoder_9",))

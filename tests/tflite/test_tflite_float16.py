@@ -7,7 +7,6 @@ import copy
 import numpy as np
 import pytest
 
-from mfs_deploy import metrics
 from mfs_deploy.backends import tflite
 from mfs_deploy.backends import tflite_model as tfl
 from mfs_deploy.errors import ConversionError
@@ -43,14 +42,6 @@ def test_weights_beyond_float16_are_refused_by_name(make, large):
         make("fp16", network=graph, start=lowered)
 
 
-def test_kept_layers_are_right(make, large, contract, crop, expected):
-    graph, lowered = large
-    path = make("fp16", PINNED, network=graph, start=lowered)
-    for got, want in zip(tflite.open(path, contract).run(crop), expected, strict=True):
-        assert metrics.max_error(got, want) < 5e-3  # measured 3.5e-3; float32 arithmetic on every CPU
-    assert tflite.describe(path).float32_layers == ("encoder_0_1", "encoder_1_0")
-
-
 def test_only_the_weights_of_kept_layers_are_stored_in_float32(make, graph):
     info = tflite.describe(make("fp16", PINNED))
     biases = sum(p.numel() for name, p in graph.named_parameters() if name.endswith("bias"))
@@ -73,12 +64,3 @@ def test_float16_arithmetic_is_permitted_for_all_layers_or_none(make, fp32, fp16
     assert tfl.metadata(tfl.read(fp16.read_bytes()))[PERMISSION] == "fp16accfp16"
     for path in (fp32, make("fp16", ("leaky_relu",))):
         assert PERMISSION not in tfl.metadata(tfl.read(path.read_bytes()))
-
-
-def test_unknown_name_to_keep_is_refused(graph, contract, tmp_path):
-    from mfs_deploy.backends.base import Conversion
-    from mfs_deploy.quant import recipe
-
-    with pytest.raises(ConversionError, match="decoder_9"):
-        tflite.convert(Conversion(graph, contract, recipe.load("fp16"), frozenset({"decoder_9"})), tmp_path)
-    assert not list(tmp_path.iterdir())

@@ -1,0 +1,18 @@
+"""Every backend's artifact of another size than the usual 224 computes what PyTorch computes."""
+
+from __future__ import annotations
+
+import torch
+
+from mfs_deploy import architecture, metrics
+from mfs_deploy.graph.cost import cost
+
+
+def test_artifact_matches_pytorch_at_256(name, backend, recipe, graph, new_artifact, noise, matches):
+    path = new_artifact(name, graph, recipe, size=256, coreml_io="tensor")
+    target, wanted = noise(256)
+    matches(recipe)(backend.open(path, architecture.get("mobilefaceswap").contract(256)).run(target), wanted)
+    assert backend.describe(path).macs == cost(graph, 256).macs
+    with torch.inference_mode():
+        after = graph(torch.from_numpy(target))[0].numpy()
+    assert metrics.max_error(after, wanted[0]) < 1e-5  # the conversion left the graph alone
