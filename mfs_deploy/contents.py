@@ -53,7 +53,8 @@ def metadata(facts: Facts) -> dict[str, str]:
     """Strings for a format's own metadata."""
     checkpoint = {f.role: f.sha256 for f in facts.files}
     return {
-        "mfs.tool": f"mfs-deploy {mfs_deploy.__version__}",
+        "name": f"{facts.contract.arch} {facts.contract.size} {facts.recipe.name}",
+        "version": mfs_deploy.__version__,
         "mfs.architecture": facts.contract.arch,
         "mfs.recipe": facts.recipe.name,
         "mfs.contract": json.dumps(facts.contract.as_dict(), sort_keys=True),

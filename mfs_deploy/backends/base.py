@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.contract import Contract
+from mfs_deploy.errors import UsageError
 from mfs_deploy.quant.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ class ArtifactInfo:
     macs: int
     metadata: dict[str, str]
     float32_layers: tuple[str, ...] = ()
+
+
+def check_target(target: Array, contract: Contract) -> None:
+    """Raises UsageError where a runner is given something other than one frame of its contract."""
+    if target.shape != contract.input.shape:
+        raise UsageError(f"the input has shape {target.shape}, must be {contract.input.shape}")
 
 
 class Runner(Protocol):

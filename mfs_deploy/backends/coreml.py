@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfs_deploy.backends import fx_order, mil, mil_package
-from mfs_deploy.backends.base import Array, Conversion, Runner
+from mfs_deploy.backends.base import Array, Conversion, Runner, check_target
 from mfs_deploy.backends.mil_describe import IMAGE_COLOURS, check_interface, describe
 from mfs_deploy.contract import INPUT_NAME, MASK_NAME, SWAPPED_NAME, Contract
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
@@ -191,7 +191,8 @@ def _describe(spec: Any, job: Conversion) -> None:
     """Replace coremltools' metadata, which has the date in it."""
     metadata = spec.description.metadata
     metadata.Clear()
-    metadata.shortDescription = f"{job.contract.input.meaning} in, {job.contract.outputs[0].meaning} out"
+    meaning = f"{job.contract.input.meaning} in, {job.contract.outputs[0].meaning} out"
+    metadata.shortDescription = ": ".join(filter(None, (job.metadata.get("name"), meaning)))
     metadata.versionString = job.metadata.get("version", "")
     metadata.userDefined.update(job.metadata)
     meanings = {item.name: item.meaning for item in (job.contract.input, *job.contract.outputs)}
@@ -213,10 +214,10 @@ def open(path: Path, contract: Contract) -> Runner:
     spec, program = mil.load(path)
     image = check_interface(path, spec, program, contract)
     if sys.platform == "darwin":
-        return CoreMLRunner(_compile(ct, path), ct.__version__, image=image)
+        return CoreMLRunner(_compile(ct, path), contract, ct.__version__, image=image)
     from mfs_deploy.backends.mil_run import Evaluator
 
-    return EvaluatorRunner(Evaluator(program), ct.__version__, image=image)
+    return EvaluatorRunner(Evaluator(program), contract, ct.__version__, image=image)
 
 
 def _compile(ct: Any, path: Path) -> Any:
@@ -234,12 +235,14 @@ class EvaluatorRunner:
     that Core ML does on the way out, so that the network's own error can be seen.
     """
 
-    def __init__(self, evaluator: Evaluator, version: str, *, image: bool) -> None:
+    def __init__(self, evaluator: Evaluator, contract: Contract, version: str, *, image: bool) -> None:
         self.runtime = f"MIL evaluator (coremltools {version} spec)"
         self._evaluator = evaluator
+        self._contract = contract
         self._image = image
 
     def run(self, target: Array) -> tuple[Array, Array]:
+        check_target(target, self._contract)
         feed = np.rint(target * 255).clip(0, 255) if self._image else target
         kind = self._evaluator.program.types[INPUT_NAME].kind
         outputs = self._evaluator.run({INPUT_NAME: feed.astype(kind.numpy)})
@@ -250,12 +253,14 @@ class EvaluatorRunner:
 class CoreMLRunner:
     """A package run by Core ML, on macOS.  With images, both the target and ``swapped`` are rounded to bytes."""
 
-    def __init__(self, model: Any, version: str, *, image: bool) -> None:
+    def __init__(self, model: Any, contract: Contract, version: str, *, image: bool) -> None:
         self.runtime = f"Core ML {version} (macOS {platform.mac_ver()[0]})"
         self._model = model
+        self._contract = contract
         self._image = image
 
     def run(self, target: Array) -> tuple[Array, Array]:
+        check_target(target, self._contract)
         if not self._image:
             outputs = self._model.predict({INPUT_NAME: target})
             return outputs[SWAPPED_NAME].astype(np.float32), outputs[MASK_NAME].astype(np.float32)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from mfs_deploy.backends import fx_order, ncnn_graph
-from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, Runner, TensorInfo
+from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, Runner, TensorInfo, check_target
 from mfs_deploy.backends.ncnn_format import (
     HINT,
     MAGIC,
@@ -39,7 +39,7 @@ from mfs_deploy.backends.ncnn_format import (
     write_param,
 )
 from mfs_deploy.contract import Contract
-from mfs_deploy.errors import BundleError, ConversionError, MissingExtra, UsageError
+from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
 
 NAME = "ncnn"
 TITLE = "NCNN"
@@ -128,8 +128,7 @@ class _NcnnRunner:
         self._ncnn, self._net, self._contract = ncnn, net, contract
 
     def run(self, target: Array) -> tuple[Array, Array]:
-        if target.shape != self._contract.input.shape:
-            raise UsageError(f"the input has shape {target.shape}, must be {self._contract.input.shape}")
+        check_target(target, self._contract)
         # Mat borrows numpy's memory: the array must outlive it, and the clone is ncnn's own.
         values = np.ascontiguousarray(target[0], np.float32)
         extractor = self._net.create_extractor()

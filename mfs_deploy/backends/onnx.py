@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfs_deploy import __version__
 from mfs_deploy.backends import fx_order
-from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, TensorInfo
+from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, TensorInfo, check_target
 from mfs_deploy.backends.onnx_float16 import to_float16
 from mfs_deploy.backends.quiet import last_line, quiet
 from mfs_deploy.contract import Contract
@@ -92,7 +93,7 @@ def _export(graph: fx.GraphModule, contract: Contract) -> onnx.ModelProto:
 
 def _strip(model: onnx.ModelProto) -> None:
     """Drop the exporter's notes to itself: source paths, module scopes, PyTorch's build.  Shapes are inferred again later."""
-    model.producer_name, model.producer_version, model.doc_string = "mfs-deploy", "", ""
+    model.producer_name, model.producer_version, model.doc_string = "mfs-deploy", __version__, ""
     model.ClearField("metadata_props")
     graph = model.graph
     graph.name = "swap"
@@ -151,11 +152,12 @@ class OnnxRunner:
     def __init__(self, session: Any, contract: Contract, version: str) -> None:
         self.runtime = f"ONNX Runtime {version} (CPU)"
         self._session = session
-        self._input = contract.input.name
+        self._contract = contract
         self._outputs = [output.name for output in contract.outputs]
 
     def run(self, target: Array) -> tuple[Array, Array]:
-        swapped, mask = self._session.run(self._outputs, {self._input: target})
+        check_target(target, self._contract)
+        swapped, mask = self._session.run(self._outputs, {self._contract.input.name: target})
         return swapped, mask
 
 

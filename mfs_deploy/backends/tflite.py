@@ -29,7 +29,7 @@ import numpy as np
 
 from mfs_deploy.backends import fx_order
 from mfs_deploy.backends import tflite_model as tfl
-from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, TensorInfo
+from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, TensorInfo, check_target
 from mfs_deploy.backends.quiet import last_line, quiet
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
@@ -136,11 +136,12 @@ class TfliteRunner:
     def __init__(self, interpreter: Any, contract: Contract) -> None:
         self.runtime = f"LiteRT {version('ai-edge-litert')} (XNNPACK CPU)"
         self._signature = interpreter.get_signature_runner(SIGNATURE)
-        self._input = contract.input.name
+        self._contract = contract
         self._outputs = tuple(output.name for output in contract.outputs)
 
     def run(self, target: Array) -> tuple[Array, Array]:
-        found = self._signature(**{self._input: np.ascontiguousarray(target.transpose(0, 2, 3, 1))})
+        check_target(target, self._contract)
+        found = self._signature(**{self._contract.input.name: np.ascontiguousarray(target.transpose(0, 2, 3, 1))})
         swapped, mask = (np.ascontiguousarray(found[name].transpose(0, 3, 1, 2)) for name in self._outputs)
         return swapped, mask
 

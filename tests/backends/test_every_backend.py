@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mfs_deploy import architecture, metrics
-from mfs_deploy.errors import BundleError, ConversionError
+from mfs_deploy.errors import BundleError, ConversionError, UsageError
 from mfs_deploy.graph.cost import cost
 
 TEXT = (".json", ".param")
@@ -45,6 +45,13 @@ def test_arrays_that_are_not_contiguous_give_the_same_result(backend, fp32, cont
         assert not target.flags.c_contiguous
         for got, want in zip(runner.run(target), runner.run(crop), strict=True):
             np.testing.assert_array_equal(got, want)
+
+
+def test_input_of_another_shape_is_refused(backend, fp32, contract, crop):
+    runner = backend.open(fp32, contract)
+    for target in (crop[0], crop[:, :, :-1], np.concatenate([crop, crop])):
+        with pytest.raises(UsageError, match="must be"):
+            runner.run(target)
 
 
 def test_two_runners_and_their_outputs_do_not_disturb_each_other(backend, converted, contract, crop, noise):

@@ -111,8 +111,8 @@ class PixelModel:
         return {"swapped": swapped, "mask": Image.fromarray(pixels[..., 0].astype(np.float32) / 510)}
 
 
-def test_core_ml_runner_turns_arrays_into_images_and_back(crop):
-    swapped, mask = coreml.CoreMLRunner(PixelModel(), "9.0", image=True).run(crop)
+def test_core_ml_runner_turns_arrays_into_images_and_back(crop, contract):
+    swapped, mask = coreml.CoreMLRunner(PixelModel(), contract, "9.0", image=True).run(crop)
     assert swapped.shape == (1, 3, 224, 224)
     assert mask.shape == (1, 1, 224, 224)
     np.testing.assert_allclose(swapped, crop[:, :, ::-1], atol=1e-6)
@@ -121,7 +121,7 @@ def test_core_ml_runner_turns_arrays_into_images_and_back(crop):
 
 def test_runtime_names_what_ran(package_of, contract):
     assert coreml.open(package_of("fp16", "tensor"), contract).runtime == "MIL evaluator (coremltools 9.0 spec)"
-    assert coreml.CoreMLRunner(PixelModel(), "9.0", image=True).runtime.startswith("Core ML 9.0 (macOS")
+    assert coreml.CoreMLRunner(PixelModel(), contract, "9.0", image=True).runtime.startswith("Core ML 9.0 (macOS")
 
 
 def test_xcode_shows_what_each_feature_is(package_of):
