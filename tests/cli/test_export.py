@@ -255,6 +255,33 @@ def test_a_failed_gate_keeps_the_artifact_aside_and_publishes_nothing(mfs, expor
     assert json.loads((kept / "parity.json").read_text())["measured"]["onnx"][0]["swapped_psnr_db"] < 110
 
 
+def test_a_checkpoint_that_overflows_float16_is_exported_with_the_right_layers_in_float32(mfs, checkpoint, golden, tmp_path):
+    """The stand-in's function, but with one layer's values a million times larger and the next one's weights smaller."""
+    import torch
+
+    from mfs_deploy.checkpoint import identity_file
+    from mfs_deploy.checkpoint.load import load
+
+    opened = load(checkpoint)
+    hot = dict(opened.generator)
+    for name in ("final.2.weight", "final.2.bias"):
+        hot[name] = hot[name] * 2.0**20
+    hot["final.4.weight"] = hot["final.4.weight"] / 2.0**20
+    torch.save(hot, tmp_path / "hot.pth")
+    identity_file.save(tmp_path / "id", golden["identity_embedding"], golden["identity_feature_map"], "0" * 64)
+    args = ("--identity", tmp_path / "id", "--targets", "onnx,ncnn", "--recipe", "fp16", "--out", tmp_path / "face01", "--json")
+    ran = mfs("export", "--checkpoint", tmp_path / "hot.pth", *args)
+    assert ran.code == 0, ran
+    said = ran.json["manifest"]
+    assert said["float16"]["headroom"] < 1
+    assert "final_4" in said["float16"]["kept_in_float32"]
+    for artifact in said["artifacts"].values():
+        assert "final_4" in artifact["float32_layers"]
+        assert artifact["parity"]["cases"][0]["swapped_psnr_db"] > 70
+    with np.load(tmp_path / "face01" / "reference.npz") as reference:
+        np.testing.assert_allclose(reference["swapped"][:1], golden["swapped"], atol=2e-5)
+
+
 def test_the_preview_shows_a_row_for_pytorch_and_one_for_each_backend(made):
     from PIL import Image
 
