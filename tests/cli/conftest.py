@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -79,12 +80,17 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """``mfs VERB ARGS...`` in a process of its own, ended with the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(*args: object, **kwargs: Any) -> subprocess.Popen[str]:
+    def run(*args: object, before: Callable[[], None] = lambda: None, **kwargs: Any) -> subprocess.Popen[str]:
+        def prepare() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are started with Ctrl-C ignored
+            before()
+
         process = subprocess.Popen(
             [sys.executable, "-m", "mfs_deploy", *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
             **{"env": {**os.environ, "PYTHONUNBUFFERED": "1"}, **kwargs},
         )
         started.append(process)

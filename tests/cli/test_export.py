@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_the_old_bundle_and_no_litter(bundle, start, export_a
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    process = start(*export_args, "--recipe", "fp32", "--out", bundle, preexec_fn=limit)
+    process = start(*export_args, "--recipe", "fp32", "--out", bundle, before=limit)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 9, out + err
     assert digest(bundle) == before
