@@ -1,11 +1,11 @@
 """Train the demo weights on rendered triplets: first the identity encoder, then generator and baked network end to end.
 
-    python -m mfs_deploy.models.demo.train encoder --run RUN
+    python -m mfs_deploy.models.demo.train encoder --run RUN --steps 3000
     python -m mfs_deploy.models.demo.train swap --run RUN --size 128 --steps 6000
     python -m mfs_deploy.models.demo.train swap --run RUN --size 224 --steps 8000
-    python -m mfs_deploy.models.demo.train export --run RUN
 
-RUN keeps the state (a stopped run goes on where it was), ``log-*.csv`` and its plot, and the rendered samples.  CPU or CUDA.
+RUN keeps the state (a stopped run goes on where it was), ``log-*.csv`` and the rendered samples.  CPU or CUDA.  No run has been
+finished with it yet.
 """
 
 from __future__ import annotations
