@@ -6,6 +6,7 @@ an artifact holds.  It measures nothing and judges nothing; ``parity.py`` does.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -67,6 +68,12 @@ class ArtifactInfo:
     macs: int
     metadata: dict[str, str]
     float32_layers: tuple[str, ...] = ()
+
+
+def threads() -> int:
+    """How many threads a runner uses: ``OMP_NUM_THREADS``, else one."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdecimal() and int(text) > 0 else 1
 
 
 def check_target(target: Array, contract: Contract) -> None:

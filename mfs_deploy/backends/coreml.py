@@ -21,6 +21,7 @@ import numpy as np
 from mfs_deploy.backends import fx_order, mil, mil_package
 from mfs_deploy.backends.base import Array, Conversion, Runner, check_target
 from mfs_deploy.backends.mil_describe import IMAGE_COLOURS, check_interface, describe
+from mfs_deploy.backends.quiet import last_line
 from mfs_deploy.contract import INPUT_NAME, MASK_NAME, SWAPPED_NAME, Contract
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
 
@@ -86,7 +87,7 @@ def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, st
         except Exception as exc:
             # The frames hold a temporary folder, whose late removal would warn on the terminal.
             traceback.clear_frames(exc.__traceback__)
-            raise ConversionError(f"coremltools failed: {_last_line(exc)}") from exc
+            raise ConversionError(f"coremltools failed: {last_line(exc)}") from exc
     return model, names, pinned
 
 
@@ -200,11 +201,6 @@ def _describe(spec: Any, job: Conversion) -> None:
         feature.shortDescription = meanings[feature.name]
 
 
-def _last_line(exc: Exception) -> str:
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return lines[-1] if lines else type(exc).__name__
-
-
 # ---- open ----
 
 
@@ -225,7 +221,7 @@ def _compile(ct: Any, path: Path) -> Any:
         try:
             return ct.models.MLModel(str(path))
         except Exception as exc:
-            raise BundleError(f"{path.name}: Core ML cannot load it: {_last_line(exc)}") from exc
+            raise BundleError(f"{path.name}: Core ML cannot load it: {last_line(exc)}") from exc
 
 
 class EvaluatorRunner:

@@ -12,14 +12,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import shutil
 import uuid
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mfs_deploy.backends.quiet import quiet as unlogged
 from mfs_deploy.errors import BundleError, MissingExtra
 
 AUTHOR = "com.apple.CoreML"  # names the folder too
@@ -33,14 +32,8 @@ IDENTIFIERS = {name: str(uuid.uuid5(uuid.NAMESPACE_URL, f"mfs-deploy/{name}")) f
 def quiet() -> Iterator[io.StringIO]:
     """Keep coremltools' progress bars, warnings and log lines off the terminal; what it printed is in the yielded buffer."""
     said = io.StringIO()
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield said
-    finally:
-        logging.disable(disabled)
+    with unlogged(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        yield said
 
 
 def coremltools() -> Any:

@@ -12,7 +12,6 @@ The networks here have no such layer (their kernels with stride 2 are 4x4).
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from mfs_deploy.backends import fx_order, ncnn_graph
-from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, Runner, TensorInfo, check_target
+from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, Runner, TensorInfo, check_target, threads
 from mfs_deploy.backends.ncnn_format import (
     HINT,
     MAGIC,
@@ -86,7 +85,7 @@ def open(path: Path, contract: Contract) -> Runner:
     _check_contract(layers, contract, path)
     ncnn = _import_ncnn()
     net = ncnn.Net()
-    net.opt.num_threads = _threads()
+    net.opt.num_threads = threads()
     for load, file in ((net.load_param, path), (net.load_model, path.with_suffix(".bin"))):
         if load(str(file)) != 0:
             raise BundleError(f"ncnn cannot load {file.name}", hint=HINT)
@@ -282,8 +281,3 @@ def _import_ncnn() -> Any:
     except ImportError as exc:
         raise MissingExtra(EXTRA, "ncnn", "running an NCNN artifact") from exc
     return ncnn
-
-
-def _threads() -> int:
-    text = os.environ.get("OMP_NUM_THREADS", "")
-    return int(text) if text.isdecimal() and int(text) > 0 else 1

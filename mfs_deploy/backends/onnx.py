@@ -6,7 +6,6 @@ Nodes bear the names of the simplified graph's nodes, and weights those of the P
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from math import prod
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from mfs_deploy import __version__
 from mfs_deploy.backends import fx_order
-from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, TensorInfo, check_target
+from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, TensorInfo, check_target, threads
 from mfs_deploy.backends.onnx_float16 import to_float16
 from mfs_deploy.backends.quiet import last_line, quiet
 from mfs_deploy.contract import Contract
@@ -168,8 +167,7 @@ def open(path: Path, contract: Contract) -> OnnxRunner:
     except ImportError as exc:
         raise MissingExtra(EXTRA, str(exc.name), "running ONNX") from exc
     options = onnxruntime.SessionOptions()
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 1
+    options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # failures come as exceptions; nothing needs saying twice
     state = onnxruntime.capi.onnxruntime_pybind11_state

@@ -29,7 +29,7 @@ import numpy as np
 
 from mfs_deploy.backends import fx_order
 from mfs_deploy.backends import tflite_model as tfl
-from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, TensorInfo, check_target
+from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, TensorInfo, check_target, threads
 from mfs_deploy.backends.quiet import last_line, quiet
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
@@ -152,9 +152,8 @@ def open(path: Path, contract: Contract) -> TfliteRunner:
     _check_contract(path, model, contract)
     from ai_edge_litert.interpreter import Interpreter
 
-    threads = os.environ.get("OMP_NUM_THREADS", "")
     try:
-        interpreter = Interpreter(model_content=data, num_threads=int(threads) if threads.isdecimal() else 1)
+        interpreter = Interpreter(model_content=data, num_threads=threads())
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as exc:
         raise _damaged(path, exc) from exc
