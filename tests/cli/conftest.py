@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -75,22 +74,29 @@ def bundle(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "face01"))
 
 
+# A shell's background jobs are started with Ctrl-C ignored: undo that, set the limit, and become the verb.  In the child and not as a
+# preexec_fn, since that forks this process, whose threads other tests' libraries started.
+LAUNCH = """
+import resource, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+limit = int(sys.argv.pop(1))
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+runpy.run_module("mfs_deploy", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """``mfs VERB ARGS...`` in a process of its own, ended with the test."""
+    """``mfs VERB ARGS...`` in a process of its own, ended with the test; no file it writes may exceed ``largest_file`` bytes."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(*args: object, before: Callable[[], None] = lambda: None, **kwargs: Any) -> subprocess.Popen[str]:
-        def prepare() -> None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs are started with Ctrl-C ignored
-            before()
-
+    def run(*args: object, largest_file: int = 0, **kwargs: Any) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mfs_deploy", *map(str, args)],
+            [sys.executable, "-c", LAUNCH, str(largest_file), *map(str, args)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
             **{"env": {**os.environ, "PYTHONUNBUFFERED": "1"}, **kwargs},
         )
         started.append(process)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
 import time
@@ -228,11 +227,7 @@ def test_an_identity_read_by_another_encoder_is_refused(mfs, checkpoint, golden,
 def test_a_full_disk_leaves_the_old_bundle_and_no_litter(bundle, start, export_args):
     """A file-size limit stands for the full disk: writes fail in the same way, at the first megabyte."""
     before = digest(bundle)
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
-
-    process = start(*export_args, "--recipe", "fp32", "--out", bundle, before=limit)
+    process = start(*export_args, "--recipe", "fp32", "--out", bundle, largest_file=1_000_000)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 9, out + err
     assert digest(bundle) == before
