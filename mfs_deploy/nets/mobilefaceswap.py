@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mfs_deploy.nets import per_sample
+
 SLOPE = 0.1
 STYLE_DIM = 512
 ENCODER = (3, 32, 64, 128, 256, 512)  # channels before and after each stride-2 stage
@@ -207,18 +209,14 @@ class Generator(nn.Module):
         )
 
     def swap(self, predicted: PredictedWeights, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the swap with predicted weights applied on the fly, each sample with its own (grouped convolutions).
+        """Run the swap with predicted weights applied on the fly, each sample with its own.
 
         This is how the network is trained, and the reference that a bake must reproduce.  Shapes as ``BakedNet.forward``.
         """
 
         def stage(i: int, x: Tensor, *, stride: int) -> Tensor:
-            n, c, h, w = x.shape
-            kernels, filters = predicted.depthwise[i], predicted.pointwise[i]
-            x = x.reshape(1, n * c, h, w)
-            x = F.conv2d(x, kernels.reshape(n * c, 1, *kernels.shape[2:]), stride=stride, padding=1, groups=n * c)
-            x = F.conv2d(x, filters.reshape(-1, c, 1, 1), groups=n)
-            return F.leaky_relu(x.reshape(n, -1, *x.shape[2:]), SLOPE)
+            x = per_sample.depthwise(x, predicted.depthwise[i], stride=stride)
+            return F.leaky_relu(per_sample.pointwise(x, predicted.pointwise[i]), SLOPE)
 
         stages = len(ENCODER) - 1
         x = (target - 0.5) / 0.5
@@ -231,5 +229,10 @@ class Generator(nn.Module):
             x = stage(stages + i, upsample2x(x), stride=1)
             if i + 1 < len(DECODER_OUT):
                 x = torch.cat((x, skips[len(DECODER_OUT) - 1 - i]), dim=1)
-        colour = (1 + self.final(x)) / 2
+        # The first 1x1 convolution commutes with the upsampling before it, and costs a quarter there.
+        resize, narrow, *rest = self.final
+        x = resize(narrow(x))
+        for layer in rest:
+            x = layer(x)
+        colour = (1 + x) / 2
         return colour * mask + (1 - mask) * target, mask

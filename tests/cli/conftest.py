@@ -74,8 +74,8 @@ def bundle(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "face01"))
 
 
-# A shell's background jobs are started with Ctrl-C ignored: undo that, set the limit, and become the verb.  In the child and not as a
-# preexec_fn, since that forks this process, whose threads other tests' libraries started.
+# A shell's background jobs are started with Ctrl-C ignored: undo that, set the limit, and become the verb.  In the child and not as
+# a preexec_fn, since that forks this process, whose threads other tests' libraries started.
 LAUNCH = """
 import resource, runpy, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -69,7 +69,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     monkeypatch.setattr(triplets, "SHARD", 8)
     monkeypatch.setattr(train, "LOG_EVERY", 1)
     for name, parts in (("whole", ["3"]), ("stopped", ["3"])):
-        run(tmp_path / name, "encoder", "--people", "3", "--steps", *parts)
+        run(tmp_path / name, "encoder", "--people", "3", "--pool", "6", "--steps", *parts)
     swap = ("swap", "--size", "64", "--batch", "4", "--shards", "2")
     run(tmp_path / "whole", *swap, "--steps", "3")
 
