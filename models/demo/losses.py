@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mfs_deploy.nets.mobilefaceswap import Generator, WeightBlock
 
 TEMPERATURE = 0.07
+READING = 5.0
 SCALES = 3
 FACE_WEIGHT = 4.0  # of a pixel inside the mask against one outside
 WEIGHTS = {"pixel": 10.0, "gradient": 5.0, "mask": 2.0, "identity": 0.5}
@@ -23,6 +24,20 @@ def contrast(a: Tensor, b: Tensor) -> Tensor:
     logits = a @ b.t() / TEMPERATURE
     same = torch.arange(len(a), device=a.device)
     return (F.cross_entropy(logits, same) + F.cross_entropy(logits.t(), same)) / 2
+
+
+def identity(embedding: Tensor, read: Tensor, numbers: Tensor) -> dict[str, Tensor]:
+    """The encoder's loss and its parts.
+
+    Args:
+        embedding: (2 N, 512) of N faces, then of the same N faces in other pictures.
+        read: (2 N, D) what a linear head reads off the embeddings.
+        numbers: (N, D) the truth of that.
+    """
+    n = len(numbers)
+    contrasted = contrast(embedding[:n], embedding[n:])
+    misread = F.smooth_l1_loss(read, numbers.repeat(2, 1))
+    return {"loss": contrasted + READING * misread, "contrast": contrasted.detach(), "misread": misread.detach()}
 
 
 def swap(made: Tensor, made_mask: Tensor, result: Tensor, mask: Tensor, source: Tensor, critic: nn.Module) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,15 @@ from torch import Tensor, nn
 
 from mfs_deploy.models.demo import losses, triplets
 from mfs_deploy.models.demo.attributes import sample_attributes
-from mfs_deploy.models.demo.people import sample_people
+from mfs_deploy.models.demo.people import People, sample_people
 from mfs_deploy.models.demo.render import crop_view, render, scene_landmarks
 from mfs_deploy.nets.mobilefaceswap import Generator
-from mfs_deploy.nets.small_encoder import SmallEncoder
+from mfs_deploy.nets.small_encoder import EMBEDDING, SmallEncoder
 
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 20
 EMA = 0.998
+FACES, HEADS = 500_000, 700_000  # seeds of the encoder's people
 CLIP = 5.0  # largest norm of a gradient
 
 
@@ -90,33 +91,46 @@ def device() -> torch.device:
 @click.option("--people", type=int, default=24, show_default=True, help="Identities in a batch, two pictures of each.")
 @click.option("--pool", type=int, default=2000, show_default=True, help="Identities in all.")
 def encoder(run: Path, steps: int, people: int, pool: int) -> None:
-    """Contrast faces: two pictures of one face, on different heads, in different scenes, must be nearer than any others."""
+    """Contrast faces: two pictures of one face, on different heads, in different scenes, must be nearer than any others.
+
+    A linear head beside it reads the face's own parameters off the embedding: without it contrast alone starts slowly.
+    """
     torch.manual_seed(0)
     run.mkdir(parents=True, exist_ok=True)
-    net = SmallEncoder().to(device())
-    optimiser = torch.optim.AdamW(net.parameters(), 7e-4, weight_decay=1e-2, fused=True)
+    numbers = face_numbers(sample_people(pool, FACES)).to(device())
     pictures = face_pairs(pool)
-    state = resume(run / "encoder.pt", State(0, {"encoder": net}, optimiser))
+    net, head = SmallEncoder().to(device()), nn.Linear(EMBEDDING, numbers.shape[1]).to(device())
+    optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], 4e-4, weight_decay=1e-2, fused=True)
+    state = resume(run / "encoder.pt", State(0, {"encoder": net, "head": head}, optimiser))
     for step in steps_of(state, steps, run / "encoder.pt"):
         net.train()
         chosen = torch.randperm(pool, generator=torch.Generator().manual_seed(step))[:people]
         (faces,) = _turned((pictures[:, chosen].flatten(0, 1).to(device()).float() / 255,), step)
         embedding, _ = net(faces)
-        loss = losses.contrast(embedding[:people], embedding[people:])
-        descend(optimiser, loss, schedule(step, steps), net)
+        parts = losses.identity(embedding, head(10 * embedding), numbers[chosen])
+        descend(optimiser, parts["loss"], schedule(step, steps), net, head)
         if step % LOG_EVERY == 0:
-            log(run / "log-encoder.csv", {"step": step, "loss": loss.item()})
+            log(run / "log-encoder.csv", {"step": step, **{k: v.item() for k, v in parts.items()}})
 
 
-def face_pairs(n: int, seed: int = 0) -> Tensor:
+def face_pairs(n: int) -> Tensor:
     """(2, n, 3, 112, 112) uint8: n faces, each on two heads in two scenes."""
-    faces = sample_people(n, 500_000 + seed)
+    faces = sample_people(n, FACES)
     made = []
     for i in range(2):
-        heads, scenes = sample_people(n, 700_000 + 2 * seed + i), sample_attributes(n, 700_000 + 2 * seed + i)
+        heads, scenes = sample_people(n, HEADS + i), sample_attributes(n, HEADS + i)
         view = crop_view(scene_landmarks(heads, scenes, faces), triplets.SOURCE_SIZE)
         made.append(render(heads, scenes, triplets.SOURCE_SIZE, view, face_of=faces).image)
     return (torch.stack(made) * 255).round().byte()
+
+
+def face_numbers(faces: People) -> Tensor:
+    """(N, D) what makes a face, each number with mean 0 and deviation 1 over the N."""
+    names = [f.name for f in fields(faces)]
+    own = names[names.index("skin") :]
+    own.remove("texture")  # where in the noise atlas the skin lies: nothing that can be read off
+    values = torch.cat([getattr(faces, name).float().reshape(len(faces), -1) for name in own], 1)
+    return (values - values.mean(0)) / values.std(0).clamp_min(1e-6)
 
 
 # Generator and baked network
