@@ -60,12 +60,16 @@ def _mobilefaceswap() -> Architecture:
     import torch
 
     from mfs_deploy import bake, identity
+    from mfs_deploy.nets import small_encoder
     from mfs_deploy.nets.arcface import ArcFace
     from mfs_deploy.nets.mobilefaceswap import BakedNet, Generator
 
     def restore(net: nn.Module, state: Weights) -> nn.Module:
         net.load_state_dict(state, strict=False)  # complete by the reader's word; only BatchNorm's own counters are absent
         return net.eval()
+
+    def encoder(state: Weights) -> nn.Module:
+        return restore(small_encoder.SmallEncoder() if small_encoder.holds(state) else ArcFace(), state)
 
     def tensors(person: Identity) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(person.embedding), torch.from_numpy(person.feature_map)
@@ -81,7 +85,7 @@ def _mobilefaceswap() -> Architecture:
         sizes=(224, 256),
         contract=_mobilefaceswap_contract,
         generator=lambda checkpoint: restore(Generator(), checkpoint.generator),
-        encoder=lambda checkpoint: None if checkpoint.encoder is None else restore(ArcFace(), checkpoint.encoder),
+        encoder=lambda checkpoint: None if checkpoint.encoder is None else encoder(checkpoint.encoder),
         encode=identity.encode,
         bake=lambda generator, person: bake.bake(generator, *tensors(person)),  # type: ignore[arg-type]
         load=bake.load,

@@ -93,7 +93,7 @@ def write(
     for one in done:
         label = f"{BACKENDS[one.job.backend].TITLE}\n{facts.recipe.name}\n{report[one.job.backend][0].swapped_psnr_db:.1f} dB"
         rows.append(preview_row(label, target, parity.Outputs(one.swapped, one.mask)))
-    preview.write(folder / PREVIEW, source, target.frame if target.frame is not None else target.crop, rows)
+    preview.write(folder / PREVIEW, source, target.frame if target.frame is not None else target.crop, rows, target.truth)
     manifest.write(folder, _manifest(folder, facts, done, report, room, stages))
 
 
@@ -152,7 +152,10 @@ def parity_entry(one: Done, measured: list[parity.CaseParity]) -> dict[str, Any]
 
 
 def _rounded_case(case: parity.CaseParity) -> dict[str, Any]:
-    return {key: _rounded(value) if isinstance(value, float) else value for key, value in asdict(case).items()}
+    rounded = {key: _rounded(value) if isinstance(value, float) else value for key, value in asdict(case).items()}
+    if case.quality is not None:
+        rounded["quality"] = {key: _rounded(value) for key, value in asdict(case.quality).items()}
+    return rounded
 
 
 def _rounded(value: float) -> float:

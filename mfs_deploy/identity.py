@@ -25,7 +25,7 @@ def encode(encoder: nn.Module, face: images.Image) -> Identity:
     """Encode an aligned face.
 
     Args:
-        encoder: ``arcface.ArcFace`` in eval mode.
+        encoder: ``arcface.ArcFace`` or ``small_encoder.SmallEncoder`` in eval mode.
         face: (S, S, 3) uint8 RGB, aligned; the original aligns sources at 224 and shrinks them, so S = 224 gives its numbers.
     """
     small = images.resize(face, arcface.SIZE)

@@ -24,7 +24,8 @@ class Case:
     """One input that parity is measured on.
 
     ``crop`` is (S, S, 3) uint8: pixel buffers hold 8 bits, so every backend can be given exactly this.  ``frame`` and ``back`` are
-    there where the crop was cut from a photo; then the finished frame and the identity are compared too.
+    there where the crop was cut from a photo; then the finished frame and the identity are compared too.  ``truth`` is (S, S, 3)
+    uint8, what a perfect swap gives, where that is known.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Case:
     frame: images.Image | None = None
     back: NDArray[np.float64] | None = None
     landmarks: images.Landmarks | None = None
+    truth: images.Image | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """PSNR of the swapped crop to the truth, for the artifact and for PyTorch: what a number format costs in the end."""
+
+    psnr_db: float
+    reference_psnr_db: float
+
+
+@dataclass(frozen=True)
 class CaseParity:
     case: str
     swapped_psnr_db: float
@@ -50,6 +60,7 @@ class CaseParity:
     mask_mean: float
     composite_psnr_db: float | None
     identity_cosine: float | None
+    quality: Quality | None
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,15 @@ def _measure_case(case: Case, i: int, reference: Outputs, got: Outputs, encode: 
         mask_mean=metrics.mean_error(mask_a, mask_b),
         composite_psnr_db=composite_db,
         identity_cosine=identity,
+        quality=_quality(case, a, b),
     )
+
+
+def _quality(case: Case, got: Array, reference: Array) -> Quality | None:
+    if case.truth is None:
+        return None
+    truth = images.to_tensor(case.truth)
+    return Quality(metrics.psnr_db(got, truth, peak=1.0), metrics.psnr_db(reference, truth, peak=1.0))
 
 
 def composite(case: Case, outputs: Outputs, i: int) -> images.Image | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy import architecture, bundle, contents, faces, images, manifest, metrics, parity, reference_file, sample, standin
+from mfs_deploy import architecture, bundle, contents, faces, images, manifest, metrics, parity, reference_file, sample
 from mfs_deploy.architecture import Architecture
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.worker import Job
@@ -21,6 +19,7 @@ from mfs_deploy.detectors import Detector, open_detector
 from mfs_deploy.errors import CheckpointError, ParityError, UsageError
 from mfs_deploy.graph import simplify
 from mfs_deploy.identity import Identity
+from mfs_deploy.models.demo import example
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import headroom
 from mfs_deploy.quant import recipe as recipes
@@ -28,8 +27,7 @@ from mfs_deploy.quant import recipe as recipes
 if TYPE_CHECKING:
     from torch import nn
 
-DEMO = "demo"  # as --checkpoint and as --source: the stand-in weights, and the sample portrait
-DEMO_SEED = 1
+DEMO = "demo"  # as --checkpoint: weights trained on rendered people; as --source: one of them, never seen in training
 PARITY_FRAME = 1024  # a larger target photo is shrunk to this for parity and for the reference tensors
 
 
@@ -143,8 +141,11 @@ def check(request: Request) -> None:
 def open_models(request: Request, progress: Progress = SILENT) -> Models:
     progress.step("read the checkpoint")
     arch = architecture.get(request.arch)
-    with checkpoint_path(request.checkpoint) as path:
-        checkpoint = checkpoints.load(path, request.encoder)
+    path, encoder = Path(request.checkpoint), request.encoder
+    if request.checkpoint == DEMO:
+        path, own = example.weights()
+        encoder = encoder or own
+    checkpoint = checkpoints.load(path, encoder)
     model = request.detector if request.detector is not None else checkpoint.detector
     return Models(
         arch=arch,
@@ -153,16 +154,6 @@ def open_models(request: Request, progress: Progress = SILENT) -> Models:
         detector=None if model is None else open_detector(model),
         files=checkpoint.files,
     )
-
-
-@contextlib.contextmanager
-def checkpoint_path(name: str) -> Iterator[Path]:
-    """The path the user means; the stand-in is written to a folder that is gone afterwards."""
-    if name != DEMO:
-        yield Path(name)
-        return
-    with workers.scratch() as folder:
-        yield standin.write(folder / DEMO, DEMO_SEED)
 
 
 def find_person(request: Request, models: Models, progress: Progress = SILENT) -> Person:
@@ -178,7 +169,8 @@ def find_person(request: Request, models: Models, progress: Progress = SILENT) -
         return Person(Identity(arrays.embedding, arrays.feature_map), None)
     assert request.source is not None
     if request.source == DEMO:
-        face = faces.align(sample.portrait(), images.SOURCE_SIZE, faces.Where(sample.LANDMARKS), None)
+        photo = example.source()
+        face = faces.align(photo.image, images.SOURCE_SIZE, faces.Where(photo.landmarks), None)
     else:
         face = faces.source(Path(request.source), request.source_where, models.detector)
     if models.encoder is None:
@@ -190,7 +182,12 @@ def find_person(request: Request, models: Models, progress: Progress = SILENT) -
 
 
 def target_case(request: Request, models: Models) -> parity.Case:
-    """The photo that parity is measured on: the user's, else the sample portrait."""
+    """The photo that parity is measured on: the user's; for the demo person a rendered one, with the truth; else a portrait."""
+    if request.target is None and request.source == DEMO:
+        scene = example.scene()
+        face = faces.align(scene.target.image, request.size, faces.Where(scene.target.landmarks), None)
+        truth, _ = images.align(scene.truth, scene.target.landmarks, request.size)
+        return parity.Case("target", face.crop, face.photo, face.back, face.landmarks, truth)
     if request.target is None:
         face = faces.align(sample.portrait(), request.size, faces.Where(sample.LANDMARKS), None)
     else:

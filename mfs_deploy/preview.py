@@ -1,4 +1,4 @@
-"""One picture to look at: source, target, swapped, mask and composite, a row for PyTorch and one for each backend."""
+"""One picture to look at: source, target, swapped, truth, mask and composite, a row for PyTorch and one for each backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mfs_deploy import images
 CELL = 224
 GAP = 6
 HEADER = 26
-COLUMNS = ("source", "target", "swapped", "mask", "composite")
+COLUMNS = ("source", "target", "swapped", "truth", "mask", "composite")  # no truth where none is known
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
@@ -29,21 +29,32 @@ class Row:
     composite: images.Image
 
 
-def write(path: Path, source: images.Image | None, target: images.Image, rows: list[Row]) -> None:
+def write(
+    path: Path, source: images.Image | None, target: images.Image, rows: list[Row], truth: images.Image | None = None
+) -> None:
     """Draw the sheet as PNG.  ``source`` is None where the identity came from a file."""
+    columns = [name for name in COLUMNS if truth is not None or name != "truth"]
     side = 150
-    width = side + len(COLUMNS) * (CELL + GAP)
+    width = side + len(columns) * (CELL + GAP)
     sheet = PillowImage.new("RGB", (width, HEADER + len(rows) * (CELL + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(14)
-    for i, title in enumerate(COLUMNS):
+    for i, title in enumerate(columns):
         draw.text((side + i * (CELL + GAP), 5), title, fill=INK, font=font)
     for j, row in enumerate(rows):
         top = HEADER + j * (CELL + GAP)
         draw.multiline_text((6, top + 8), row.label, fill=INK, font=font, spacing=4)
         mask = images.to_image(np.repeat(row.mask, 3, axis=1))
-        cells = (source, target, images.to_image(row.swapped), mask, row.composite)
-        for i, cell in enumerate(cells):
+        cells = {
+            "source": source,
+            "target": target,
+            "swapped": images.to_image(row.swapped),
+            "truth": truth,
+            "mask": mask,
+            "composite": row.composite,
+        }
+        for i, name in enumerate(columns):
+            cell = cells[name]
             place = (side + i * (CELL + GAP), top)
             if cell is None:
                 draw.rectangle((*place, place[0] + CELL - 1, top + CELL - 1), fill=(235, 235, 235))

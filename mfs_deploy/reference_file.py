@@ -8,6 +8,7 @@ and the whole way of a photo, for the first case where it was cut from one:
     landmarks       (5, 2) float64        where its face is; absent where the photo was an aligned crop
     back_matrix     (2, 3) float64        affine from the crop to the photo
     composite_rgb   (H, W, 3) uint8       the finished photo
+    truth_rgb       (S, S, 3) uint8       what a perfect swap gives; only where that is known
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ def write(path: Path, cases: list[parity.Case], reference: parity.Outputs) -> No
         "mask": reference.mask,
     }
     first = cases[0]
+    if first.truth is not None:
+        arrays["truth_rgb"] = first.truth
     composite = parity.composite(first, reference, 0)
     if first.frame is not None and first.back is not None and composite is not None:
         arrays |= {"frame_rgb": first.frame, "back_matrix": first.back, "composite_rgb": composite}
@@ -59,6 +62,7 @@ def read(path: Path, size: int) -> tuple[list[parity.Case], parity.Outputs]:
         _check(arrays, size)
         cases = [parity.Case(str(name), crop) for name, crop in zip(arrays["case"], arrays["target_rgb"], strict=True)]
         outputs = parity.Outputs(arrays["swapped"], arrays["mask"])
+        cases[0] = replace(cases[0], truth=arrays.get("truth_rgb"))
         if "frame_rgb" in arrays:
             cases[0] = replace(cases[0], frame=arrays["frame_rgb"], back=arrays["back_matrix"], landmarks=arrays.get("landmarks"))
             composite = parity.composite(cases[0], outputs, 0)
@@ -90,6 +94,8 @@ def _check(arrays: Arrays, size: int) -> None:
         height, width = (*arrays["frame_rgb"].shape, 0, 0)[:2]
         frame = ((height, width, 3), "uint8")
         forms |= {"frame_rgb": frame, "composite_rgb": frame, "back_matrix": ((2, 3), "float64")}
+    if "truth_rgb" in arrays:
+        forms["truth_rgb"] = ((size, size, 3), "uint8")
     if "landmarks" in arrays:
         forms["landmarks"] = ((5, 2), "float64")
     for name, (shape, dtype) in forms.items():

@@ -57,7 +57,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[
 @pytest.fixture(scope="session")
 def checkpoint(once) -> Path:
     """A folder in the published form, seed 1."""
-    from mfs_deploy import standin
+    import standin
 
     return once("checkpoints", lambda folder: standin.write(folder, SEED))
 
@@ -73,9 +73,9 @@ def crop(golden: dict[str, np.ndarray]) -> np.ndarray:
 @pytest.fixture(scope="session")
 def net(golden: dict[str, np.ndarray]):
     """The baked network of the portrait under seed 1, in eval mode."""
+    import standin
     import torch
 
-    from mfs_deploy import standin
     from mfs_deploy.nets.mobilefaceswap import Generator
 
     generator = Generator().eval()

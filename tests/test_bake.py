@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import standin
 import torch
 
-from mfs_deploy import standin
 from mfs_deploy.bake import bake, load
 from mfs_deploy.nets.mobilefaceswap import BakedNet, Generator
 

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "mfs_deploy"
 LAYERS = (
     {"errors", "contract", "metrics", "images", "progress", "__init__", "models", "export_configs"},
     {"nets", "manifest", "photos", "face_quality"},
-    {"checkpoint", "identity", "bake", "standin", "landmarks", "detectors", "faces", "sample", "architecture"},
+    {"checkpoint", "identity", "bake", "landmarks", "detectors", "faces", "sample", "architecture"},
     {"graph", "quant"},
     {"backends"},
     {"parity", "bundle", "preview", "contents", "reference_file", "recheck"},

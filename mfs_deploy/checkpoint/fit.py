@@ -12,17 +12,20 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mfs_deploy.checkpoint.paddle_names import BATCHNORM, Slot, slots
 from mfs_deploy.checkpoint.source import shown
 from mfs_deploy.checkpoint.stored import FLOATS, Stored
 from mfs_deploy.errors import CheckpointError
+from mfs_deploy.nets import small_encoder
 from mfs_deploy.nets.arcface import ArcFace
 from mfs_deploy.nets.mobilefaceswap import Generator
 
 GENERATOR = "generator"
 ENCODER = "identity encoder"
+SMALL = "small identity encoder"
+NETWORKS: dict[str, type[nn.Module]] = {GENERATOR: Generator, ENCODER: ArcFace, SMALL: small_encoder.SmallEncoder}
 PADDLE_LEAVES = {BATCHNORM["running_mean"], BATCHNORM["running_var"]}
 TORCH_LEAVES = {"running_mean", "running_var"}
 OTHER_NETWORK = 0.5  # of the other network's keys present: the file is taken for that one
@@ -30,19 +33,22 @@ WRAPPED = "module."  # DataParallel's
 
 
 @functools.cache
-def layout(role: str) -> dict[str, Slot]:
-    """Published key to slot."""
+def layout(network: str) -> dict[str, Slot]:
+    """Published key to slot, of one of ``NETWORKS``."""
     with torch.device("meta"):  # shapes only
-        return slots(Generator() if role == GENERATOR else ArcFace())
+        return slots(NETWORKS[network]())
 
 
 def fit(stored: dict[str, Stored], role: str, name: str) -> dict[str, Tensor]:
-    """A complete state dict of the network of ``role``: torch names and layout, float32, finite, in memory of its own.
+    """A complete state dict: torch names and layout, float32, finite, in memory of its own.
+
+    Which of the two identity encoders a file holds is told by its keys.
 
     Raises:
         CheckpointError: checkpoint-keys, checkpoint-shape, checkpoint-values; and what reading the arrays raises.
     """
-    return fit_slots(stored, layout(role), role, name)
+    network = SMALL if role == ENCODER and small_encoder.holds(stored) else role
+    return fit_slots(stored, layout(network), role, name)
 
 
 def fit_slots(stored: dict[str, Stored], published: dict[str, Slot], role: str, name: str) -> dict[str, Tensor]:

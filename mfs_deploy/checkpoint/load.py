@@ -37,9 +37,9 @@ GET_WEIGHTS = "give the authors' checkpoints.tar, its folder, or a generator fil
 class Checkpoint:
     """Checked weights.
 
-    ``generator`` and ``encoder`` are complete state dicts of ``nets.mobilefaceswap.Generator`` and ``nets.arcface.ArcFace``,
-    float32; ``encoder`` is None when no such file was found.  ``detector`` is the SCRFD model's bytes, when the archive or
-    folder has one.
+    ``generator`` and ``encoder`` are complete state dicts, float32: of ``nets.mobilefaceswap.Generator``, and of
+    ``nets.arcface.ArcFace`` or ``nets.small_encoder.SmallEncoder``; ``encoder`` is None when no such file was found.  ``detector``
+    is the SCRFD model's bytes, when the archive or folder has one.
     """
 
     generator: Weights

@@ -20,11 +20,11 @@ TARGETS = ("onnx", "tflite", "ncnn", "coreml")
 @click.command("export", short_help="A photo and a checkpoint to a bundle: the main job.")
 @options.checkpoint
 @options.encoder
-@click.option("--source", metavar="PHOTO", help="A photo of the person; 'demo' for a public-domain portrait.")
+@click.option("--source", metavar="PHOTO", help="A photo of the person; 'demo' for a rendered person.")
 @click.option("--identity", type=options.PATH, help="Instead of --source: a file that 'mfs identity' wrote.")
 @options.where(whose="the source photo")
 @options.detector
-@click.option("--target", type=options.PATH, help="A photo to measure parity on, instead of the sample portrait.")
+@click.option("--target", type=options.PATH, help="A photo to measure parity on, instead of a sample.")
 @options.where("target", "the target photo")
 @click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
 @click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
@@ -55,7 +55,7 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
         **kwargs,
     )
     if request.checkpoint == pipeline.DEMO:
-        console.note("note: the demo weights are untrained; they show that the path works, not how a swap looks")
+        console.note("note: the demo weights know rendered faces only; do not judge photos of people by them")
     exported = pipeline.export(request, console)
     console.result({"bundle": str(out), "manifest": exported.manifest}, summary(exported))
 

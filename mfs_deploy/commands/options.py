@@ -18,7 +18,8 @@ checkpoint = click.option(
     "--checkpoint",
     required=True,
     metavar="PATH",
-    help="checkpoints.tar, a folder with its files, or one .pdparams/.pth/.safetensors file; 'demo' for an untrained stand-in.",
+    help="checkpoints.tar, a folder with its files, or one .pdparams/.pth/.safetensors file; 'demo' for weights that know rendered "
+    "faces.",
 )
 encoder = click.option("--identity-encoder", "encoder", type=PATH, help="The identity encoder's file, where it lies elsewhere.")
 detector = click.option("--detector", type=PATH, help="A face detector with five landmarks, as ONNX: SCRFD or YuNet.")

@@ -16,7 +16,19 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def parity_table(manifest: dict[str, Any]) -> str:
     """Each artifact against PyTorch, a line for each case."""
-    header = ("artifact", "recipe", "size", "on", "PSNR", "max error", "mask", "frame PSNR", "identity", "run by")
+    header = (
+        "artifact",
+        "recipe",
+        "size",
+        "on",
+        "PSNR",
+        "max error",
+        "mask",
+        "frame PSNR",
+        "identity",
+        "to truth (PyTorch)",
+        "run by",
+    )
     rows = []
     for name, artifact in manifest["artifacts"].items():
         for case in artifact["parity"]["cases"]:
@@ -31,7 +43,13 @@ def parity_table(manifest: dict[str, Any]) -> str:
                     f"{case['mask_mean']:.1e}",
                     "-" if case["composite_psnr_db"] is None else f"{case['composite_psnr_db']:.1f} dB",
                     "-" if case["identity_cosine"] is None else f"{case['identity_cosine']:.6f}",
+                    _quality(case["quality"]),
                     artifact["parity"]["runtime"],
                 )
             )
     return table(header, rows)
+
+
+def _quality(quality: dict[str, float] | None) -> str:
+    """What the artifact and PyTorch each reach against the truth, where that is known."""
+    return "-" if quality is None else f"{quality['psnr_db']:.2f} ({quality['reference_psnr_db']:.2f}) dB"

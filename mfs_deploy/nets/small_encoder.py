@@ -6,12 +6,20 @@ features; the feature map, which the generator turns into depthwise kernels, fro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 STEM = 32
 STAGES = ((64, 2), (128, 3), (256, 3))  # channels, blocks; stem and stages each halve the size, 112 to 7
 EMBEDDING = 512
+FIRST_KEY = "trunk.0.weight"
+
+
+def holds(keys: Iterable[str]) -> bool:
+    """Whether a state dict's keys are this encoder's and not the published one's."""
+    return FIRST_KEY in keys
 
 
 class Separable(nn.Module):

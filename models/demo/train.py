@@ -22,6 +22,7 @@ from typing import Any
 
 import click
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mfs_deploy.models.demo import losses, triplets
@@ -178,7 +179,7 @@ def _turned(images: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
 
 def begin(state: State, run: Path, size: int) -> None:
     """Go on where this size stopped, or start from the weights of the size before."""
-    own, earlier = run / f"swap-{size}.pt", sorted(run.glob("swap-*.pt"), key=lambda p: int(p.stem.split("-")[1]))
+    own, earlier = run / f"swap-{size}.pt", _stages(run)
     if own.exists():
         state.load(own)
     elif earlier:
@@ -200,6 +201,40 @@ def batches(folder: Path, shards: int, size: int, batch: int, step: int) -> Iter
             for i in range(per_shard):
                 yield shard.take(order[i * batch : (i + 1) * batch])
             done += 1
+
+
+@main.command()
+@click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write the two files into.")
+def ship(run: Path, out: Path) -> None:
+    """Write the averaged weights of the last stage as float16 safetensors, and a plot of the logs."""
+    saved = torch.load(_stages(run)[-1], weights_only=True)["nets"]
+    out.mkdir(parents=True, exist_ok=True)
+    for name, file in (("generator", "generator"), ("encoder", "identity_encoder")):
+        state = {key: value for key, value in saved[f"ema-{name}"].items() if value.is_floating_point()}
+        save_file({key: value.half().contiguous() for key, value in state.items()}, out / f"{file}.safetensors")
+    plot(run, out / "training.png")
+
+
+def plot(run: Path, out: Path) -> None:
+    """Every column of the logs of a run over its steps, one panel a log."""
+    from matplotlib.figure import Figure
+
+    logs = [run / "log-encoder.csv", *(run / f"log-{stage.stem}.csv" for stage in _stages(run))]
+    figure = Figure(figsize=(5 * len(logs), 4), layout="constrained")
+    for panel, path in zip(figure.subplots(1, len(logs), squeeze=False)[0], logs, strict=True):
+        with open(path, newline="") as f:
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(f)]
+        for key in list(rows[0])[1:]:
+            panel.plot([row["step"] for row in rows], [row[key] for row in rows], label=key, linewidth=1)
+        panel.set(title=path.stem.removeprefix("log-"), xlabel="step", yscale="log")
+        panel.legend()
+    figure.savefig(out, dpi=80)
+
+
+def _stages(run: Path) -> list[Path]:
+    """The states of the swap, smallest size first."""
+    return sorted(run.glob("swap-*.pt"), key=lambda path: int(path.stem.split("-")[1]))
 
 
 # What both share

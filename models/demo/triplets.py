@@ -24,7 +24,7 @@ SHARD = 64  # samples a file
 
 @dataclass(frozen=True)
 class Triplets:
-    """N samples, uint8: source (N, 3, 112, 112); target and result (N, 3, S, S); mask (N, 1, S, S)."""
+    """N samples, uint8: source (N, 3, 112, 112) unless said otherwise; target and result (N, 3, S, S); mask (N, 1, S, S)."""
 
     source: Tensor
     target: Tensor
@@ -42,13 +42,13 @@ class Triplets:
         return tuple(t.to(device).float() / 255 for t in (self.source, self.target, self.result, self.mask))  # type: ignore[return-value]
 
 
-def make(n: int, seed: int, size: int, device: torch.device | str = "cpu") -> Triplets:
+def make(n: int, seed: int, size: int, device: torch.device | str = "cpu", source_size: int = SOURCE_SIZE) -> Triplets:
     """Render ``n`` triplets; the same seed gives the same ones."""
     sources, targets = (sample_people(n, 2 * seed + i).to(device) for i in range(2))
     scenes, shown = (sample_attributes(n, 2 * seed + i).to(device) for i in range(2))
     view = crop_view(scene_landmarks(targets, scenes), size)
     before, after = render_swap(targets, sources, scenes, size, view)
-    face = render(sources, shown, SOURCE_SIZE, crop_view(scene_landmarks(sources, shown), SOURCE_SIZE))
+    face = render(sources, shown, source_size, crop_view(scene_landmarks(sources, shown), source_size))
     return Triplets(*((t * 255).round().byte().cpu() for t in (face.image, before.image, after.image, before.mask)))
 
 

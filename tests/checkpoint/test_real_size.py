@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import standin
 import torch
 from safetensors.torch import save_file
 
-from mfs_deploy import standin
 from mfs_deploy.checkpoint.fit import layout
 from mfs_deploy.checkpoint.load import Checkpoint, load
 from mfs_deploy.errors import CheckpointError

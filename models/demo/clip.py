@@ -1,0 +1,48 @@
+"""A short clip of the demo person's bundle at work, beside the truth, so that flicker can be seen and is measured.
+
+python -m mfs_deploy.models.demo.clip --bundle bundles/demo --out bundles/demo-clip.mp4
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+
+from mfs_deploy import faces, images, swapping
+from mfs_deploy.models.demo import evaluate, example
+
+
+@click.command()
+@click.option("--bundle", type=click.Path(path_type=Path), required=True, help="A bundle made with --source demo.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .mp4 to write.")
+@click.option("--backend", help="Which artifact to run.  [default: the bundle's first that works here]")
+@click.option("--frames", type=click.IntRange(2), default=50, show_default=True)
+def main(bundle: Path, out: Path, backend: str | None, frames: int) -> None:
+    """Target, swapped and truth side by side; prints the temporal error."""
+    swapper = swapping.open_swapper(bundle, backend, None, faces.UNKNOWN)
+    shown, made, true, masks = [], [], [], []
+    with click.progressbar(example.clip(frames), label=f"swapping a clip with {swapper.runtime}") as scenes:
+        for scene in scenes:
+            points = scene.target.landmarks
+            crop, back = images.align(scene.target.image, points, swapper.size)
+            swapped, mask = swapper.runner.run(images.to_tensor(crop))
+            shown.append(np.hstack([scene.target.image, images.paste_back(scene.target.image, swapped, mask, back), scene.truth]))
+            made.append(swapped)
+            true.append(images.to_tensor(images.align(scene.truth, points, swapper.size)[0]))
+            masks.append(mask)
+    with swapping.replacing(out) as temporary:
+        height, width = shown[0].shape[:2]
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), example.CLIP_FPS, (width, height))
+        for frame in shown:
+            writer.write(np.ascontiguousarray(frame[..., ::-1]))
+        writer.release()
+    error, motion = evaluate.temporal_error(*(np.concatenate(arrays) for arrays in (made, true, masks)))
+    click.echo(f"clip: {out} (target, swapped, truth)")
+    click.echo(f"temporal error {error:.2f} levels of 255 inside the face, where the truth changes by {motion:.2f} a frame")
+
+
+if __name__ == "__main__":
+    main()
