@@ -8,6 +8,7 @@ INSTALLED := $(VENV)/installed
 
 demo: $(INSTALLED)
 	$(BIN)/mfs-export --checkpoint demo --source demo --out bundles/demo
+	$(BIN)/python -m mfs_deploy.models.demo.clip --bundle bundles/demo --out bundles/demo-clip.mp4
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -17,9 +18,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Writes benchmarks/results/parity.json and the tables in the READMEs that come from it.
+# Writes benchmarks/results/*.json, and the tables and pictures in the READMEs that come from them.
 tables: $(INSTALLED)
 	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/demo_model.py
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata as distributions
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,8 @@ import mfs_deploy
 from mfs_deploy import images, manifest, parity, preview, reference_file
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.workers import Done
-from mfs_deploy.checkpoint.load import SourceFile
+from mfs_deploy.checkpoint.fit import GENERATOR
+from mfs_deploy.checkpoint.published import DEMO, SourceFile, card
 from mfs_deploy.contract import FLOAT16_MAX, TOLERANCES, Contract
 from mfs_deploy.quant.headroom import Headroom
 from mfs_deploy.quant.recipe import Recipe
@@ -107,7 +106,8 @@ def _manifest(
     folder: Path, facts: Facts, done: Sequence[Done], report: Report, room: Headroom, stages: dict[str, float]
 ) -> dict[str, Any]:
     files = manifest.list_files(folder)
-    card = tomllib.loads(resources.files(f"mfs_deploy.models.{facts.contract.arch}").joinpath("card.toml").read_text("utf-8"))
+    is_demo = any(f.role == GENERATOR and f.recognised == DEMO for f in facts.files)
+    weights = card("demo" if is_demo else facts.contract.arch)
     artifacts = {one.job.backend: _artifact(one, report[one.job.backend], files) for one in done}
     return {
         "schema": manifest.SCHEMA,
@@ -129,7 +129,7 @@ def _manifest(
         "checkpoint": [asdict(f) for f in facts.files],
         "weights": {"sha256": facts.weights_sha256},
         "versions": _versions([one.job.backend for one in done]),
-        "licences": {"code": card["code_licence"], "weights": card["weights_licence"]},
+        "licences": {"code": card(facts.contract.arch)["code_licence"], "weights": weights["weights_licence"]},
         "synthetic_media": manifest.DISCLOSURE,
         "files": files,
     }

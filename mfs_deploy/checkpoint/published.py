@@ -1,4 +1,4 @@
-"""What is known of the published files (``card.toml``), and what may be written down of a user's."""
+"""What is known of the published files and of the demo weights (their cards), and what may be written down of a user's files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ DETECTOR = "detector"
 WHOLE = "published archive (size and SHA-256 match)"
 MEMBER = "member of the published archive"
 SAME_SIZE = "size matches the published file"
+DEMO = "demo weights (SHA-256 matches)"
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,20 @@ class SourceFile:
 
 
 @functools.cache
-def _card() -> dict[str, Any]:
-    text = resources.files("mfs_deploy").joinpath("models/mobilefaceswap/card.toml").read_text("utf-8")
+def card(model: str) -> dict[str, Any]:
+    """``models/<model>/card.toml``."""
+    text = resources.files("mfs_deploy").joinpath(f"models/{model}/card.toml").read_text("utf-8")
     return tomllib.loads(text)
 
 
 def describe(role: str, name: str, size: int, sha256: str) -> SourceFile:
     """``name`` is the file's own base name, which is kept only if it is a published one."""
-    archive: dict[str, Any] = _card()["archive"]
+    demo = [known for known, digest in card("demo")["sha256"].items() if digest == sha256]
+    if demo:
+        return SourceFile(role, demo[0], size, sha256, DEMO)
+    archive: dict[str, Any] = card("mobilefaceswap")["archive"]
     published = {archive["name"]: archive["bytes"]}
-    published |= {PurePosixPath(path).name: count for path, count in _card()["members"].items()}
+    published |= {PurePosixPath(path).name: count for path, count in card("mobilefaceswap")["members"].items()}
     same_size = [known for known, count in published.items() if count == size]
     recognised = SAME_SIZE if same_size else ""
     if same_size and role == ARCHIVE:

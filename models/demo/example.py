@@ -19,7 +19,7 @@ from mfs_deploy.models.demo.render import Rendered, render, render_swap
 from mfs_deploy.models.demo.triplets import HELD_OUT
 
 FRAME = 512  # pixels of each side of a photo
-SOURCE, TARGET = HELD_OUT + 1, HELD_OUT + 2  # seeds
+SOURCE, TARGET = HELD_OUT + 10, HELD_OUT + 13  # seeds
 CLIP_FPS = 25
 
 Image = NDArray[np.uint8]

@@ -16,7 +16,7 @@ TEMPERATURE = 0.07
 READING = 5.0
 SCALES = 3
 FACE_WEIGHT = 4.0  # of a pixel inside the mask against one outside
-WEIGHTS = {"pixel": 10.0, "gradient": 5.0, "mask": 2.0, "identity": 0.5}
+WEIGHTS = {"pixel": 10.0, "gradient": 5.0, "mask": 2.0, "identity": 1.0}
 
 
 def contrast(a: Tensor, b: Tensor) -> Tensor:
@@ -40,22 +40,25 @@ def identity(embedding: Tensor, read: Tensor, numbers: Tensor) -> dict[str, Tens
     return {"loss": contrasted + READING * misread, "contrast": contrasted.detach(), "misread": misread.detach()}
 
 
-def swap(made: Tensor, made_mask: Tensor, result: Tensor, mask: Tensor, source: Tensor, critic: nn.Module) -> dict[str, Tensor]:
+def swap(
+    made: Tensor, made_mask: Tensor, result: Tensor, mask: Tensor, source: Tensor, critic: nn.Module | None
+) -> dict[str, Tensor]:
     """The loss of a batch and its parts.
 
     Args:
         made, made_mask: what the network gave, (N, 3, S, S) and (N, 1, S, S).
         result, mask: the truth.
         source: (N, 3, 112, 112).
-        critic: a frozen identity encoder.
+        critic: a frozen identity encoder, or None to leave identity out of this batch.
     """
     weight = 1 + (FACE_WEIGHT - 1) * mask
     pixel = ((made - result).abs() * weight).mean(dim=(1, 2, 3))
     gradient = torch.stack([_gradient(made, result, scale) for scale in range(SCALES)]).mean(0)
     masks = F.binary_cross_entropy(made_mask.clamp(1e-5, 1 - 1e-5), mask, reduction="none").mean(dim=(1, 2, 3))
-    face = F.interpolate(made, size=source.shape[2:], mode="area")
-    identity = 1 - (critic(face)[0] * critic(source)[0]).sum(1)
-    parts = {"pixel": pixel, "gradient": gradient, "mask": masks, "identity": identity}
+    parts = {"pixel": pixel, "gradient": gradient, "mask": masks}
+    if critic is not None:
+        face = F.interpolate(made, size=source.shape[2:], mode="area")
+        parts["identity"] = 1 - (critic(face)[0] * critic(source)[0]).sum(1)
     each = torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum(0)
     hard = (pixel / pixel.mean()).detach().clamp(0.5, 2.0)  # samples that are harder count for more
     return {"loss": (each * hard).mean(), **{name: part.detach().mean() for name, part in parts.items()}}

@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mfs_deploy import manifest
 from mfs_deploy.models.demo import losses, triplets
 from mfs_deploy.models.demo.attributes import sample_attributes
 from mfs_deploy.models.demo.people import People, sample_people
@@ -35,6 +36,8 @@ from mfs_deploy.nets.small_encoder import EMBEDDING, SmallEncoder
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 20
 EMA = 0.998
+BRANCHES = 4.0  # learning rate of the shared branches, over that of the predictors
+IDENTITY_EVERY = 2  # steps: the critic takes a fifth of one
 FACES, HEADS = 500_000, 700_000  # seeds of the encoder's people
 CLIP = 5.0  # largest norm of a gradient
 
@@ -154,7 +157,14 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
     generator = Generator().to(device())
     losses.start_generator(generator)
     averaged = {"generator": Generator().to(device()), "encoder": SmallEncoder().to(device())}
-    groups = [{"params": generator.parameters(), "lr": rate}, {"params": face.parameters(), "lr": rate / 5}]
+    branches = [*generator.final.parameters(), *generator.mask.parameters()]  # narrow, and slow to learn at the others' rate
+    predictors = [
+        *generator.predictor.parameters(),
+        *generator.EncoderModulation.parameters(),
+        *generator.DecoderModulation.parameters(),
+    ]
+    parts = ((predictors, rate), (branches, BRANCHES * rate), (list(face.parameters()), rate / 5))
+    groups = [{"params": parameters, "lr": peak} for parameters, peak in parts]
     nets: dict[str, nn.Module] = {"generator": generator, "encoder": face, **{f"ema-{k}": v for k, v in averaged.items()}}
     state = State(0, nets, torch.optim.AdamW(groups, weight_decay=1e-4, fused=True))
     begin(state, run, size)
@@ -164,12 +174,12 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
         generator.train()
         face.train()
         made, made_mask = generator.swap(generator(*face(source)), target)
-        parts = losses.swap(made, made_mask, result, mask, source, critic)
-        descend(state.optimiser, parts["loss"], schedule(step, steps), generator, face)
+        measured = losses.swap(made, made_mask, result, mask, source, critic if step % IDENTITY_EVERY == 0 else None)
+        descend(state.optimiser, measured["loss"], schedule(step, steps), generator, face)
         follow(averaged["generator"], generator)
         follow(averaged["encoder"], face)
         if step % LOG_EVERY == 0:
-            log(run / f"log-swap-{size}.csv", {"step": step, **{k: v.item() for k, v in parts.items()}})
+            log(run / f"log-swap-{size}.csv", {"step": step, **{k: v.item() for k, v in measured.items()}})
 
 
 def _turned(images: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
@@ -212,7 +222,9 @@ def ship(run: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, file in (("generator", "generator"), ("encoder", "identity_encoder")):
         state = {key: value for key, value in saved[f"ema-{name}"].items() if value.is_floating_point()}
-        save_file({key: value.half().contiguous() for key, value in state.items()}, out / f"{file}.safetensors")
+        path = out / f"{file}.safetensors"
+        save_file({key: value.half().contiguous() for key, value in state.items()}, path)
+        click.echo(f'"{path.name}" = "{manifest.sha256(path)}"')  # for card.toml
     plot(run, out / "training.png")
 
 

@@ -1,0 +1,104 @@
+"""Measures the demo weights on held-out rendered people and writes what it found.
+
+    python benchmarks/demo_model.py [--samples 240]
+
+writes benchmarks/results/demo_model.json; the tables in README.md and models/demo/README.md (between markers); and two pictures:
+docs/demo.png, and docs/preview.png, which is the demo bundle's.  Samples and clips are fixed by seed, so the same weights give the
+same figures.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mfs_deploy import pipeline
+from mfs_deploy.models.demo import evaluate
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "demo_model.json"
+MARKED = re.compile(r"(<!-- demo table -->\n).*?(<!-- end -->)", re.DOTALL)
+SHOWN = 6  # samples in the picture: the first ones, not chosen
+CELL, GAP, HEADER = 150, 4, 24
+
+
+def measure(samples: int, clips: int, frames: int) -> tuple[dict[str, Any], list[evaluate.Pictures]]:
+    models = pipeline.open_models(pipeline.Request(checkpoint=pipeline.DEMO, out=Path()))
+    assert models.encoder is not None
+    measured, pictures = [], []
+    with click.progressbar(evaluate.samples(models.generator, models.encoder, samples), length=samples, label="samples") as bar:
+        for sample, picture in bar:
+            measured.append(sample)
+            if len(pictures) < SHOWN:
+                pictures.append(picture)
+    temporal = evaluate.temporal(models.generator, models.encoder, clips, frames)
+    checkpoint = {f.role: f.sha256 for f in models.files}
+    return {"checkpoint": checkpoint, "held_out": evaluate.summary(measured), "temporal": temporal}, pictures
+
+
+def table(results: dict[str, Any]) -> str:
+    held, temporal = results["held_out"], results["temporal"]
+    rows = [
+        (
+            "PSNR to the true result, inside the face",
+            f"{held['psnr_in_mask_db']:.1f} dB",
+            f"{held['untouched_psnr_in_mask_db']:.1f} dB",
+        ),
+        ("PSNR to the true result, whole crop", f"{held['psnr_frame_db']:.1f} dB", ""),
+        ("SSIM, inside the face", f"{held['ssim_in_mask']:.3f}", ""),
+        ("SSIM, whole crop", f"{held['ssim_frame']:.3f}", ""),
+        ("mask IoU", f"{held['mask_iou']:.3f}", ""),
+        ("identity cosine to the source", f"{held['cosine_to_source']:.2f}", f"true result: {held['true_cosine_to_source']:.2f}"),
+        ("identity cosine to the target", f"{held['cosine_to_target']:.2f}", ""),
+        ("nearer to the source's identity than to the target's", f"{held['identity_right']:.1%}", ""),
+        ("temporal error, levels of 255", f"{temporal['error']:.2f}", f"true motion: {temporal['motion']:.2f}"),
+    ]
+    head = f"| {held['samples']} held-out samples at 224, PyTorch, float32 | measured | beside it |\n|---|---|---|\n"
+    rows[0] = (*rows[0][:2], f"target left as it is: {rows[0][2]}")
+    return head + "".join(f"| {a} | {b} | {c} |\n" for a, b, c in rows)
+
+
+def picture(shown: list[evaluate.Pictures]) -> Image.Image:
+    """A row a sample: source, target, swapped, truth."""
+    titles = ("source: who", "target: where", "swapped", "true result")
+    sheet = Image.new("RGB", (2 * len(titles) * (CELL + GAP) + 3 * GAP, HEADER + len(shown) // 2 * (CELL + GAP)), (255, 255, 255))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for i, one in enumerate(shown):
+        left, top = (i % 2) * (len(titles) * (CELL + GAP) + 3 * GAP), HEADER + i // 2 * (CELL + GAP)
+        for j, (title, image) in enumerate(zip(titles, (one.source, one.target, one.swapped, one.truth), strict=True)):
+            place = (left + j * (CELL + GAP), top)
+            sheet.paste(Image.fromarray(np.asarray(image)).resize((CELL, CELL), Image.Resampling.LANCZOS), place)
+            if i < 2:
+                draw.text((place[0] + 2, 4), title, fill=(40, 40, 40), font=font)
+    return sheet
+
+
+@click.command()
+@click.option("--samples", default=240, show_default=True)
+@click.option("--clips", default=4, show_default=True)
+@click.option("--frames", default=50, show_default=True)
+def main(samples: int, clips: int, frames: int) -> None:
+    results, shown = measure(samples, clips, frames)
+    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
+    picture(shown).save(ROOT / "docs" / "demo.png", optimize=True)
+    with tempfile.TemporaryDirectory() as folder:
+        exported = pipeline.export(pipeline.Request(checkpoint=pipeline.DEMO, source=pipeline.DEMO, out=Path(folder) / "demo"))
+        shutil.copy(exported.path / "preview.png", ROOT / "docs" / "preview.png")
+    text = table(results)
+    for page in (ROOT / "README.md", ROOT / "models" / "demo" / "README.md"):
+        after, count = MARKED.subn(lambda match: match[1] + text + match[2], page.read_text("utf-8"))
+        assert count == 1, f"{page} has no place for the table"
+        page.write_text(after, "utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
