@@ -60,7 +60,7 @@ class CaseParity:
     mask_mean: float
     composite_psnr_db: float | None
     identity_cosine: float | None
-    quality: Quality | None
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mfs_deploy import metrics, parity, sample
+from mfs_deploy import images, metrics, parity, sample
 from mfs_deploy.contract import TOLERANCES
 from mfs_deploy.errors import ParityError
 from mfs_deploy.faces import Where, align
@@ -42,6 +42,16 @@ def test_equal_outputs_pass_at_full_marks(cases, reference):
     assert target.identity_cosine == pytest.approx(1)
     assert noise.composite_psnr_db is None
     assert noise.identity_cosine is None
+
+
+def test_quality_is_measured_against_the_truth_where_it_is_known(cases, reference):
+    truth = images.to_image(reference.swapped[:1])
+    known = [replace(cases[0], truth=truth), cases[1]]
+    noisy = reference.swapped + np.float32(0.02)
+    target, noise = parity.judge(changed(reference, swapped=noisy), known, reference, "fp16", None).measured["onnx"]
+    assert noise.quality is None
+    assert target.quality.psnr_db == pytest.approx(34, abs=0.1)  # 20 log10(1 / 0.02)
+    assert target.quality.reference_psnr_db > 50  # rounding to 8 bits is all there is
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,9 @@ def temporal_error(made: Array, truth: Array, mask: Array) -> tuple[float, float
     return float(np.abs(change - true_change).mean() * 255), float(np.abs(true_change).mean() * 255)
 
 
-def _measure(swapped: Array, mask: Array, truth: Array, true_mask: Array, cosines: list[float], target: images.Image) -> Sample:
+def _measure(
+    swapped: Array, mask: Array, truth: Array, true_mask: NDArray[Any], cosines: list[float], target: images.Image
+) -> Sample:
     inside = true_mask[0, 0] > INSIDE
     ssim, ssim_map = structural_similarity(
         _hwc(truth), _hwc(swapped), channel_axis=2, data_range=1.0, gaussian_weights=True, sigma=1.5, full=True,
@@ -143,4 +146,4 @@ def _image(pixels: torch.Tensor) -> images.Image:
 
 
 def _hwc(array: Array) -> Array:
-    return array[0].transpose(1, 2, 0)
+    return np.ascontiguousarray(array[0].transpose(1, 2, 0))

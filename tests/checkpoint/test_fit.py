@@ -7,10 +7,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mfs_deploy.checkpoint.fit import ENCODER, GENERATOR, fit, layout
+from mfs_deploy.checkpoint.load import load_encoder
 from mfs_deploy.checkpoint.stored import Stored
 from mfs_deploy.errors import CheckpointError
+from mfs_deploy.nets.small_encoder import SmallEncoder
 
 
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -178,3 +181,20 @@ def test_arrays_cut_into_slices_are_refused_with_the_way_out(read_pickle, tiny) 
     with pytest.raises(CheckpointError, match="cut into slices") as caught:
         read_pickle(tiny)
     assert "protocol 4" in caught.value.hint
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_the_small_encoder_is_known_by_its_keys(tmp_path, dtype) -> None:
+    net = SmallEncoder()
+    state = {key: value.to(dtype) for key, value in net.state_dict().items() if value.is_floating_point()}
+    save_file(state, tmp_path / "encoder.safetensors")
+    weights, _ = load_encoder(tmp_path / "encoder.safetensors")
+    assert_same(weights, {key: value.float() for key, value in state.items()})
+
+
+def test_a_small_encoder_with_a_key_too_few_says_which(tmp_path) -> None:
+    state = {key: value for key, value in SmallEncoder().state_dict().items() if value.is_floating_point()}
+    del state["embed.0.bias"]
+    save_file(state, tmp_path / "encoder.safetensors")
+    with pytest.raises(CheckpointError, match=r"1 missing \(embed.0.bias\), 0 unexpected"):
+        load_encoder(tmp_path / "encoder.safetensors")

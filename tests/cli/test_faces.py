@@ -7,11 +7,14 @@ import tarfile
 from importlib import resources
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from mfs_deploy import manifest, sample
+from mfs_deploy.models.demo import clip as demo_clip
 
 
 @pytest.fixture(scope="module")
@@ -148,4 +151,18 @@ def test_all_four_backends_the_same_bytes_twice(mfs, tmp_path):
     assert manifest.list_files(tmp_path / "a") == manifest.list_files(tmp_path / "b")
     macs = {artifact["macs"] for artifact in said["artifacts"].values()}
     assert len(macs) == 1  # four converters, one graph
-    assert mfs("parity", tmp_path / "a").code == 0
+    assert said["licences"]["weights"].startswith("Apache-2.0")
+    again = mfs("parity", tmp_path / "a", "--json")
+    assert again.code == 0
+    for name, artifact in said["artifacts"].items():
+        quality = artifact["parity"]["cases"][0]["quality"]
+        assert quality["reference_psnr_db"] > 20
+        assert abs(quality["psnr_db"] - quality["reference_psnr_db"]) < 0.1  # float16 costs nothing that can be seen
+        assert again.json["artifacts"][name]["parity"]["cases"][0]["quality"] == quality
+    clip = tmp_path / "clip.mp4"
+    told = CliRunner().invoke(demo_clip.main, ["--bundle", str(tmp_path / "a"), "--out", str(clip), "--frames", "4"])
+    assert told.exit_code == 0, told.output
+    assert "temporal error" in told.output
+    reader = cv2.VideoCapture(str(clip))
+    assert reader.get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    assert reader.get(cv2.CAP_PROP_FRAME_WIDTH) == 3 * reader.get(cv2.CAP_PROP_FRAME_HEIGHT)
