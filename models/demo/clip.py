@@ -11,7 +11,8 @@ import click
 import cv2
 import numpy as np
 
-from mfs_deploy import faces, images, swapping
+from mfs_deploy import faces, images, reference_file, swapping
+from mfs_deploy.errors import MfsError, UsageError
 from mfs_deploy.models.demo import evaluate, example
 
 
@@ -22,7 +23,19 @@ from mfs_deploy.models.demo import evaluate, example
 @click.option("--frames", type=click.IntRange(2), default=50, show_default=True)
 def main(bundle: Path, out: Path, backend: str | None, frames: int) -> None:
     """Target, swapped and truth side by side; prints the temporal error."""
-    swapper = swapping.open_swapper(bundle, backend, None, faces.UNKNOWN)
+    try:
+        swapper = swapping.open_swapper(bundle, backend, None, faces.UNKNOWN)
+        cases, _ = reference_file.read(bundle / reference_file.NAME, swapper.size)
+        if cases[0].truth is None:
+            raise UsageError(f"{bundle} was not made with --source demo, so nothing is known to compare its swaps with")
+        text = write(swapper, out, frames)
+    except MfsError as exc:
+        raise click.ClickException(str(exc)) from exc
+    click.echo(text)
+
+
+def write(swapper: swapping.Swapper, out: Path, frames: int) -> str:
+    """Swap the clip, write it to ``out``, and say how much it flickers."""
     shown, made, true, masks = [], [], [], []
     with click.progressbar(example.clip(frames), label=f"swapping a clip with {swapper.runtime}") as scenes:
         for scene in scenes:
@@ -40,8 +53,10 @@ def main(bundle: Path, out: Path, backend: str | None, frames: int) -> None:
             writer.write(np.ascontiguousarray(frame[..., ::-1]))
         writer.release()
     error, motion = evaluate.temporal_error(*(np.concatenate(arrays) for arrays in (made, true, masks)))
-    click.echo(f"clip: {out} (target, swapped, truth)")
-    click.echo(f"temporal error {error:.2f} levels of 255 inside the face, where the truth changes by {motion:.2f} a frame")
+    return (
+        f"clip: {out} (target, swapped, truth)\n"
+        f"temporal error {error:.2f} levels of 255 inside the face, where the truth changes by {motion:.2f} a frame"
+    )
 
 
 if __name__ == "__main__":
