@@ -24,6 +24,8 @@ def check_place(out: Path) -> None:
     Raises:
         OutputError: something other than a bundle is at ``out``, or its parent cannot be written.
     """
+    if not out.name or out.name == "..":
+        raise OutputError(f"{out} names no folder of its own", hint="give a name: --out bundles/face01")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out} exists and is not a folder", hint="choose another --out")
     if out.is_dir() and any(out.iterdir()) and not _is_ours(out):
@@ -67,7 +69,7 @@ def publish(folder: Path, out: Path) -> None:
     Everything is on disk before the first rename.  Should the second rename fail, the old bundle is put back.
     """
     _sync(folder)
-    os.chmod(folder, 0o755)  # mkdtemp's 0700 is for the unfinished
+    os.chmod(folder, 0o777 & ~umask())  # mkdtemp's 0700 is for the unfinished
     old = folder.with_suffix(".old")
     try:
         if out.exists():
@@ -87,8 +89,15 @@ def keep_rejected(folder: Path, out: Path, reason: dict[str, Any]) -> Path:
     if place.exists():
         shutil.rmtree(place)
     os.rename(folder, place)
-    os.chmod(place, 0o755)
+    os.chmod(place, 0o777 & ~umask())
     return place
+
+
+def umask() -> int:
+    """What this process takes from the rights of what it creates."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _sync(folder: Path) -> None:

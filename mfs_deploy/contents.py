@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -64,13 +65,28 @@ def metadata(facts: Facts) -> dict[str, str]:
 
 
 def outputs(done: Sequence[Done]) -> dict[str, parity.Outputs]:
-    return {one.job.backend: parity.Outputs(one.swapped, one.mask) for one in done}
+    return {one.job.backend: parity.Outputs(one.swapped, one.mask, one.result.pixels) for one in done}
 
 
 def move_artifacts(done: Sequence[Done], folder: Path) -> None:
     for one in done:
         for name in BACKENDS[one.job.backend].FILES:
-            shutil.move(one.folder / "out" / name, folder / name)
+            _move(one.folder / "out" / name, folder / name)
+
+
+def _move(start: Path, end: Path) -> None:
+    """As ``shutil.move``, but across file systems a full disk keeps its error number, which ``copytree`` drops."""
+    try:
+        start.rename(end)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            raise
+        for path in (start, *sorted(start.rglob("*"))):
+            place = end / path.relative_to(start)
+            if path.is_dir():
+                place.mkdir()
+            else:
+                shutil.copyfile(path, place)
 
 
 def write(
@@ -142,6 +158,8 @@ def _artifact(one: Done, measured: list[parity.CaseParity], files: dict[str, dic
         "files": list(backend.FILES),
         "bytes": sum(facts["bytes"] for facts in own.values()),
         "sha256": {name: facts["sha256"] for name, facts in own.items()},
+        "layout": backend.LAYOUT,
+        "precision": one.job.recipe,
         **{key: one.result.info[key] for key in ("format", "inputs", "outputs", "parameters", "macs", "float32_layers")},
         "parity": parity_entry(one, measured),
     }

@@ -5,7 +5,8 @@ Backends, parity, the manifest and the apps all read these values.  Nothing here
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 
 INPUT_NAME = "target"
 SWAPPED_NAME = "swapped"
@@ -55,10 +56,28 @@ class Tolerance:
     composite_psnr_db: float
     identity_cosine: float
 
+    def for_pixels(self) -> Tolerance:
+        """For a runtime that gives ``swapped`` as bytes: what rounding costs comes on top of what the recipe may.
+
+        Rounding is off by half a level at most, 58.9 dB on even values; a finished frame is truncated in the reference, so there it
+        is one level at most, 48.1 dB.
+        """
+        return replace(
+            self,
+            swapped_psnr_db=_added_db(self.swapped_psnr_db, 58.9),
+            swapped_max=self.swapped_max + 0.5 / 255,
+            composite_psnr_db=_added_db(self.composite_psnr_db, 48.1),
+        )
+
+
+def _added_db(a: float, b: float) -> float:
+    """PSNR of the sum of two errors that have nothing to do with each other, each given as its own PSNR."""
+    return -10 * math.log10(10 ** (-a / 10) + 10 ** (-b / 10))
+
 
 # By recipe.  What the stand-in checkpoint measures over all backends (benchmarks/README.md), less a margin.  The mask's limit
 # at fp32 leaves room for Core ML's pixel buffers, which hold a mask in float16: half a unit in the last place is 2.4e-4.  Those at
-# fp16 leave room for processors that also add up in float16, as x86 does not: 64 dB on an emulated Cortex-A76.
+# fp16 leave room for processors that also add up in float16, as x86 does not: 57 dB and 1.7e-2 on an emulated Cortex-A76.
 TOLERANCES = {
     "fp32": Tolerance(swapped_psnr_db=110.0, swapped_max=3e-5, mask_mean=2.5e-4, composite_psnr_db=90.0, identity_cosine=0.99999),
     "fp16": Tolerance(swapped_psnr_db=55.0, swapped_max=2e-2, mask_mean=2e-3, composite_psnr_db=55.0, identity_cosine=0.999),

@@ -12,9 +12,10 @@ from mfs_deploy.backends import workers
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Backend
 from mfs_deploy.backends.worker import Job
-from mfs_deploy.errors import MfsError
+from mfs_deploy.errors import MfsError, install_line
 from mfs_deploy.progress import SILENT, Progress
 
+REINSTALL = "reinstall the versions in constraints.txt"
 ARCH, SIZE, RECIPE = "mobilefaceswap", 224, "fp32"
 
 
@@ -52,11 +53,13 @@ def _examine(backend: Backend) -> Diagnosis:
     text = ", ".join(f"{package} {version}" for package, version in versions.items())
     if missing:
         state = f"needs {', '.join(missing)}"
-        return Diagnosis(backend.NAME, False, text, False, state, f'pip install "mfs-deploy[{backend.EXTRA}]"')
+        return Diagnosis(backend.NAME, False, text, False, state, install_line(backend.EXTRA))
     try:
         return Diagnosis(backend.NAME, True, text, True, _try(backend), "")
     except MfsError as exc:
-        return Diagnosis(backend.NAME, True, text, False, exc.message, exc.hint or "reinstall the versions in constraints.txt")
+        return Diagnosis(backend.NAME, True, text, False, exc.message, exc.hint or REINSTALL)
+    except (ImportError, OSError) as exc:  # a package that is there and does not load
+        return Diagnosis(backend.NAME, True, text, False, str(exc).splitlines()[0] if str(exc) else repr(exc), REINSTALL)
 
 
 def _try(backend: Backend) -> str:
@@ -73,8 +76,10 @@ def _try(backend: Backend) -> str:
     with workers.scratch() as scratch:
         job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=RECIPE, convert=True)
         (done,) = workers.run([job], targets, scratch, weights=net.state_dict())
-    judgement = parity.judge({backend.NAME: parity.Outputs(done.swapped, done.mask)}, cases, run(net, targets), RECIPE, None)
+    judgement = parity.judge(
+        {backend.NAME: parity.Outputs(done.swapped, done.mask, done.result.pixels)}, cases, run(net, targets), RECIPE, None
+    )
     if judgement.complaints:
-        raise judgement.error(RECIPE, hint="reinstall the versions in constraints.txt")
+        raise judgement.error(RECIPE, hint=REINSTALL)
     psnr_db = judgement.measured[backend.NAME][0].swapped_psnr_db
     return f"yes, {done.result.convert_s:.0f} s, {psnr_db:.0f} dB ({done.result.runtime})"

@@ -61,6 +61,11 @@ class PhotoError(MfsError):
     kind = "photo"
 
 
+def install_line(extra: str) -> str:
+    """With the pins: without them pip may bring a CUDA build of several GB, or versions that do not work together."""
+    return f'in the folder of mfs-deploy: pip install -c constraints.txt ".[{extra}]"'
+
+
 class MissingExtra(MfsError):
     """An optional dependency that is not installed."""
 
@@ -70,7 +75,7 @@ class MissingExtra(MfsError):
     def __init__(self, extra: str, package: str, why: str) -> None:
         super().__init__(
             f"{why} needs {package}, which is not installed",
-            hint=f'pip install "mfs-deploy[{extra}]"',
+            hint=install_line(extra),
         )
         self.extra = extra
 

@@ -10,11 +10,12 @@ from mfs_deploy import architecture, manifest
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Backend
 from mfs_deploy.errors import CheckpointError, UsageError
+from mfs_deploy.progress import SILENT, Progress
 
 ARTIFACT_SUFFIXES = {Path(name).suffix: backend for backend in BACKENDS.values() for name in backend.FILES}
 
 
-def inspect(path: Path) -> dict[str, Any]:
+def inspect(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
     """Describe a checkpoint, an identity file, an artifact or a bundle.
 
     Raises:
@@ -41,7 +42,7 @@ def inspect(path: Path) -> dict[str, Any]:
             f"{path.name} is none of the files that mfs inspects", hint=f"known are a bundle's folder, {', '.join(known)}"
         )
     try:
-        return checkpoint(path)
+        return checkpoint(path, progress)
     except CheckpointError as exc:
         if exc.kind != "checkpoint-keys" or not path.is_file():
             raise
@@ -119,14 +120,14 @@ def identity(path: Path) -> dict[str, Any]:
     }
 
 
-def checkpoint(path: Path) -> dict[str, Any]:
+def checkpoint(path: Path, progress: Progress) -> dict[str, Any]:
     from mfs_deploy.checkpoint.load import load
     from mfs_deploy.graph import simplify
     from mfs_deploy.graph.cost import cost
     from mfs_deploy.graph.trace import trace
 
     arch = architecture.get("mobilefaceswap")
-    opened = load(path)
+    opened = load(path, progress=progress.note)
     size = arch.sizes[0]
     net = arch.blank()
     return {

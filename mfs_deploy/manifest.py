@@ -32,6 +32,8 @@ FORM: dict[str, Any] = {
             "files": [Text],
             "bytes": int,
             "sha256": {...: Text},
+            "layout": Text,
+            "precision": Text,
             "format": Text,
             "inputs": [dict],
             "outputs": [dict],

@@ -38,10 +38,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Per case: swapped (N, 3, S, S) and mask (N, 1, S, S), float32 in [0, 1]."""
+    """Per case: swapped (N, 3, S, S) and mask (N, 1, S, S), float32 in [0, 1].  ``pixels``: swapped was rounded to bytes."""
 
     swapped: Array
     mask: Array
+    pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,9 @@ def composite(case: Case, outputs: Outputs, i: int) -> images.Image | None:
     return images.paste_back(case.frame, outputs.swapped[i : i + 1], outputs.mask[i : i + 1], case.back)
 
 
-def failures(measured: list[CaseParity], recipe: str) -> list[Failure]:
+def failures(measured: list[CaseParity], recipe: str, *, pixels: bool = False) -> list[Failure]:
     """Everything outside the recipe's tolerance, worst first; empty when all is well."""
-    tolerance = TOLERANCES[recipe]
+    tolerance = TOLERANCES[recipe].for_pixels() if pixels else TOLERANCES[recipe]
     found = [failure for case in measured for failure in _case_failures(case, tolerance)]
     return sorted(found, key=lambda f: -f.severity)
 
@@ -192,5 +193,5 @@ def judge(outputs: dict[str, Outputs], cases: list[Case], reference: Outputs, re
         except ParityError as exc:
             complaints.append((float("inf"), f"{name}: {exc.message}"))
             continue
-        complaints += [(failure.severity, f"{name}: {failure}") for failure in failures(measured[name], recipe)]
+        complaints += [(failure.severity, f"{name}: {failure}") for failure in failures(measured[name], recipe, pixels=got.pixels)]
     return Judgement(measured, [line for _, line in sorted(complaints, key=lambda c: -c[0])])

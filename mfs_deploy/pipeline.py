@@ -16,7 +16,7 @@ from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
 from mfs_deploy.contract import STAGE_MAX_ERROR
 from mfs_deploy.detectors import Detector, open_detector
-from mfs_deploy.errors import CheckpointError, ParityError, UsageError
+from mfs_deploy.errors import CheckpointError, ParityError, PhotoError, UsageError
 from mfs_deploy.graph import simplify
 from mfs_deploy.identity import Identity
 from mfs_deploy.models.demo import example
@@ -145,7 +145,7 @@ def open_models(request: Request, progress: Progress = SILENT) -> Models:
     if request.checkpoint == DEMO:
         path, own = example.weights()
         encoder = encoder or own
-    checkpoint = checkpoints.load(path, encoder)
+    checkpoint = checkpoints.load(path, encoder, progress=progress.note)
     model = request.detector if request.detector is not None else checkpoint.detector
     return Models(
         arch=arch,
@@ -191,7 +191,13 @@ def target_case(request: Request, models: Models) -> parity.Case:
     if request.target is None:
         face = faces.align(sample.portrait(), request.size, faces.Where(sample.LANDMARKS), None)
     else:
-        face = faces.read(request.target, request.size, request.target_where, models.detector)
+        try:
+            face = faces.read(request.target, request.size, request.target_where, models.detector)
+        except (PhotoError, UsageError) as exc:  # speaks of a photo's options, which have other names for the target
+            for option in ("landmarks", "aligned", "face"):
+                exc.hint = exc.hint.replace(f"--{option}", f"--target-{option}")
+                exc.message = exc.message.replace(f"--{option}", f"--target-{option}")
+            raise
         face = faces.shrink(face, PARITY_FRAME, request.size)
     return parity.Case("target", face.crop, face.photo, face.back, face.landmarks)
 
@@ -203,7 +209,7 @@ def run(net: nn.Module, targets: parity.Array) -> parity.Outputs:
     with torch.inference_mode():
         outputs = [net(torch.from_numpy(target[None])) for target in targets]
     swapped, mask = zip(*outputs, strict=True)
-    return parity.Outputs(*(np.concatenate([t.numpy() for t in tensors]) for tensors in (swapped, mask)))
+    return parity.Outputs(np.concatenate([t.numpy() for t in swapped]), np.concatenate([t.numpy() for t in mask]))
 
 
 def check_stages(

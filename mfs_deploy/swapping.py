@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
+from mfs_deploy import bundle as bundle_folder
 from mfs_deploy import detectors, faces, images, landmarks, manifest, recheck
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Runner
@@ -60,7 +61,7 @@ def check_place(bundle: Path, source: Path, out: Path, suffixes: tuple[str, ...]
 def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where: faces.Where) -> Swapper:
     said = manifest.read(bundle)
     contract = recheck.verify(bundle, said)
-    names = [backend] if backend is not None else list(said["artifacts"])
+    names = [backend] if backend is not None else [name for name in BACKENDS if name in said["artifacts"]]
     if backend is not None and backend not in said["artifacts"]:
         raise UsageError(f"the bundle has no {backend} artifact", hint=f"choose from: {', '.join(said['artifacts'])}")
     missing: MissingExtra | None = None
@@ -131,7 +132,7 @@ def swap_video(swapper: Swapper, clip: Path, out: Path, progress: Progress) -> C
 
 def _check_clip(clip: Path, written: Path, counts: Counts, promised: int) -> None:
     """OpenCV reports neither a clip that ends early nor a write that failed, so both are looked for."""
-    if counts.frames == 0 or counts.frames < promised * 0.98:  # containers round their own count
+    if counts.frames == 0 or counts.frames < promised * 0.9 - 2:  # containers estimate their own count, and edit lists cut it
         raise PhotoError(
             f"{clip} holds {counts.frames} frames that can be read, and says it has {promised}", kind="photo-unreadable"
         )
@@ -176,7 +177,7 @@ def replacing(out: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~bundle_folder.umask())
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)

@@ -108,3 +108,13 @@ def test_psnr_is_the_textbook_figure():
     assert np.isnan(metrics.psnr_db(a, a + np.nan, peak=1.0))
     with pytest.raises(ValueError, match="shapes differ"):
         metrics.psnr_db(a, a[:2], peak=1.0)
+
+
+def test_bytes_from_a_pixel_buffer_are_held_to_what_rounding_allows(cases, reference):
+    """Core ML on macOS gives 8 bits; half a level must pass there at fp32, and a level and a half must not."""
+    rounded = replace(reference, swapped=np.rint(reference.swapped * 255).astype(np.float32) / 255)
+    assert parity.judge({"coreml": rounded}, cases, reference, "fp32", None).complaints != []
+    rounded = replace(rounded, pixels=True)
+    assert parity.judge({"coreml": rounded}, cases, reference, "fp32", None).complaints == []
+    off = replace(rounded, swapped=rounded.swapped + np.float32(1.5 / 255))
+    assert parity.judge({"coreml": off}, cases, reference, "fp32", None).complaints != []

@@ -83,9 +83,13 @@ def check_target(target: Array, contract: Contract) -> None:
 
 
 class Runner(Protocol):
-    """An artifact opened from disk.  ``runtime`` names what executes it, with its version."""
+    """An artifact opened from disk.
+
+    ``runtime`` names what executes it, with its version; ``pixels`` says that it gives ``swapped`` as bytes, rounded.
+    """
 
     runtime: str
+    pixels: bool
 
     def run(self, target: Array) -> tuple[Array, Array]:
         """One frame: (1, 3, S, S) RGB in [0, 1] to swapped (1, 3, S, S) and mask (1, 1, S, S), both float32."""
@@ -97,6 +101,7 @@ class Backend(Protocol):
     TITLE: str  # as people write it
     EXTRA: str  # the pip extra that brings PACKAGES
     PACKAGES: tuple[str, ...]  # distributions; their versions go into the manifest
+    LAYOUT: str  # of the artifact's input and outputs: "NCHW", "CHW" or "NHWC"; of arrays, where it can also take pixel buffers
     FILES: tuple[str, ...]  # what one artifact consists of; the first is the one to open
 
     def convert(self, job: Conversion, directory: Path) -> None:

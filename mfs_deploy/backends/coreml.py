@@ -34,9 +34,10 @@ NAME = "coreml"
 TITLE = "Core ML"
 EXTRA = "coreml"
 PACKAGES: tuple[str, ...] = ("coremltools",)
+LAYOUT = "NCHW"
 FILES: tuple[str, ...] = ("swap.mlpackage",)
 
-__all__ = ["EXTRA", "FILES", "NAME", "PACKAGES", "TITLE", "convert", "describe", "open"]
+__all__ = ["EXTRA", "FILES", "LAYOUT", "NAME", "PACKAGES", "TITLE", "convert", "describe", "open"]
 
 IO = ("image", "tensor")
 # torch.export's operations, as fx_order calls them.
@@ -231,6 +232,8 @@ class EvaluatorRunner:
     that Core ML does on the way out, so that the network's own error can be seen.
     """
 
+    pixels = False
+
     def __init__(self, evaluator: Evaluator, contract: Contract, version: str, *, image: bool) -> None:
         self.runtime = f"MIL evaluator (coremltools {version} spec)"
         self._evaluator = evaluator
@@ -251,6 +254,7 @@ class CoreMLRunner:
 
     def __init__(self, model: Any, contract: Contract, version: str, *, image: bool) -> None:
         self.runtime = f"Core ML {version} (macOS {platform.mac_ver()[0]})"
+        self.pixels = image
         self._model = model
         self._contract = contract
         self._image = image

@@ -192,7 +192,10 @@ class _Reader:
         if name not in self.files:
             if not name.startswith(MODEL_PATH):
                 raise BundleError(f"weights lie in {name!r}, must be below {MODEL_PATH}")
-            relative = (self.folder / name.removeprefix(MODEL_PATH)).relative_to(self.package.resolve())
+            inner = self.folder / name.removeprefix(MODEL_PATH)
+            if not inner.is_relative_to(self.package.resolve()):
+                raise BundleError(f"weights lie in {name!r}, outside the package")
+            relative = inner.relative_to(self.package.resolve())
             self.files[name] = BlobFile(mil_package.inside(self.package, relative))
         return self.files[name]
 

@@ -44,6 +44,7 @@ NAME = "ncnn"
 TITLE = "NCNN"
 EXTRA = "ncnn"
 PACKAGES: tuple[str, ...] = ("ncnn", "pnnx")
+LAYOUT = "CHW"
 FILES: tuple[str, ...] = ("swap.param", "swap.bin")
 
 MAX_FILE_BYTES = 1 << 28  # a baked network has 2 MB
@@ -121,6 +122,8 @@ def describe(path: Path) -> ArtifactInfo:
 
 class _NcnnRunner:
     """ncnn's default options, as in an app: float16 where the CPU has it and the graph allows it."""
+
+    pixels = False
 
     def __init__(self, ncnn: Any, net: Any, contract: Contract) -> None:
         self.runtime = f"ncnn {metadata.version('ncnn')} (CPU)"

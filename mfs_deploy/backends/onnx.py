@@ -29,6 +29,7 @@ NAME = "onnx"
 TITLE = "ONNX"
 EXTRA = "onnx"
 PACKAGES: tuple[str, ...] = ("onnx", "onnxruntime", "onnxscript")
+LAYOUT = "NCHW"
 FILES: tuple[str, ...] = ("swap.onnx",)
 
 OPSET = 20  # what the exporter of torch 2.13 writes without translating; ONNX Runtime 1.17 and later read it
@@ -148,6 +149,8 @@ class OnnxRunner:
     float16 kernels: 57 dB against PyTorch where x86 has 75, and a network that overflows gives NaN (emulated Cortex-A76).
     """
 
+    pixels = False
+
     def __init__(self, session: Any, contract: Contract, version: str) -> None:
         self.runtime = f"ONNX Runtime {version} (CPU)"
         self._session = session
@@ -255,7 +258,9 @@ def _macs(graph: onnx.GraphProto, weighted: list[onnx.NodeProto]) -> int:
     weights = {w.name: w for w in graph.initializer}
     total = 0
     for node in weighted:
-        weight = weights[node.input[1]]
+        weight = weights.get(node.input[1])
+        if weight is None or node.output[0] not in shapes:
+            raise BundleError(f"{node.op_type} {node.name!r} has no stored weight or no known shape; not a file of ours")
         channels = shapes[node.output[0]][1]
         total += prod(shapes[node.output[0]]) * prod(weight.dims) // channels
     return total

@@ -41,6 +41,7 @@ NAME = "tflite"
 TITLE = "TFLite (LiteRT)"
 EXTRA = "tflite"
 PACKAGES: tuple[str, ...] = ("litert-torch", "ai-edge-litert")
+LAYOUT = "NHWC"
 FILES: tuple[str, ...] = ("swap.tflite",)
 
 SIGNATURE = "serving_default"
@@ -132,6 +133,8 @@ def finish(lowered: bytes, job: Conversion) -> bytes:
 
 class TfliteRunner:
     """An interpreter on the CPU with XNNPACK and ``OMP_NUM_THREADS`` threads, else one."""
+
+    pixels = False
 
     def __init__(self, interpreter: Any, contract: Contract) -> None:
         self.runtime = f"LiteRT {version('ai-edge-litert')} (XNNPACK CPU)"

@@ -13,6 +13,7 @@ and reads the answer back:
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -47,10 +48,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """``info`` is the artifact's ``ArtifactInfo`` as a dict."""
+    """``info`` is the artifact's ``ArtifactInfo`` as a dict; ``pixels`` as in ``Runner``."""
 
     backend: str
     runtime: str
+    pixels: bool
     convert_s: float
     run_s: float
     info: dict[str, Any]
@@ -91,9 +93,11 @@ def work(folder: Path) -> Result:
     runner = backend.open(artifact, contract)
     outputs = [runner.run(np.ascontiguousarray(target[None])) for target in np.load(folder / "targets.npy")]
     for name, arrays in zip(("swapped", "mask"), zip(*outputs, strict=True), strict=True):
-        np.save(folder / f"{name}.npy", np.concatenate(arrays))
+        buffer = io.BytesIO()  # through Python's own writes: numpy's lose the error number of a full disk
+        np.save(buffer, np.concatenate(arrays))
+        (folder / f"{name}.npy").write_bytes(buffer.getbuffer())
     info = asdict(backend.describe(artifact))
-    return Result(job.backend, runner.runtime, converted - started, time.perf_counter() - converted, info)
+    return Result(job.backend, runner.runtime, runner.pixels, converted - started, time.perf_counter() - converted, info)
 
 
 def _job(folder: Path) -> Job:

@@ -62,11 +62,14 @@ def load(path: Path, encoder: Path | None = None, *, progress: Progress = lambda
             checkpoint-values.
     """
     for given in (path, encoder):
-        if given is not None and not given.exists():
+        if given is not None and not is_there(given):
             raise CheckpointError(f"{shown(given.name)}: no such file or folder", hint=GET_WEIGHTS, kind="checkpoint-missing")
     reader = _Reader(skip={ENCODER} if encoder else set(), progress=progress)
     if path.is_dir():
-        reader.folder(path)
+        try:
+            reader.folder(path)
+        except PermissionError as exc:
+            raise unreadable(path.name, "the folder may not be read", hint="check its permissions") from exc
     elif path.name.lower().endswith(ARCHIVE_SUFFIXES):
         reader.archive(path)
     else:
@@ -81,6 +84,14 @@ def load_encoder(path: Path) -> tuple[Weights, SourceFile]:
     reader = _Reader(skip=set(), progress=lambda text: None)
     reader.file(path, ENCODER)
     return reader.networks[ENCODER], reader.files[0]
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at ``path``.  Raises CheckpointError where that may not even be asked."""
+    try:
+        return path.exists()
+    except PermissionError as exc:
+        raise unreadable(path.name, "may not be read by this user", hint="check the permissions of its folder") from exc
 
 
 def role_of(name: str) -> str | None:

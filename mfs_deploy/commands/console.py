@@ -27,8 +27,10 @@ class Console:
             click.echo(text)
 
     def note(self, text: str) -> None:
-        """Something to know that is not the outcome."""
-        if not self.quiet:
+        """Something to know that is not the outcome; beside the bar while there is one."""
+        if self._bar is not None:
+            self._bar.update(0, text)
+        elif not self.quiet:
             click.echo(text, err=True)
 
     def start(self, steps: int) -> None:

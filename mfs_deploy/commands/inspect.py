@@ -17,7 +17,7 @@ def command(console: Console, path: Path) -> None:
     """Say what PATH is: a checkpoint, an identity, an artifact or a bundle; verify a bundle's checksums."""
     from mfs_deploy import inspection
 
-    found = inspection.inspect(path)
+    found = inspection.inspect(path, console)
     console.result(found, "\n".join(lines(found)))
 
 

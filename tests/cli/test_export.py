@@ -52,6 +52,7 @@ def test_the_manifest_says_what_an_app_needs(made):
     assert [o["name"] for o in said["contract"]["outputs"]] == ["swapped", "mask"]
     assert said["alignment"]["base"] == 112
     assert said["paste_back"]["erosions"] == 2
+    assert (said["artifacts"]["onnx"]["layout"], said["artifacts"]["onnx"]["precision"]) == ("NCHW", "fp32")
     (target, noise) = said["artifacts"]["onnx"]["parity"]["cases"]
     assert target["swapped_psnr_db"] > 100
     assert target["identity_cosine"] > 0.9999
@@ -163,6 +164,28 @@ def test_what_is_in_the_way_is_not_overwritten(mfs, export_args, tmp_path):
     ran = mfs(*export_args, "--out", tmp_path)
     assert ran.code == 9
     assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("out", [".", "..", "/"])
+def test_a_place_without_a_name_is_the_output_s_fault(mfs, export_args, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    assert mfs(*export_args, "--out", out).code == 9
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_private_umask_keeps_the_bundle_private(mfs, export_args, tmp_path):
+    before = os.umask(0o077)
+    try:
+        assert mfs(*export_args, "--out", tmp_path / "face01").code == 0
+    finally:
+        os.umask(before)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "face01", *(tmp_path / "face01").rglob("*")))
+
+
+def test_what_is_wrong_with_the_target_names_the_target_s_options(mfs, export_args, photo, tmp_path):
+    ran = mfs(*export_args, "--target", photo, "--out", tmp_path / "x", "--json")
+    assert ran.code == 2
+    assert "--target-landmarks" in ran.json["error"]["hint"]
 
 
 def test_a_name_that_is_too_long_is_the_output_s_fault(mfs, export_args, tmp_path):

@@ -38,7 +38,7 @@ def test_what_needs_torch_says_so(verb, tmp_path, monkeypatch):
     assert ran.returncode == 5, ran
     error = json.loads(ran.stdout)["error"]
     assert error["kind"] == "missing-extra"
-    assert 'pip install "mfs-deploy[all]"' in error["hint"]
+    assert 'pip install -c constraints.txt ".[all]"' in error["hint"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -50,4 +50,4 @@ def test_doctor_lists_what_to_install():
     for name, diagnosis in found.items():
         assert not diagnosis["installed"]
         assert not diagnosis["works"]
-        assert f"mfs-deploy[{name}]" in diagnosis["advice"]
+        assert f'".[{name}]"' in diagnosis["advice"]
