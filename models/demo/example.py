@@ -6,7 +6,6 @@ The source is a photo of one, the target a photo of the other, and because both 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +42,7 @@ class Scene:
 
 def weights() -> tuple[Path, Path]:
     """The generator's file and the identity encoder's."""
-    folder = Path(str(resources.files("mfs_deploy.models.demo"))) / "weights"
+    folder = Path(__file__).parent / "weights"
     return folder / "generator.safetensors", folder / "identity_encoder.safetensors"
 
 

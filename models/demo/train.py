@@ -1,11 +1,11 @@
 """Train the demo weights on rendered triplets: first the identity encoder, then generator and baked network end to end.
 
-    python -m mfs_deploy.models.demo.train encoder --run RUN --steps 3000
-    python -m mfs_deploy.models.demo.train swap --run RUN --size 128 --steps 6000
-    python -m mfs_deploy.models.demo.train swap --run RUN --size 224 --steps 8000
+    python -m mfs_deploy.models.demo.train encoder --run RUN --steps 450
+    python -m mfs_deploy.models.demo.train swap --run RUN --size 128 --steps 1000
+    python -m mfs_deploy.models.demo.train swap --run RUN --size 224 --batch 8 --rate 8e-4 --steps 1100 --shards 60
+    python -m mfs_deploy.models.demo.train ship --run RUN --out models/demo/weights
 
-RUN keeps the state (a stopped run goes on where it was), ``log-*.csv`` and the rendered samples.  CPU or CUDA.  No run has been
-finished with it yet.
+RUN keeps the state (a stopped run goes on where it was), ``log-*.csv`` and the rendered samples.  CPU or CUDA.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from mfs_deploy.nets.small_encoder import EMBEDDING, SmallEncoder
 
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 20
-EMA = 0.998
 BRANCHES = 4.0  # learning rate of the shared branches, over that of the predictors
 IDENTITY_EVERY = 2  # steps: the critic takes a fifth of one
 FACES, HEADS = 500_000, 700_000  # seeds of the encoder's people
@@ -156,7 +155,6 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
     critic.eval().requires_grad_(False)
     generator = Generator().to(device())
     losses.start_generator(generator)
-    averaged = {"generator": Generator().to(device()), "encoder": SmallEncoder().to(device())}
     branches = [*generator.final.parameters(), *generator.mask.parameters()]  # narrow, and slow to learn at the others' rate
     predictors = [
         *generator.predictor.parameters(),
@@ -165,7 +163,7 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
     ]
     parts = ((predictors, rate), (branches, BRANCHES * rate), (list(face.parameters()), rate / 5))
     groups = [{"params": parameters, "lr": peak} for parameters, peak in parts]
-    nets: dict[str, nn.Module] = {"generator": generator, "encoder": face, **{f"ema-{k}": v for k, v in averaged.items()}}
+    nets: dict[str, nn.Module] = {"generator": generator, "encoder": face}
     state = State(0, nets, torch.optim.AdamW(groups, weight_decay=1e-4, fused=True))
     begin(state, run, size)
     samples = batches(run / "samples", shards, size, batch, state.step)
@@ -176,8 +174,6 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
         made, made_mask = generator.swap(generator(*face(source)), target)
         measured = losses.swap(made, made_mask, result, mask, source, critic if step % IDENTITY_EVERY == 0 else None)
         descend(state.optimiser, measured["loss"], schedule(step, steps), generator, face)
-        follow(averaged["generator"], generator)
-        follow(averaged["encoder"], face)
         if step % LOG_EVERY == 0:
             log(run / f"log-swap-{size}.csv", {"step": step, **{k: v.item() for k, v in measured.items()}})
 
@@ -196,9 +192,6 @@ def begin(state: State, run: Path, size: int) -> None:
         saved = torch.load(earlier[-1], weights_only=True)
         for name, net in state.nets.items():
             net.load_state_dict(saved["nets"][name])
-    else:
-        for name in ("generator", "encoder"):
-            state.nets[f"ema-{name}"].load_state_dict(state.nets[name].state_dict())
 
 
 def batches(folder: Path, shards: int, size: int, batch: int, step: int) -> Iterator[triplets.Triplets]:
@@ -217,15 +210,15 @@ def batches(folder: Path, shards: int, size: int, batch: int, step: int) -> Iter
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write the two files into.")
 def ship(run: Path, out: Path) -> None:
-    """Write the averaged weights of the last stage as float16 safetensors, and a plot of the logs."""
+    """Write the weights of the last stage as float16 safetensors, and a plot of the logs."""
     saved = torch.load(_stages(run)[-1], weights_only=True)["nets"]
     out.mkdir(parents=True, exist_ok=True)
     for name, file in (("generator", "generator"), ("encoder", "identity_encoder")):
-        state = {key: value for key, value in saved[f"ema-{name}"].items() if value.is_floating_point()}
+        state = {key: value for key, value in saved[name].items() if value.is_floating_point()}
         path = out / f"{file}.safetensors"
         save_file({key: value.half().contiguous() for key, value in state.items()}, path)
         click.echo(f'"{path.name}" = "{manifest.sha256(path)}"')  # for card.toml
-    plot(run, out / "training.png")
+    plot(run, run / "training.png")
 
 
 def plot(run: Path, out: Path) -> None:
@@ -284,16 +277,6 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor, share: float, *nets:
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_([p for net in nets for p in net.parameters()], CLIP)
     optimiser.step()
-
-
-@torch.no_grad()
-def follow(average: nn.Module, net: nn.Module) -> None:
-    """Exponential moving average of weights and statistics."""
-    mine, theirs = average.state_dict(), net.state_dict()
-    floats = [name for name, value in mine.items() if value.is_floating_point()]
-    torch._foreach_lerp_([mine[name] for name in floats], [theirs[name] for name in floats], 1 - EMA)
-    for name in mine.keys() - set(floats):
-        mine[name].copy_(theirs[name])
 
 
 def log(path: Path, row: dict[str, float]) -> None:

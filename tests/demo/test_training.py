@@ -95,8 +95,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
                 torch.testing.assert_close(stopped[net][key], value, rtol=0, atol=1e-6, msg=f"{name} {net} {key}")
     run(tmp_path / "whole", "ship", "--out", str(tmp_path / "shipped"))
     checkpoint = load(tmp_path / "shipped" / "generator.safetensors", tmp_path / "shipped" / "identity_encoder.safetensors")
-    whole = torch.load(tmp_path / "whole" / "swap-64.pt", weights_only=True)["nets"]["ema-generator"]
+    whole = torch.load(tmp_path / "whole" / "swap-64.pt", weights_only=True)["nets"]["generator"]
     torch.testing.assert_close(checkpoint.generator["final.1.weight"], whole["final.1.weight"], rtol=1e-3, atol=1e-6)
-    assert (tmp_path / "shipped" / "training.png").stat().st_size > 5000
+    assert (tmp_path / "whole" / "training.png").stat().st_size > 5000
     with open(tmp_path / "whole" / "log-swap-64.csv") as f:
         assert [row["step"] for row in csv.DictReader(f)] == ["0", "1", "2"]
