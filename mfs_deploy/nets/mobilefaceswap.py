@@ -213,26 +213,31 @@ class Generator(nn.Module):
 
         This is how the network is trained, and the reference that a bake must reproduce.  Shapes as ``BakedNet.forward``.
         """
-
-        def stage(i: int, x: Tensor, *, stride: int) -> Tensor:
-            x = per_sample.depthwise(x, predicted.depthwise[i], stride=stride)
-            return F.leaky_relu(per_sample.pointwise(x, predicted.pointwise[i]), SLOPE)
-
-        stages = len(ENCODER) - 1
-        x = (target - 0.5) / 0.5
-        skips = []
-        for i in range(stages):
-            x = stage(i, x, stride=2)
-            skips.append(x)
-        mask = self.mask(x)
-        for i in range(len(DECODER_OUT)):
-            x = stage(stages + i, upsample2x(x), stride=1)
-            if i + 1 < len(DECODER_OUT):
-                x = torch.cat((x, skips[len(DECODER_OUT) - 1 - i]), dim=1)
+        features = self.stages(predicted, target)
+        mask = self.mask(features[len(ENCODER) - 2])
         # The first 1x1 convolution commutes with the upsampling before it, and costs a quarter there.
         resize, narrow, *rest = self.final
-        x = resize(narrow(x))
+        x = resize(narrow(features[-1]))
         for layer in rest:
             x = layer(x)
         colour = (1 + x) / 2
         return colour * mask + (1 - mask) * target, mask
+
+    def stages(self, predicted: PredictedWeights, target: Tensor) -> list[Tensor]:
+        """What comes out of each encoder stage, then of each decoder stage."""
+
+        def stage(x: Tensor, *, stride: int) -> Tensor:
+            i = len(outputs)
+            x = per_sample.depthwise(x, predicted.depthwise[i], stride=stride)
+            outputs.append(F.leaky_relu(per_sample.pointwise(x, predicted.pointwise[i]), SLOPE))
+            return outputs[-1]
+
+        outputs: list[Tensor] = []
+        x = (target - 0.5) / 0.5
+        for _ in ENCODER[1:]:
+            x = stage(x, stride=2)
+        for i in range(len(DECODER_OUT)):
+            x = stage(upsample2x(x), stride=1)
+            if i + 1 < len(DECODER_OUT):
+                x = torch.cat((x, outputs[len(DECODER_OUT) - 1 - i]), dim=1)
+        return outputs

@@ -73,15 +73,26 @@ def _gradient(a: Tensor, b: Tensor, scale: int) -> Tensor:
 
 
 @torch.no_grad()
-def start_generator(generator: Generator) -> None:
-    """Predicted kernels that begin as soft averages of sensible size, so that a fresh network neither dies nor explodes.
+def start_generator(generator: Generator, embedding: Tensor, feature_map: Tensor, target: Tensor) -> None:
+    """Predicted kernels that begin as soft averages, each stage scaled so that what comes out has a deviation of one.
 
-    The swap network has no normalisation between its stages: the first kernels must keep the size of what goes through.
+    The swap network has no normalisation between its stages.  Channels that look alike add up in a 1x1 convolution of unit norm, so
+    without the scaling a signal grows to 1e12 on its way, and neither training nor float16 can cope.
+
+    Args:
+        embedding, feature_map, target: a batch to measure it on.
     """
-    blocks = [m for m in generator.modules() if isinstance(m, WeightBlock)]
+    blocks = [*reversed(generator.predictor.encoder), *generator.predictor.decoder]  # in the order of the stages
+    stages = len(generator.predictor.encoder)
     for i, block in enumerate(blocks):
-        taps = 16 if i < 5 else 9  # encoder kernels are 4x4, decoder kernels 3x3
-        block.weight.weight.mul_(0.3)
+        assert isinstance(block, WeightBlock)
         assert block.weight.bias is not None
+        taps = 16 if i < stages else 9  # encoder kernels are 4x4, decoder kernels 3x3
+        block.weight.weight.mul_(0.1)
         signs = torch.randint(0, 2, block.weight.bias.shape, device=block.weight.bias.device) * 2 - 1
-        block.weight.bias.copy_(signs * 1.6 / taps)
+        block.weight.bias.copy_(signs / taps)
+    for i, block in enumerate(blocks):
+        assert isinstance(block, WeightBlock)
+        features = generator.stages(generator(embedding, feature_map), target)[i]
+        for parameter in (block.weight.weight, block.weight.bias):
+            parameter.div_(features.std())

@@ -154,7 +154,6 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
     critic.load_state_dict(face.state_dict())
     critic.eval().requires_grad_(False)
     generator = Generator().to(device())
-    losses.start_generator(generator)
     branches = [*generator.final.parameters(), *generator.mask.parameters()]  # narrow, and slow to learn at the others' rate
     predictors = [
         *generator.predictor.parameters(),
@@ -166,6 +165,11 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
     nets: dict[str, nn.Module] = {"generator": generator, "encoder": face}
     state = State(0, nets, torch.optim.AdamW(groups, weight_decay=1e-4, fused=True))
     begin(state, run, size)
+    if state.step == 0 and len(_stages(run)) == 0:
+        first = next(batches(run / "samples", shards, size, batch, 0))
+        source, target, _, _ = first.floats(device())
+        with torch.no_grad():
+            losses.start_generator(generator, *face(source), target)
     samples = batches(run / "samples", shards, size, batch, state.step)
     for step in steps_of(state, steps, run / f"swap-{size}.pt"):
         source, target, result, mask = _turned(next(samples).floats(device()), step)
@@ -229,9 +233,10 @@ def plot(run: Path, out: Path) -> None:
     figure = Figure(figsize=(5 * len(logs), 4), layout="constrained")
     for panel, path in zip(figure.subplots(1, len(logs), squeeze=False)[0], logs, strict=True):
         with open(path, newline="") as f:
-            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(f)]
+            rows = [{key: float(value) for key, value in row.items() if value is not None} for row in csv.DictReader(f)]
         for key in list(rows[0])[1:]:
-            panel.plot([row["step"] for row in rows], [row[key] for row in rows], label=key, linewidth=1)
+            measured = [row for row in rows if key in row]  # identity is judged every other step
+            panel.plot([row["step"] for row in measured], [row[key] for row in measured], label=key, linewidth=1)
         panel.set(title=path.stem.removeprefix("log-"), xlabel="step", yscale="log")
         panel.legend()
     figure.savefig(out, dpi=80)
