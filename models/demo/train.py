@@ -1,11 +1,11 @@
 """Train the demo weights on rendered triplets: first the identity encoder, then generator and baked network end to end.
 
     python -m mfs_deploy.models.demo.train encoder --run RUN --steps 450
-    python -m mfs_deploy.models.demo.train swap --run RUN --size 128 --steps 1000
-    python -m mfs_deploy.models.demo.train swap --run RUN --size 224 --batch 8 --rate 8e-4 --steps 1100 --shards 60
+    python -m mfs_deploy.models.demo.train swap --run RUN --size 224 --batch 8 --rate 8e-4 --steps 550 --shards 60
     python -m mfs_deploy.models.demo.train ship --run RUN --out models/demo/weights
 
-RUN keeps the state (a stopped run goes on where it was), ``log-*.csv`` and the rendered samples.  CPU or CUDA.
+RUN keeps the state (a stopped run goes on where it was), ``log-*.csv`` and the rendered samples.  CPU or CUDA.  A ``swap`` at a
+smaller ``--size`` first is where a larger one begins.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from mfs_deploy.models.demo import losses, triplets
 from mfs_deploy.models.demo.attributes import sample_attributes
 from mfs_deploy.models.demo.people import People, sample_people
 from mfs_deploy.models.demo.render import crop_view, render, scene_landmarks
+from mfs_deploy.models.demo.settle import settle
 from mfs_deploy.nets.mobilefaceswap import Generator
 from mfs_deploy.nets.small_encoder import EMBEDDING, SmallEncoder
 
@@ -217,8 +218,14 @@ def ship(run: Path, out: Path) -> None:
     """Write the weights of the last stage as float16 safetensors, and a plot of the logs."""
     saved = torch.load(_stages(run)[-1], weights_only=True)["nets"]
     out.mkdir(parents=True, exist_ok=True)
-    for name, file in (("generator", "generator"), ("encoder", "identity_encoder")):
-        state = {key: value for key, value in saved[name].items() if value.is_floating_point()}
+    generator, face = Generator().eval(), SmallEncoder().eval()
+    generator.load_state_dict(saved["generator"])
+    face.load_state_dict(saved["encoder"])
+    source, target, _, _ = triplets.make(16, 0, 224).floats(torch.device("cpu"))
+    with torch.no_grad():
+        settle(generator, *face(source), target)
+    for net, file in ((generator, "generator"), (face, "identity_encoder")):
+        state = {key: value for key, value in net.state_dict().items() if value.is_floating_point()}
         path = out / f"{file}.safetensors"
         save_file({key: value.half().contiguous() for key, value in state.items()}, path)
         click.echo(f'"{path.name}" = "{manifest.sha256(path)}"')  # for card.toml

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from mfs_deploy.checkpoint.load import load
 from mfs_deploy.models.demo import losses, train, triplets
+from mfs_deploy.models.demo.settle import settle
 from mfs_deploy.nets.mobilefaceswap import Generator
 from mfs_deploy.nets.small_encoder import SmallEncoder
 
@@ -52,6 +53,30 @@ def test_a_fresh_generator_neither_dies_nor_explodes(few):
         made, _ = generator.swap(predicted, target)
     assert all(0.9 < size < 1.1 for size in sizes), sizes
     assert made.std() > 0.01
+
+
+def test_settling_brings_every_stage_to_size_one_and_changes_nothing(few):
+    torch.manual_seed(0)
+    generator, encoder = Generator().eval(), SmallEncoder().eval()
+    source, target, _, _ = few.floats(torch.device("cpu"))
+    with torch.no_grad():
+        losses.start_generator(generator, *encoder(source), target)
+        for i, block in enumerate([*generator.predictor.encoder, *generator.predictor.decoder]):
+            block.weight.weight.mul_(2.0 + i)
+            block.weight.bias.mul_(2.0 + i)
+        identity = encoder(source)
+        features = generator.stages(generator(*identity), target)
+        assert features[-1].std() > 1e5
+        for norm, size in ((generator.final[2], features[-1].std()), (generator.mask[0][3], features[4].std())):
+            norm.running_mean.normal_().mul_(size)
+            norm.running_var.copy_(size**2)
+        before = generator.swap(generator(*identity), target)
+        settle(generator, *identity, target)
+        after = generator.swap(generator(*identity), target)
+        sizes = [features.std().item() for features in generator.stages(generator(*identity), target)]
+    assert sizes == pytest.approx([1] * 9, rel=1e-3)
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
 
 
 def test_a_perfect_swap_costs_only_its_identity(few):
