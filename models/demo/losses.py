@@ -93,6 +93,7 @@ def start_generator(generator: Generator, embedding: Tensor, feature_map: Tensor
         block.weight.bias.copy_(signs / taps)
     for i, block in enumerate(blocks):
         assert isinstance(block, WeightBlock)
-        features = generator.stages(generator(embedding, feature_map), target)[i]
-        for parameter in (block.weight.weight, block.weight.bias):
-            parameter.div_(features.std())
+        assert block.weight.bias is not None
+        size = generator.stages(generator(embedding, feature_map), target)[i].std()
+        block.weight.weight.div_(size)
+        block.weight.bias.div_(size)

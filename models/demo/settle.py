@@ -30,6 +30,7 @@ def settle(generator: Generator, embedding: Tensor, feature_map: Tensor, target:
         assert block.weight.bias is not None
         block.weight.bias.mul_(factor)
     first, rest = generator.mask[0], sizes[len(ENCODER) - 2]
+    assert isinstance(first, nn.Sequential)
     for conv in (first[1], first[2]):
         _shrink_bias(conv, rest)
     _shrink_norm(first[3], rest)

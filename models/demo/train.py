@@ -170,7 +170,8 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
         first = next(batches(run / "samples", shards, size, batch, 0))
         source, target, _, _ = first.floats(device())
         with torch.no_grad():
-            losses.start_generator(generator, *face(source), target)
+            embedding, feature_map = face(source)
+        losses.start_generator(generator, embedding, feature_map, target)
     samples = batches(run / "samples", shards, size, batch, state.step)
     for step in steps_of(state, steps, run / f"swap-{size}.pt"):
         source, target, result, mask = _turned(next(samples).floats(device()), step)
@@ -223,7 +224,8 @@ def ship(run: Path, out: Path) -> None:
     face.load_state_dict(saved["encoder"])
     source, target, _, _ = triplets.make(16, 0, 224).floats(torch.device("cpu"))
     with torch.no_grad():
-        settle(generator, *face(source), target)
+        embedding, feature_map = face(source)
+    settle(generator, embedding, feature_map, target)
     for net, file in ((generator, "generator"), (face, "identity_encoder")):
         state = {key: value for key, value in net.state_dict().items() if value.is_floating_point()}
         path = out / f"{file}.safetensors"
