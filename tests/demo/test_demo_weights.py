@@ -32,14 +32,17 @@ def test_the_recorded_figures_are_of_these_weights(models):
     assert recorded["checkpoint"] == {f.role: f.sha256 for f in models.files}
 
 
-def test_a_held_out_swap_is_as_good_as_recorded(models):
-    """Of the recorded samples the first ones: above what doing nothing gives, and not far from the recorded mean."""
-    recorded = json.loads(RESULTS.read_text("utf-8"))["held_out"]
-    measured = evaluate.summary([sample for sample, _ in evaluate.samples(models.generator, models.encoder, 12)])
-    assert measured["psnr_in_mask_db"] > measured["untouched_psnr_in_mask_db"] + 2
-    assert measured["psnr_in_mask_db"] > recorded["psnr_in_mask_db"] - 3
-    assert measured["mask_iou"] > recorded["mask_iou"] - 0.03
-    assert measured["identity_right"] >= recorded["identity_right"] - 0.25
+def test_the_recorded_figures_come_out_again(models):
+    """The first of the recorded samples; and swapping must beat doing nothing over all of them."""
+    recorded = json.loads(RESULTS.read_text("utf-8"))
+    assert recorded["held_out"]["psnr_in_mask_db"] > recorded["held_out"]["untouched_psnr_in_mask_db"] + 2
+    first = recorded["first"]
+    measured = evaluate.summary([sample for sample, _ in evaluate.samples(models.generator, models.encoder, first["samples"])])
+    for name, value in first.items():
+        near = 0.05 if name.endswith("_db") else 0.01
+        if name == "identity_right":
+            near = 1.5 / first["samples"]  # one near tie may fall the other way on another processor
+        assert measured[name] == pytest.approx(value, abs=near), name
 
 
 def test_the_demo_people_are_held_out_and_the_truth_differs_inside_the_face_only():
