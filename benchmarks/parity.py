@@ -8,12 +8,12 @@ writes benchmarks/results/parity.json, and from it the tables in README.md and b
 from __future__ import annotations
 
 import json
-import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pages
 from PIL import Image
 
 from mfs_deploy import pipeline, sample
@@ -25,7 +25,6 @@ from mfs_deploy.quant import recipe
 ROOT = Path(__file__).parents[1]
 SEED = 1  # of the stand-in whose outputs the original code's were recorded for
 RESULTS = Path(__file__).parent / "results" / "parity.json"
-MARKED = re.compile(r"(<!-- parity table -->\n).*?(<!-- end -->)", re.DOTALL)
 COLUMNS = ("backend", "recipe", "size", "PSNR", "max error", "mask", "finished frame", "identity cosine", "on noise", "run by")
 
 
@@ -82,11 +81,7 @@ def main() -> None:
     results = measure()
     text = table(results)
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    for page in (ROOT / "README.md", ROOT / "benchmarks" / "README.md"):
-        before = page.read_text("utf-8")
-        after, count = MARKED.subn(lambda match: match[1] + text + match[2], before)
-        assert count == 1, f"{page} has no place for the table"
-        page.write_text(after, "utf-8")
+    pages.fill("parity", text, ROOT / "README.md", ROOT / "benchmarks" / "README.md")
     print(text)
 
 

@@ -21,9 +21,12 @@ import threading
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mfs_deploy import errors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,18 @@ def work(folder: Path) -> Result:
     runner = backend.open(artifact, contract)
     outputs = [runner.run(np.ascontiguousarray(target[None])) for target in np.load(folder / "targets.npy")]
     for name, arrays in zip(("swapped", "mask"), zip(*outputs, strict=True), strict=True):
-        buffer = io.BytesIO()  # through Python's own writes: numpy's lose the error number of a full disk
-        np.save(buffer, np.concatenate(arrays))
-        (folder / f"{name}.npy").write_bytes(buffer.getbuffer())
+        save_array(folder / f"{name}.npy", np.concatenate(arrays))
     info = asdict(backend.describe(artifact))
     return Result(job.backend, runner.runtime, runner.pixels, converted - started, time.perf_counter() - converted, info)
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """As ``np.save``, but through Python's own writes: numpy's lose the error number of a full disk."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _job(folder: Path) -> Job:

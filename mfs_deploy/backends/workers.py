@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import signal
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import errors
-from mfs_deploy.backends.worker import Job, Result
+from mfs_deploy.backends.worker import Job, Result, save_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,15 +96,12 @@ def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tenso
     place = folder / f"{job.backend}-{job.recipe}"
     place.mkdir(parents=True)
     (place / "job.json").write_text(json.dumps(asdict(job)), "utf-8")
-    # Through Python's own writes: numpy's and safetensors' lose the error number of a full disk.
-    buffer = io.BytesIO()
-    np.save(buffer, targets)
-    (place / "targets.npy").write_bytes(buffer.getbuffer())
+    save_array(place / "targets.npy", targets)
     if job.convert:
         from safetensors.torch import save
 
         assert weights is not None
-        (place / "weights.safetensors").write_bytes(save(dict(weights)))
+        (place / "weights.safetensors").write_bytes(save(dict(weights)))  # its own writes lose the error number too
     return job, place
 
 

@@ -19,7 +19,7 @@ from mfs_deploy.models.demo import triplets
 from mfs_deploy.models.demo.attributes import path, sample_attributes
 from mfs_deploy.models.demo.people import sample_people
 from mfs_deploy.models.demo.render import crop_view, render, render_swap, scene_landmarks
-from mfs_deploy.nets.mobilefaceswap import Generator
+from mfs_deploy.nets.mobilefaceswap import Generator, PredictedWeights
 
 SIZE = 224
 BATCH = 20
@@ -65,9 +65,8 @@ def samples(generator: Generator, encoder: torch.nn.Module, n: int) -> Iterator[
         drawn = triplets.make(min(BATCH, n - start), triplets.HELD_OUT + 10 + start, SIZE, source_size=images.SOURCE_SIZE)
         for i in range(len(drawn)):
             source, target, truth = (_image(t[i]) for t in (drawn.source, drawn.target, drawn.result))
-            person = identity.encode(encoder, source)
+            predicted = _predict(generator, encoder, source)
             with torch.inference_mode():
-                predicted = generator(torch.from_numpy(person.embedding), torch.from_numpy(person.feature_map))
                 swapped, mask = (t.numpy() for t in generator.swap(predicted, torch.from_numpy(images.to_tensor(target))))
             made = images.to_image(swapped)
             cosines = [_cosine(encoder, a, b) for a, b in ((made, source), (made, target), (truth, source))]
@@ -97,9 +96,8 @@ def temporal(generator: Generator, encoder: torch.nn.Module, clips: int, frames:
         before, after = render_swap(heads, faces, scenes, SIZE, crop_view(scene_landmarks(heads, scenes), SIZE))
         shown = sample_attributes(1, seed + 500)
         source = render(faces.take([0]), shown, SIZE, crop_view(scene_landmarks(faces.take([0]), shown), SIZE))
-        person = identity.encode(encoder, _image((source.image[0] * 255).round().byte()))
+        predicted = _predict(generator, encoder, _image((source.image[0] * 255).round().byte()))
         with torch.inference_mode():
-            predicted = generator(torch.from_numpy(person.embedding), torch.from_numpy(person.feature_map))
             made = torch.cat([generator.swap(predicted, frame[None])[0] for frame in before.image])
         error, motion = temporal_error(made.numpy(), after.image.numpy(), before.mask.numpy())
         errors.append(error)
@@ -122,18 +120,25 @@ def _measure(
         _hwc(truth), _hwc(swapped), channel_axis=2, data_range=1.0, gaussian_weights=True, sigma=1.5, full=True,
         use_sample_covariance=False,
     )  # fmt: skip
-    said, is_face = mask[0, 0] > INSIDE, inside
+    said = mask[0, 0] > INSIDE
     return Sample(
         psnr_in_mask_db=metrics.psnr_db(swapped[0][:, inside], truth[0][:, inside], peak=1.0),
         psnr_frame_db=metrics.psnr_db(swapped, truth, peak=1.0),
         ssim_in_mask=float(ssim_map[inside].mean()),
         ssim_frame=float(ssim),
-        mask_iou=float((said & is_face).sum() / (said | is_face).sum()),
+        mask_iou=float((said & inside).sum() / (said | inside).sum()),
         cosine_to_source=cosines[0],
         cosine_to_target=cosines[1],
         true_cosine_to_source=cosines[2],
         untouched_psnr_in_mask_db=metrics.psnr_db(images.to_tensor(target)[0][:, inside], truth[0][:, inside], peak=1.0),
     )
+
+
+def _predict(generator: Generator, encoder: torch.nn.Module, source: images.Image) -> PredictedWeights:
+    person = identity.encode(encoder, source)
+    with torch.inference_mode():
+        predicted: PredictedWeights = generator(torch.from_numpy(person.embedding), torch.from_numpy(person.feature_map))
+    return predicted
 
 
 def _cosine(encoder: torch.nn.Module, a: images.Image, b: images.Image) -> float:
