@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mfs_deploy.nets.mobilefaceswap import Generator, WeightBlock
+from mfs_deploy.nets.mobilefaceswap import Generator, Modulation, WeightBlock
 
 TEMPERATURE = 0.07
 READING = 5.0
 SCALES = 3
 FACE_WEIGHT = 4.0  # of a pixel inside the mask against one outside
+STYLE = 10.0  # a linear layer starts for inputs of size one; an embedding's numbers are 512 ** -0.5, and styles then hardly differ
 WEIGHTS = {"pixel": 10.0, "gradient": 5.0, "mask": 2.0, "identity": 1.0}
 
 
@@ -74,7 +75,7 @@ def _gradient(a: Tensor, b: Tensor, scale: int) -> Tensor:
 
 @torch.no_grad()
 def start_generator(generator: Generator, embedding: Tensor, feature_map: Tensor, target: Tensor) -> None:
-    """Predicted kernels that begin as soft averages, each stage scaled so that what comes out has a deviation of one.
+    """Styles that tell people apart; kernels that begin as soft averages, scaled so that every stage gives a deviation of one.
 
     The swap network has no normalisation between its stages.  Channels that look alike add up in a 1x1 convolution of unit norm, so
     without the scaling a signal grows to 1e12 on its way, and neither training nor float16 can cope.
@@ -84,6 +85,10 @@ def start_generator(generator: Generator, embedding: Tensor, feature_map: Tensor
     """
     blocks = [*reversed(generator.predictor.encoder), *generator.predictor.decoder]  # in the order of the stages
     stages = len(generator.predictor.encoder)
+    for modulation in (*generator.EncoderModulation, *generator.DecoderModulation):
+        assert isinstance(modulation, Modulation)
+        modulation.style.weight.mul_(STYLE)
+        modulation.style.bias.zero_()
     for i, block in enumerate(blocks):
         assert isinstance(block, WeightBlock)
         assert block.weight.bias is not None

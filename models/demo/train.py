@@ -1,7 +1,7 @@
 """Train the demo weights on rendered triplets: first the identity encoder, then generator and baked network end to end.
 
-    python -m mfs_deploy.models.demo.train encoder --run RUN --steps 450
-    python -m mfs_deploy.models.demo.train swap --run RUN --size 224 --batch 8 --rate 8e-4 --steps 550 --shards 60
+    python -m mfs_deploy.models.demo.train encoder --run RUN --steps 1500
+    python -m mfs_deploy.models.demo.train swap --run RUN --steps 6500
     python -m mfs_deploy.models.demo.train ship --run RUN --out models/demo/weights
 
 RUN keeps the state (a stopped run goes on where it was), ``log-*.csv`` and the rendered samples.  CPU or CUDA.  A ``swap`` at a
@@ -15,7 +15,7 @@ import csv
 import ctypes
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,13 @@ from mfs_deploy.nets.small_encoder import EMBEDDING, SmallEncoder
 
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 20
-BRANCHES = 4.0  # learning rate of the shared branches, over that of the predictors
+SETTLE_EVERY = 20
+# Learning rates relative to the predictors'; the branches are narrow and slow to learn, the encoder has learnt before.
+BRANCHES, ENCODER = 6.0, 0.2
 IDENTITY_EVERY = 2  # steps: the critic takes a fifth of one
 FACES, HEADS = 500_000, 700_000  # seeds of the encoder's people
 CLIP = 5.0  # largest norm of a gradient
+SMALLEST = 0.02  # size that a bias is taken to have at least: many begin at zero
 
 
 @dataclass
@@ -92,8 +95,8 @@ def device() -> torch.device:
 
 @main.command()
 @run_option
-@click.option("--people", type=int, default=24, show_default=True, help="Identities in a batch, two pictures of each.")
-@click.option("--pool", type=int, default=2000, show_default=True, help="Identities in all.")
+@click.option("--people", type=int, default=32, show_default=True, help="Identities in a batch, two pictures of each.")
+@click.option("--pool", type=int, default=4000, show_default=True, help="Identities in all.")
 def encoder(run: Path, steps: int, people: int, pool: int) -> None:
     """Contrast faces: two pictures of one face, on different heads, in different scenes, must be nearer than any others.
 
@@ -142,9 +145,9 @@ def face_numbers(faces: People) -> Tensor:
 
 @main.command()
 @run_option
-@click.option("--size", type=int, default=128, show_default=True, help="Side of the crops: 128 to begin, 224 to finish.")
-@click.option("--batch", type=int, default=16, show_default=True)
-@click.option("--rate", type=float, default=5e-4, show_default=True, help="Peak learning rate.")
+@click.option("--size", type=int, default=224, show_default=True, help="Side of the crops: 224, or smaller to begin.")
+@click.option("--batch", type=int, default=8, show_default=True)
+@click.option("--rate", type=float, default=0.01, show_default=True, help="Peak learning rate, over a tensor's size.")
 @click.option("--shards", type=int, default=160, show_default=True, help="Shards of samples to render and go through.")
 def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int) -> None:
     """Train to give the exact result of the swap; at a larger size from the weights of the smaller."""
@@ -155,26 +158,30 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
     critic.load_state_dict(face.state_dict())
     critic.eval().requires_grad_(False)
     generator = Generator().to(device())
-    branches = [*generator.final.parameters(), *generator.mask.parameters()]  # narrow, and slow to learn at the others' rate
+    first_source, first_target, _, _ = next(batches(run / "samples", shards, size, batch, 0)).floats(device())
+    if not _stages(run):
+        with torch.no_grad():
+            embedding, feature_map = face(first_source)
+        losses.start_generator(generator, embedding, feature_map, first_target)
+    branches = [*generator.final.parameters(), *generator.mask.parameters()]
     predictors = [
         *generator.predictor.parameters(),
         *generator.EncoderModulation.parameters(),
         *generator.DecoderModulation.parameters(),
     ]
-    parts = ((predictors, rate), (branches, BRANCHES * rate), (list(face.parameters()), rate / 5))
-    groups = [{"params": parameters, "lr": peak} for parameters, peak in parts]
     nets: dict[str, nn.Module] = {"generator": generator, "encoder": face}
-    state = State(0, nets, torch.optim.AdamW(groups, weight_decay=1e-4, fused=True))
-    begin(state, run, size)
-    if state.step == 0 and len(_stages(run)) == 0:
-        first = next(batches(run / "samples", shards, size, batch, 0))
-        source, target, _, _ = first.floats(device())
-        with torch.no_grad():
-            embedding, feature_map = face(source)
-        losses.start_generator(generator, embedding, feature_map, target)
+    begin_from(nets, run, size)
+    groups = [*sized(predictors, rate), *sized(branches, BRANCHES * rate), *sized(face.parameters(), ENCODER * rate)]
+    state = resume(run / f"swap-{size}.pt", State(0, nets, torch.optim.Adam(groups, fused=True)))
     samples = batches(run / "samples", shards, size, batch, state.step)
     for step in steps_of(state, steps, run / f"swap-{size}.pt"):
         source, target, result, mask = _turned(next(samples).floats(device()), step)
+        if step % SETTLE_EVERY == 0:
+            generator.eval()
+            face.eval()
+            with torch.no_grad():
+                embedding, feature_map = face(first_source)
+            settle(generator, embedding, feature_map, first_target)
         generator.train()
         face.train()
         made, made_mask = generator.swap(generator(*face(source)), target)
@@ -189,14 +196,25 @@ def _turned(images: tuple[Tensor, ...], step: int) -> tuple[Tensor, ...]:
     return tuple(image.flip(3) for image in images) if step % 2 else images
 
 
-def begin(state: State, run: Path, size: int) -> None:
-    """Go on where this size stopped, or start from the weights of the size before."""
-    own, earlier = run / f"swap-{size}.pt", _stages(run)
-    if own.exists():
-        state.load(own)
-    elif earlier:
+def sized(tensors: Iterable[nn.Parameter], rate: float) -> list[dict[str, Any]]:
+    """A group of the optimiser for each tensor, whose learning rate is ``rate`` times the tensor's root mean square.
+
+    Adam moves every number by about the learning rate, whatever its gradient.  Here sizes differ by a thousand: a kernel predictor
+    reads 4,608 numbers with weights near 0.001, and at one rate for all a step changed its kernels by more than they were.
+    """
+
+    def size(tensor: Tensor) -> float:
+        return float(tensor.detach().square().mean().sqrt())
+
+    return [{"params": [t], "lr": rate * (size(t) if t.dim() > 1 else max(size(t), SMALLEST))} for t in tensors]
+
+
+def begin_from(nets: dict[str, nn.Module], run: Path, size: int) -> None:
+    """Load the weights of the size before, if there is one."""
+    earlier = [path for path in _stages(run) if path.name != f"swap-{size}.pt"]
+    if earlier:
         saved = torch.load(earlier[-1], weights_only=True)
-        for name, net in state.nets.items():
+        for name, net in nets.items():
             net.load_state_dict(saved["nets"][name])
 
 
