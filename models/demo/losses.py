@@ -20,25 +20,29 @@ STYLE = 10.0  # a linear layer starts for inputs of size one; an embedding's num
 WEIGHTS = {"pixel": 10.0, "gradient": 5.0, "mask": 2.0, "identity": 1.0}
 
 
-def contrast(a: Tensor, b: Tensor) -> Tensor:
-    """InfoNCE both ways between two (N, D) sets of unit vectors of the same N people in the same order."""
-    logits = a @ b.t() / TEMPERATURE
-    same = torch.arange(len(a), device=a.device)
-    return (F.cross_entropy(logits, same) + F.cross_entropy(logits.t(), same)) / 2
+def contrast(sources: Tensor, results: Tensor, targets: Tensor) -> Tensor:
+    """InfoNCE both ways between (N, D) unit vectors of sources and of results, with the targets as further wrong answers."""
+    same = torch.arange(len(sources), device=sources.device)
+    ways = (
+        F.cross_entropy(a @ torch.cat([b, targets]).t() / TEMPERATURE, same) for a, b in ((results, sources), (sources, results))
+    )
+    return sum(ways, torch.zeros((), device=sources.device)) / 2
 
 
 def identity(embedding: Tensor, read: Tensor, numbers: Tensor) -> dict[str, Tensor]:
     """The encoder's loss and its parts.
 
     Args:
-        embedding: (2 N, 512) of N faces, then of the same N faces in other pictures.
-        read: (2 N, D) what a linear head reads off the embeddings.
-        numbers: (N, D) the truth of that.
+        embedding: (3 N, 512) of N sources, of the results, of the targets.
+        read: (3 N, D) what a linear head reads off the embeddings.
+        numbers: (3 N, D) the truth of that.
     """
-    n = len(numbers)
-    contrasted = contrast(embedding[:n], embedding[n:])
-    misread = F.smooth_l1_loss(read, numbers.repeat(2, 1))
-    return {"loss": contrasted + READING * misread, "contrast": contrasted.detach(), "misread": misread.detach()}
+    sources, results, targets = embedding.chunk(3)
+    contrasted = contrast(sources, results, targets)
+    misread = F.smooth_l1_loss(read, numbers)
+    right = ((results * sources).sum(1) > (results * targets).sum(1)).float().mean()
+    parts = {"contrast": contrasted.detach(), "misread": misread.detach(), "right": right}
+    return {"loss": contrasted + READING * misread, **parts}
 
 
 def swap(

@@ -1,6 +1,6 @@
 """Train the demo weights on rendered triplets: first the identity encoder, then generator and baked network end to end.
 
-    python -m mfs_deploy.models.demo.train encoder --run RUN --steps 1500
+    python -m mfs_deploy.models.demo.train encoder --run RUN --steps 2000
     python -m mfs_deploy.models.demo.train swap --run RUN --steps 6500
     python -m mfs_deploy.models.demo.train ship --run RUN --out models/demo/weights
 
@@ -27,9 +27,7 @@ from torch import Tensor, nn
 
 from mfs_deploy import manifest
 from mfs_deploy.models.demo import losses, triplets
-from mfs_deploy.models.demo.attributes import sample_attributes
-from mfs_deploy.models.demo.people import People, sample_people
-from mfs_deploy.models.demo.render import crop_view, render, scene_landmarks
+from mfs_deploy.models.demo.people import People
 from mfs_deploy.models.demo.settle import settle
 from mfs_deploy.nets.mobilefaceswap import Generator
 from mfs_deploy.nets.small_encoder import EMBEDDING, SmallEncoder
@@ -40,7 +38,7 @@ SETTLE_EVERY = 20
 # Learning rates relative to the predictors'; the branches are narrow and slow to learn, the encoder has learnt before.
 BRANCHES, ENCODER = 6.0, 0.2
 IDENTITY_EVERY = 2  # steps: the critic takes a fifth of one
-FACES, HEADS = 500_000, 700_000  # seeds of the encoder's people
+FACES = 500_000  # first seed of the encoder's triplets
 CLIP = 5.0  # largest norm of a gradient
 SMALLEST = 0.02  # size that a bias is taken to have at least: many begin at zero
 
@@ -95,49 +93,44 @@ def device() -> torch.device:
 
 @main.command()
 @run_option
-@click.option("--people", type=int, default=32, show_default=True, help="Identities in a batch, two pictures of each.")
-@click.option("--pool", type=int, default=4000, show_default=True, help="Identities in all.")
-def encoder(run: Path, steps: int, people: int, pool: int) -> None:
-    """Contrast faces: two pictures of one face, on different heads, in different scenes, must be nearer than any others.
+@click.option("--batch", type=int, default=16, show_default=True, help="Triplets in a batch.")
+@click.option("--shards", type=int, default=128, show_default=True, help="Shards of triplets to render and go through.")
+def encoder(run: Path, steps: int, batch: int, shards: int) -> None:
+    """Contrast faces: the result of a swap must be nearer to its source than to the target it was made from.
 
-    A linear head beside it reads the face's own parameters off the embedding: without it contrast alone starts slowly.
+    That target shares head, scene and light with the result, so they cannot be what a person is known by.  A linear head beside the
+    encoder reads the face's own parameters off the embedding: without it contrast alone starts slowly.
     """
     torch.manual_seed(0)
     run.mkdir(parents=True, exist_ok=True)
-    numbers = face_numbers(sample_people(pool, FACES)).to(device())
-    pictures = face_pairs(pool)
-    net, head = SmallEncoder().to(device()), nn.Linear(EMBEDDING, numbers.shape[1]).to(device())
+    numbers = face_numbers([triplets.people(seed) for seed in range(FACES, FACES + shards)]).to(device())
+    net, head = SmallEncoder().to(device()), nn.Linear(EMBEDDING, numbers.shape[2]).to(device())
     optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], 4e-4, weight_decay=1e-2, fused=True)
     state = resume(run / "encoder.pt", State(0, {"encoder": net, "head": head}, optimiser))
+    samples = batches(run / "samples", shards, triplets.SOURCE_SIZE, batch, state.step, seed=FACES)
     for step in steps_of(state, steps, run / "encoder.pt"):
         net.train()
-        chosen = torch.randperm(pool, generator=torch.Generator().manual_seed(step))[:people]
-        (faces,) = _turned((pictures[:, chosen].flatten(0, 1).to(device()).float() / 255,), step)
-        embedding, _ = net(faces)
-        parts = losses.identity(embedding, head(10 * embedding), numbers[chosen])
+        rows, sample = next(samples)
+        source, target, result, _ = _turned(sample.floats(device()), step)
+        embedding, _ = net(torch.cat([source, result, target]))
+        sources, targets = numbers[:, rows]
+        parts = losses.identity(embedding, head(10 * embedding), torch.cat([sources, sources, targets]))
         descend(optimiser, parts["loss"], schedule(step, steps), net, head)
         if step % LOG_EVERY == 0:
             log(run / "log-encoder.csv", {"step": step, **{k: v.item() for k, v in parts.items()}})
 
 
-def face_pairs(n: int) -> Tensor:
-    """(2, n, 3, 112, 112) uint8: n faces, each on two heads in two scenes."""
-    faces = sample_people(n, FACES)
-    made = []
-    for i in range(2):
-        heads, scenes = sample_people(n, HEADS + i), sample_attributes(n, HEADS + i)
-        view = crop_view(scene_landmarks(heads, scenes, faces), triplets.SOURCE_SIZE)
-        made.append(render(heads, scenes, triplets.SOURCE_SIZE, view, face_of=faces).image)
-    return (torch.stack(made) * 255).round().byte()
-
-
-def face_numbers(faces: People) -> Tensor:
-    """(N, D) what makes a face, each number with mean 0 and deviation 1 over the N."""
-    names = [f.name for f in fields(faces)]
+def face_numbers(shards: list[tuple[People, People]]) -> Tensor:
+    """(2, N, D) what makes the faces of sources and targets, each number with mean 0 and deviation 1 over the sources."""
+    names = [f.name for f in fields(People)]
     own = names[names.index("skin") :]
     own.remove("texture")  # where in the noise atlas the skin lies: nothing that can be read off
-    values = torch.cat([getattr(faces, name).float().reshape(len(faces), -1) for name in own], 1)
-    return (values - values.mean(0)) / values.std(0).clamp_min(1e-6)
+
+    def values(faces: People) -> Tensor:
+        return torch.cat([getattr(faces, name).float().reshape(len(faces), -1) for name in own], 1)
+
+    both = torch.stack([torch.cat([values(shard[i]) for shard in shards]) for i in range(2)])
+    return (both - both[0].mean(0)) / both[0].std(0).clamp_min(1e-6)
 
 
 # Generator and baked network
@@ -158,7 +151,7 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
     critic.load_state_dict(face.state_dict())
     critic.eval().requires_grad_(False)
     generator = Generator().to(device())
-    first_source, first_target, _, _ = next(batches(run / "samples", shards, size, batch, 0)).floats(device())
+    first_source, first_target, _, _ = next(batches(run / "samples", shards, size, batch, 0))[1].floats(device())
     if not _stages(run):
         with torch.no_grad():
             embedding, feature_map = face(first_source)
@@ -175,7 +168,7 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
     state = resume(run / f"swap-{size}.pt", State(0, nets, torch.optim.Adam(groups, fused=True)))
     samples = batches(run / "samples", shards, size, batch, state.step)
     for step in steps_of(state, steps, run / f"swap-{size}.pt"):
-        source, target, result, mask = _turned(next(samples).floats(device()), step)
+        source, target, result, mask = _turned(next(samples)[1].floats(device()), step)
         if step % SETTLE_EVERY == 0:
             generator.eval()
             face.eval()
@@ -218,15 +211,21 @@ def begin_from(nets: dict[str, nn.Module], run: Path, size: int) -> None:
             net.load_state_dict(saved["nets"][name])
 
 
-def batches(folder: Path, shards: int, size: int, batch: int, step: int) -> Iterator[triplets.Triplets]:
-    """Batches without end, from shard after shard, each shuffled; ``step`` tells where a stopped run was."""
+def batches(
+    folder: Path, shards: int, size: int, batch: int, step: int, seed: int = 0
+) -> Iterator[tuple[Tensor, triplets.Triplets]]:
+    """Batches without end, from shard after shard, each shuffled; ``step`` tells where a stopped run was.
+
+    With each batch the rows of its samples, counted from the first shard on.
+    """
     per_shard = triplets.SHARD // batch
     done = step // per_shard
     while True:
-        for shard in triplets.cached(folder, done % shards, shards - done % shards, size):
+        now = done % shards
+        for i, shard in enumerate(triplets.cached(folder, seed + now, shards - now, size)):
             order = torch.randperm(triplets.SHARD, generator=torch.Generator().manual_seed(done))
-            for i in range(per_shard):
-                yield shard.take(order[i * batch : (i + 1) * batch])
+            for rows in torch.split(order[: per_shard * batch], batch):
+                yield (now + i) * triplets.SHARD + rows, shard.take(rows)
             done += 1
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mfs_deploy.models.demo.attributes import sample_attributes
-from mfs_deploy.models.demo.people import sample_people
+from mfs_deploy.models.demo.people import People, sample_people
 from mfs_deploy.models.demo.render import crop_view, render, render_swap, scene_landmarks
 
 SOURCE_SIZE = 112
@@ -44,12 +44,17 @@ class Triplets:
 
 def make(n: int, seed: int, size: int, device: torch.device | str = "cpu", source_size: int = SOURCE_SIZE) -> Triplets:
     """Render ``n`` triplets; the same seed gives the same ones."""
-    sources, targets = (sample_people(n, 2 * seed + i).to(device) for i in range(2))
+    sources, targets = (side.to(device) for side in people(seed, n))
     scenes, shown = (sample_attributes(n, 2 * seed + i).to(device) for i in range(2))
     view = crop_view(scene_landmarks(targets, scenes), size)
     before, after = render_swap(targets, sources, scenes, size, view)
     face = render(sources, shown, source_size, crop_view(scene_landmarks(sources, shown), source_size))
     return Triplets(*((t * 255).round().byte().cpu() for t in (face.image, before.image, after.image, before.mask)))
+
+
+def people(seed: int, n: int = SHARD) -> tuple[People, People]:
+    """The sources and the targets of ``make``."""
+    return sample_people(n, 2 * seed), sample_people(n, 2 * seed + 1)
 
 
 def cached(folder: Path, first: int, shards: int, size: int) -> Iterator[Triplets]:

@@ -87,15 +87,17 @@ def test_a_perfect_swap_costs_only_its_identity(few):
 
 
 def test_contrast_prefers_the_right_pairs():
-    faces = torch.nn.functional.normalize(torch.randn(8, 16, generator=torch.Generator().manual_seed(0)))
-    assert losses.contrast(faces, faces) < 0.5 * losses.contrast(faces, faces.roll(1, 0))
+    seeded = torch.Generator().manual_seed(0)
+    faces, others = torch.nn.functional.normalize(torch.randn(2, 8, 16, generator=seeded), dim=2)
+    assert losses.contrast(faces, faces, others) < 0.5 * losses.contrast(faces, faces.roll(1, 0), others)
+    assert losses.contrast(faces, faces, others) < 0.9 * losses.contrast(faces, faces, faces)  # a target like the source
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     monkeypatch.setattr(triplets, "SHARD", 8)
     monkeypatch.setattr(train, "LOG_EVERY", 1)
-    for name, parts in (("whole", ["3"]), ("stopped", ["3"])):
-        run(tmp_path / name, "encoder", "--people", "3", "--pool", "6", "--steps", *parts)
+    for name in ("whole", "stopped"):
+        run(tmp_path / name, "encoder", "--batch", "4", "--shards", "2", "--steps", "3")
     swap = ("swap", "--size", "64", "--batch", "4", "--shards", "2")
     run(tmp_path / "whole", *swap, "--steps", "3")
 
