@@ -1,6 +1,6 @@
 """What can go wrong, each kind with its own exit code and a next step for the user.
 
-Library code raises these; only ``cli.py`` prints them and exits.  Exit codes: 1 unexpected (a bug), 2 usage, 3 to 9 below,
+Library code raises these; only ``cli.py`` prints them and exits.  Exit codes: 1 unexpected (a bug), 2 usage, 3 to 10 below,
 130 interrupted.
 """
 
@@ -99,6 +99,16 @@ class BundleError(MfsError):
 
     exit_code = 8
     kind = "bundle"
+
+
+class CalibrationError(MfsError):
+    """A calibration set that cannot be used, or ranges that do not hold the values of this identity.
+
+    ``kind`` is one of: calibration, calibration-too-few, calibration-too-alike, calibration-saturated.
+    """
+
+    exit_code = 10
+    kind = "calibration"
 
 
 class Interrupted(MfsError):

@@ -7,6 +7,7 @@ an artifact holds.  It measures nothing and judges nothing; ``parity.py`` does.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipe import Format, Recipe
 
 if TYPE_CHECKING:
     from torch import fx
+
+    from mfs_deploy.quant.ranges import Range
 
 Array = NDArray[np.float32]
 
@@ -33,6 +36,8 @@ class Conversion:
         keep_float32: names of nodes of ``graph`` that must not be computed in float16, whatever the recipe says.
         metadata: strings to embed where the format has a place for them.
         coreml_io: "image" for pixel buffers in and out, "tensor" for arrays.
+        tflite_io: number format of the input and the outputs: "float32", "int8" or "uint8".
+        ranges: of the input and of every node of ``graph``, by name, where the recipe is static; else empty.
     """
 
     graph: fx.GraphModule
@@ -41,6 +46,17 @@ class Conversion:
     keep_float32: frozenset[str] = frozenset()
     metadata: dict[str, str] = field(default_factory=dict)
     coreml_io: str = "image"
+    tflite_io: str = "float32"
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    @property
+    def formats(self) -> dict[str, Format]:
+        """Number formats by node of ``graph``, in the order of execution.  Raises UsageError where the recipe names another."""
+        from mfs_deploy.graph.kinds import kinds
+
+        kept = Format("float32", "float32")
+        formats = self.recipe.formats(kinds(self.graph))
+        return {name: kept if name in self.keep_float32 else wanted for name, wanted in formats.items()}
 
 
 @dataclass(frozen=True)

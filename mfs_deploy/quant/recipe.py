@@ -1,28 +1,79 @@
-"""Recipes: which number format goes where, as named TOML files in ``export_configs/``."""
+"""Recipes: which number format goes where, as named TOML files in ``export_configs/``; its README decodes the names."""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
+from typing import Any
 
 from mfs_deploy.errors import UsageError
 
-FORMATS = ("float32", "float16")
+WEIGHTS = ("float32", "float16", "int8", "palette6", "palette4")
+ACTIVATIONS = ("float32", "float16", "int8", "int16")
+KINDS = ("conv", "linear", "leaky_relu", "resize", "concat", "sigmoid", "tanh", "add", "sub", "mul", "div")
+TABLES = ("operations", "layers")
+
+
+@dataclass(frozen=True)
+class Format:
+    """Number formats of one operation: its weights as stored, and the values it gives as computed where the runtime can.
+
+    int8 weights have a scale per output channel and no zero point; int8 and int16 values one scale per tensor.  A palette holds
+    2 ** 6 or 2 ** 4 values per tensor.
+    """
+
+    weights: str
+    activations: str
+
+    @property
+    def is_static(self) -> bool:
+        """Whether values are integers, whose ranges must be known beforehand."""
+        return self.activations.startswith("int")
+
+    def __str__(self) -> str:
+        return f"{self.weights} weights, {self.activations} activations"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A number format for weights as stored, and for activations as computed where the runtime can."""
+    """A format for all operations, others for some kinds of operation, and others again for some by name."""
 
     name: str
     weights: str
     activations: str
     description: str
+    operations: Mapping[str, Format] = field(default_factory=dict)
+    layers: Mapping[str, Format] = field(default_factory=dict)
+
+    @property
+    def default(self) -> Format:
+        return Format(self.weights, self.activations)
 
     @property
     def is_float16(self) -> bool:
-        return "float16" in (self.weights, self.activations)
+        return any("float16" in (f.weights, f.activations) for f in self._all())
+
+    @property
+    def is_static(self) -> bool:
+        """Whether it needs the ranges of values, so a calibration."""
+        return any(f.is_static for f in self._all())
+
+    def _all(self) -> tuple[Format, ...]:
+        return (self.default, *self.operations.values(), *self.layers.values())
+
+    def formats(self, kinds: Mapping[str, str]) -> dict[str, Format]:
+        """The format of each operation, given name to kind (``graph.kinds``): by name, else by kind, else the default.
+
+        Raises:
+            UsageError: a layer that the network does not have.
+        """
+        if unknown := sorted(set(self.layers) - set(kinds)):
+            raise UsageError(
+                f"recipe {self.name}: the network has no layer {', '.join(unknown)}", hint=f"its layers: {', '.join(kinds)}"
+            )
+        return {name: self.layers.get(name, self.operations.get(kind, self.default)) for name, kind in kinds.items()}
 
 
 def names() -> list[str]:
@@ -38,14 +89,50 @@ def load(name: str) -> Recipe:
     """
     if name not in names():
         raise UsageError(f"no recipe is called {name!r}", hint=f"choose from: {', '.join(names())}")
-    table = tomllib.loads(_folder().joinpath(f"{name}.toml").read_text("utf-8"))
-    known = {f.name for f in fields(Recipe)} - {"name"}
-    if set(table) != known:
-        raise UsageError(f"recipe {name}: keys are {sorted(table)}, must be {sorted(known)}")
-    for key in ("weights", "activations"):
-        if table[key] not in FORMATS:
-            raise UsageError(f"recipe {name}: {key} = {table[key]!r}", hint=f"choose from: {', '.join(FORMATS)}")
-    return Recipe(name=name, **table)
+    return parse(name, _folder().joinpath(f"{name}.toml").read_text("utf-8"))
+
+
+def parse(name: str, text: str) -> Recipe:
+    """A recipe from TOML.
+
+    Raises:
+        UsageError: not TOML, or a key or a format that is not known.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise UsageError(f"recipe {name} is not TOML: {exc}") from exc
+    required = {"description", "weights", "activations"}
+    _check_keys(name, "keys", set(table), required, required | set(TABLES))
+    if not isinstance(table["description"], str):
+        raise UsageError(f"recipe {name}: description must be text")
+    default = _format(name, {key: table[key] for key in ("weights", "activations")})
+    overrides = {key: _overrides(name, key, table.get(key, {})) for key in TABLES}
+    _check_keys(name, "operations", set(overrides["operations"]), set(), set(KINDS))
+    return Recipe(name, default.weights, default.activations, table["description"], **overrides)
+
+
+def _overrides(name: str, key: str, table: Any) -> dict[str, Format]:
+    if not isinstance(table, dict) or not all(isinstance(value, dict) for value in table.values()):
+        raise UsageError(f"recipe {name}: {key} must hold tables such as [{key}.NAME]")
+    return {item: _format(name, value, f"{key}.{item}") for item, value in table.items()}
+
+
+def _format(name: str, table: dict[str, Any], place: str = "") -> Format:
+    allowed = {"weights": WEIGHTS, "activations": ACTIVATIONS}
+    _check_keys(name, place or "keys", set(table), set(allowed), set(allowed))
+    for key, choices in allowed.items():
+        if table[key] not in choices:
+            where = f"{place}.{key}" if place else key
+            raise UsageError(f"recipe {name}: {where} = {table[key]!r}", hint=f"choose from: {', '.join(choices)}")
+    return Format(**table)
+
+
+def _check_keys(name: str, place: str, found: set[str], required: set[str], known: set[str]) -> None:
+    if unknown := sorted(found - known):
+        raise UsageError(f"recipe {name}: {place}: {', '.join(unknown)} not known", hint=f"choose from: {', '.join(sorted(known))}")
+    if missing := sorted(required - found):
+        raise UsageError(f"recipe {name}: {place}: {', '.join(missing)} missing")
 
 
 def _folder() -> resources.abc.Traversable:

@@ -10,6 +10,7 @@ import pytest
 from mfs_deploy.backends import fx_order
 from mfs_deploy.backends.onnx import KINDS, name_nodes
 from mfs_deploy.errors import ConversionError
+from mfs_deploy.graph.kinds import nodes_by_kind
 
 
 def test_every_node_of_the_graph_is_found_in_its_place(fp32, graph):
@@ -22,7 +23,7 @@ def test_every_node_of_the_graph_is_found_in_its_place(fp32, graph):
 
 
 def test_pairs_are_made_kind_by_kind_whatever_lies_between(graph):
-    kinds = fx_order.nodes_by_kind(graph)
+    kinds = nodes_by_kind(graph)
     shuffled = [(kind, (kind, k)) for kind in sorted(kinds) for k in range(len(kinds[kind]))]
     for node, (kind, k) in fx_order.pair(graph, shuffled):
         assert kinds[kind][k] is node

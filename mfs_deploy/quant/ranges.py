@@ -1,0 +1,144 @@
+"""The range of every value of a network on a set of crops, which integer formats must hold; shared by all backends.
+
+How wide to make a range is a choice: a few far values widen it for all others.
+
+- ``minmax`` holds every value that was seen.
+- ``percentile`` leaves one value in 10,000 outside on each side.
+- ``kl`` cuts both sides at the threshold whose 8-bit histogram is nearest to the true one (Kullback-Leibler divergence; Migacz,
+  "8-bit inference with TensorRT", GTC 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx
+
+from mfs_deploy.errors import CalibrationError, UsageError
+
+METHODS = ("minmax", "percentile", "kl")
+BINS = 4096
+OUTSIDE = 1e-4  # share of values that ``percentile`` leaves outside on each side
+LEVELS = 128  # of an 8-bit number without its sign
+BATCH = 8
+
+Crops = NDArray[np.float32]
+Histogram = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Range:
+    low: float
+    high: float
+
+    @property
+    def largest(self) -> float:
+        """Largest absolute value, for formats without a zero point."""
+        return max(-self.low, self.high)
+
+
+def observe(graph: fx.GraphModule, crops: Crops, method: str = "minmax") -> dict[str, Range]:
+    """The range of the input and of every node of a simplified graph, by name.
+
+    Args:
+        crops: (N, 3, S, S) in [0, 1].
+
+    Raises:
+        UsageError: no such method.
+        CalibrationError: a value is not a number.
+    """
+    if method not in METHODS:
+        raise UsageError(f"no way to choose ranges is called {method!r}", hint=f"choose from: {', '.join(METHODS)}")
+    seen: dict[str, Range] = {}
+
+    def widen(name: str, value: torch.Tensor) -> None:
+        low, high = (float(x) for x in value.aminmax())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise CalibrationError(f"{name} gives values that are not finite", hint="look at the weights with mfs inspect")
+        before = seen.get(name, Range(low, high))
+        seen[name] = Range(min(low, before.low), max(high, before.high))
+
+    _visit(graph, crops, widen)
+    if method == "minmax":
+        return seen
+    counts: dict[str, Histogram] = {name: np.zeros(BINS) for name in seen}
+
+    def count(name: str, value: torch.Tensor) -> None:
+        if seen[name].high > seen[name].low:
+            counts[name] += torch.histc(value, BINS, seen[name].low, seen[name].high).numpy()
+
+    _visit(graph, crops, count)
+    narrow = _percentile if method == "percentile" else _kl
+    return {name: narrow(counts[name], whole) if whole.high > whole.low else whole for name, whole in seen.items()}
+
+
+def saturation(graph: fx.GraphModule, crops: Crops, ranges: Mapping[str, Range]) -> dict[str, float]:
+    """The share of each node's values that lie outside a given range: what would be cut off."""
+    outside: dict[str, list[float]] = {name: [] for name in ranges}
+
+    def count(name: str, value: torch.Tensor) -> None:
+        if name in ranges:
+            out = (value < ranges[name].low) | (value > ranges[name].high)
+            outside[name].append(float(out.float().mean()))
+
+    _visit(graph, crops, count)
+    return {name: float(np.mean(shares)) for name, shares in outside.items() if shares}
+
+
+def _visit(graph: fx.GraphModule, crops: Crops, see: Callable[[str, torch.Tensor], None]) -> None:
+    visitor = _Visitor(graph, see)
+    with torch.inference_mode():
+        for batch in _batches(crops):
+            visitor.run(batch)
+
+
+def _batches(crops: Crops) -> Iterator[torch.Tensor]:
+    yield from torch.from_numpy(crops).split(BATCH)  # type: ignore[no-untyped-call]
+
+
+class _Visitor(fx.Interpreter):
+    def __init__(self, graph: fx.GraphModule, see: Callable[[str, torch.Tensor], None]) -> None:
+        super().__init__(graph)
+        self._see = see
+
+    def run_node(self, n: fx.Node) -> object:
+        value = super().run_node(n)
+        if isinstance(value, torch.Tensor):
+            self._see(n.name, value)
+        return value
+
+
+def _percentile(counts: Histogram, whole: Range) -> Range:
+    share = np.cumsum(counts) / counts.sum()
+    edges = np.linspace(whole.low, whole.high, BINS + 1)
+    low = edges[int(np.searchsorted(share, OUTSIDE, side="right"))]
+    high = edges[min(int(np.searchsorted(share, 1 - OUTSIDE, side="left")) + 1, BINS)]
+    return Range(float(low), float(high))
+
+
+def _kl(counts: Histogram, whole: Range) -> Range:
+    middles = (np.linspace(whole.low, whole.high, BINS + 1)[:-1] + np.linspace(whole.low, whole.high, BINS + 1)[1:]) / 2
+    bins = BINS // 2
+    sizes, _ = np.histogram(np.abs(middles), bins=bins, range=(0, whole.largest), weights=counts)
+    best = min(range(LEVELS, bins + 1, 8), key=lambda kept: _divergence(sizes, kept))
+    threshold = whole.largest * best / bins
+    return Range(max(whole.low, -threshold), min(whole.high, threshold))
+
+
+def _divergence(sizes: Histogram, kept: int) -> float:
+    """Of the first ``kept`` bins, with what lies beyond put into the last, from the same in 128 levels."""
+    truth = sizes[:kept].copy()
+    truth[-1] += sizes[kept:].sum()
+    level = np.arange(kept) * LEVELS // kept
+    filled = sizes[:kept] > 0
+    total = np.bincount(level, sizes[:kept], LEVELS)
+    each = np.bincount(level, filled, LEVELS)
+    coarse = np.where(filled, (total / np.maximum(each, 1))[level], 0.0)
+    p, q = truth / truth.sum(), coarse / max(coarse.sum(), 1e-30)
+    some = p > 0
+    return float((p[some] * np.log(p[some] / np.maximum(q[some], 1e-12))).sum())

@@ -1,0 +1,62 @@
+"""A recipe says what it says: overrides in the right order, and nothing unknown is let through."""
+
+from __future__ import annotations
+
+import pytest
+
+from mfs_deploy.errors import UsageError
+from mfs_deploy.graph.kinds import kinds
+from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant.recipe import Format
+
+TEXT = """
+description = "for a test"
+weights = "int8"
+activations = "int8"
+[operations.conv]
+weights = "int8"
+activations = "int16"
+[layers.encoder_0_0]
+weights = "float32"
+activations = "float32"
+"""
+
+
+def test_a_layers_own_format_goes_before_its_kinds_and_that_before_the_default(graph):
+    recipe = recipes.parse("mine", TEXT)
+    formats = recipe.formats(kinds(graph))
+    assert formats["encoder_0_0"] == Format("float32", "float32")
+    assert formats["encoder_0_1"] == Format("int8", "int16")
+    assert formats["leaky_relu"] == Format("int8", "int8")
+    assert recipe.is_static
+    assert not recipe.is_float16
+
+
+def test_every_recipe_that_is_shipped_can_be_read():
+    for name in recipes.names():
+        assert recipes.load(name).description
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("weights = ", "is not TOML"),
+        (TEXT + '[layers.x]\nweights = "int8"', "layers.x: activations missing"),
+        (TEXT.replace("for a test", "").replace('description = ""\n', ""), "description missing"),
+        ("bits = 8\n" + TEXT, "bits not known"),
+        (TEXT.replace("operations.conv", "operations.convolution"), "convolution not known"),
+        (TEXT.replace('"int16"', '"int4"'), "operations.conv.activations = 'int4'"),
+        (TEXT.replace('weights = "int8"\nactivations = "int8"', 'weights = 8\nactivations = "int8"'), "weights = 8"),
+        (TEXT.split("[")[0] + "layers = 3", "layers must hold tables"),
+    ],
+)
+def test_what_a_recipe_must_not_hold_is_named(text, said):
+    with pytest.raises(UsageError, match=said.replace("(", r"\(")):
+        recipes.parse("mine", text)
+
+
+def test_a_layer_that_the_network_lacks_is_named_with_those_it_has(graph):
+    recipe = recipes.parse("mine", TEXT.replace("encoder_0_0", "encoder_9"))
+    with pytest.raises(UsageError, match="no layer encoder_9") as caught:
+        recipe.formats(kinds(graph))
+    assert "encoder_0_1" in caught.value.hint
