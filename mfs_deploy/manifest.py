@@ -24,7 +24,10 @@ FORM: dict[str, Any] = {
     "tool": Text,
     "architecture": Text,
     "contract": {"arch": Text, "size": int, "input": dict, "outputs": [dict]},
-    "recipe": {"name": Text, "weights": Text, "activations": Text, "description": Text},
+    "recipe": {
+        **{"name": Text, "weights": Text, "activations": Text, "description": Text},
+        **{key: {...: {"weights": Text, "activations": Text}} for key in ("operations", "layers")},
+    },
     "alignment": dict,
     "paste_back": dict,
     "artifacts": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
 from mfs_deploy import bundle as bundle_folder
-from mfs_deploy import detectors, faces, images, landmarks, manifest, recheck
+from mfs_deploy import clips, detectors, faces, images, landmarks, manifest, recheck
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Runner
 from mfs_deploy.detectors import Detector
@@ -101,32 +102,23 @@ def swap_video(swapper: Swapper, clip: Path, out: Path, progress: Progress) -> C
         PhotoError: the clip cannot be read, is shorter than it says, or has a face in no frame.
         OutputError: the new clip could not be written whole.
     """
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # what its warnings are about is checked below
-    reader = cv2.VideoCapture(str(clip))
-    if not clip.is_file() or not reader.isOpened():
-        raise PhotoError(f"{clip} is not a clip that can be read", kind="photo-unreadable", hint="try an .mp4 with H.264")
-    total = max(0, int(reader.get(cv2.CAP_PROP_FRAME_COUNT)))
-    fps = reader.get(cv2.CAP_PROP_FPS) or 25.0
-    size = (int(reader.get(cv2.CAP_PROP_FRAME_WIDTH)), int(reader.get(cv2.CAP_PROP_FRAME_HEIGHT)))
     frames = swapped = 0
-    progress.start(total)
-    try:
-        with replacing(out) as temporary:
-            writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-            if not writer.isOpened():
-                raise OutputError(f"{out} cannot be written as MPEG-4 here")
-            try:
-                for frame in _frames(reader):
-                    face = _find(swapper, frame)
-                    result = frame if face is None else swap_frame(swapper, face)
-                    writer.write(np.ascontiguousarray(result[..., ::-1]))
-                    frames, swapped = frames + 1, swapped + (face is not None)
-                    progress.step(f"frame {frames}")
-            finally:
-                writer.release()
-            _check_clip(clip, temporary, Counts(frames, swapped), total)
-    finally:
-        reader.release()
+    with clips.opened(clip) as opened, replacing(out) as temporary:
+        progress.start(opened.promised)
+        size = (opened.width, opened.height)
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), opened.fps, size)
+        if not writer.isOpened():
+            raise OutputError(f"{out} cannot be written as MPEG-4 here")
+        try:
+            for frame in opened.frames:
+                face = _find(swapper, frame)
+                result = frame if face is None else swap_frame(swapper, face)
+                writer.write(np.ascontiguousarray(result[..., ::-1]))
+                frames, swapped = frames + 1, swapped + (face is not None)
+                progress.step(f"frame {frames}")
+        finally:
+            writer.release()
+        _check_clip(clip, temporary, Counts(frames, swapped), opened.promised)
     return Counts(frames, swapped)
 
 
@@ -138,19 +130,11 @@ def _check_clip(clip: Path, written: Path, counts: Counts, promised: int) -> Non
         )
     if counts.swapped == 0:
         raise PhotoError(f"{clip}: a face is in none of its {counts.frames} frames", kind="no-face")
-    reader = cv2.VideoCapture(str(written))
-    found = sum(1 for _ in _frames(reader))
-    reader.release()
+    found = 0
+    with contextlib.suppress(PhotoError), clips.opened(written) as opened:
+        found = sum(1 for _ in opened.frames)
     if found != counts.frames:
         raise OutputError(f"of {counts.frames} frames only {found} were written; is the disk full?", hint="make room")
-
-
-def _frames(reader: cv2.VideoCapture) -> Iterator[images.Image]:
-    while True:
-        ok, frame = reader.read()
-        if not ok:
-            return
-        yield np.ascontiguousarray(frame[..., ::-1])
 
 
 def _find(swapper: Swapper, frame: images.Image) -> faces.AlignedFace | None:

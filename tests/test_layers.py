@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "mfs_deploy"
 # From the bottom up; a module may import from its own layer and from those before it.
 LAYERS = (
     {"errors", "contract", "metrics", "images", "progress", "__init__", "models", "export_configs"},
-    {"nets", "manifest", "photos", "face_quality"},
-    {"checkpoint", "identity", "bake", "landmarks", "detectors", "faces", "sample", "architecture"},
+    {"nets", "manifest", "photos", "clips", "face_quality"},
+    {"checkpoint", "identity", "bake", "landmarks", "detectors", "faces", "calibration", "sample", "architecture"},
     {"graph", "quant"},
     {"backends"},
     {"parity", "bundle", "preview", "contents", "reference_file", "recheck"},
