@@ -1,0 +1,110 @@
+"""Ranges kept in a JSON file, to be used again for another identity, and the check that they still hold.
+
+    {"schema": 1, "architecture": "mobilefaceswap", "size": 224, "method": "minmax", "calibration_sha256": "...",
+     "ranges": {"target": [0.0, 1.0], "encoder_0_0": [-1.2, 0.9], ...}}
+
+Ranges depend on the identity, because its weights do.  Nothing in the file tells who that was.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import fx
+
+from mfs_deploy.errors import CalibrationError
+from mfs_deploy.quant.ranges import METHODS, Crops, Range, saturation
+
+SCHEMA = 1
+MAX_BYTES = 1_000_000
+KEYS = {"schema", "architecture", "size", "method", "calibration_sha256", "ranges"}
+MAX_OUTSIDE = 0.01  # share of a node's values that may lie outside ranges of another identity
+AGAIN = "calibrate this identity with --calibration, or make the file again"
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Ranges by name of node, and what they were measured on."""
+
+    architecture: str
+    size: int
+    method: str
+    calibration_sha256: str
+    ranges: Mapping[str, Range]
+
+
+def text(calibrated: Calibrated) -> str:
+    """The file's content; the same ranges give the same bytes."""
+    ranges = {name: [r.low, r.high] for name, r in sorted(calibrated.ranges.items())}
+    facts = {
+        "schema": SCHEMA,
+        "architecture": calibrated.architecture,
+        "size": calibrated.size,
+        "method": calibrated.method,
+        "calibration_sha256": calibrated.calibration_sha256,
+        "ranges": ranges,
+    }
+    return json.dumps(facts, indent=1, allow_nan=False) + "\n"
+
+
+def read(path: Path, architecture: str, size: int, names: Collection[str]) -> Calibrated:
+    """Read ranges for a network of this architecture and size, with nodes of these names.
+
+    Raises:
+        CalibrationError: unreadable, of another form, or for another network.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise _refused(path, f"has {path.stat().st_size:,} bytes, at most {MAX_BYTES:,} make sense")
+        said = json.loads(path.read_text("utf-8"))
+    except OSError as exc:
+        raise _refused(path, f"cannot be read: {exc.strerror}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise _refused(path, "is not JSON") from exc
+    if not isinstance(said, dict) or set(said) != KEYS or said["schema"] != SCHEMA:
+        raise _refused(path, f"is not a file of ranges of schema {SCHEMA}")
+    if (said["architecture"], said["size"]) != (architecture, size):
+        raise _refused(path, f"is for {said['architecture']} at {said['size']}, not for {architecture} at {size}")
+    if said["method"] not in METHODS or not isinstance(said["calibration_sha256"], str):
+        raise _refused(path, f"says it was made by {said['method']!r}, which is none of {', '.join(METHODS)}")
+    ranges = said["ranges"]
+    if not isinstance(ranges, dict) or set(ranges) != set(names):
+        raise _refused(path, "does not name the values of this network")
+    found = {name: _range(path, name, pair) for name, pair in ranges.items()}
+    return Calibrated(architecture, size, said["method"], said["calibration_sha256"], found)
+
+
+def _range(path: Path, name: str, pair: Any) -> Range:
+    numbers = isinstance(pair, list) and len(pair) == 2 and all(type(x) in (int, float) and math.isfinite(x) for x in pair)
+    if not numbers or pair[0] > pair[1]:
+        raise _refused(path, f"gives {name} the range {pair!r}; a lower and an upper number are due")
+    return Range(float(pair[0]), float(pair[1]))
+
+
+def _refused(path: Path, why: str) -> CalibrationError:
+    return CalibrationError(f"{path.name} {why}", hint=AGAIN)
+
+
+def check_transfer(graph: fx.GraphModule, crops: Crops, ranges: Mapping[str, Range]) -> float:
+    """That ranges of another identity hold this one's values on (N, 3, S, S) crops.
+
+    Returns:
+        the largest share of any node's values that lie outside.
+
+    Raises:
+        CalibrationError: kind calibration-saturated, more than ``MAX_OUTSIDE`` of a node's values do; names the node.
+    """
+    shares = saturation(graph, crops, ranges)
+    worst = max(shares, key=shares.__getitem__)
+    if not shares[worst] <= MAX_OUTSIDE:
+        raise CalibrationError(
+            f"the given ranges cut off {shares[worst]:.1%} of the values of {worst}, at most {MAX_OUTSIDE:.0%} may be",
+            hint="they belong to another identity and do not hold this one's: calibrate it with --calibration",
+            kind="calibration-saturated",
+        )
+    return shares[worst]
