@@ -18,7 +18,7 @@ from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.workers import Done
 from mfs_deploy.checkpoint.fit import GENERATOR
 from mfs_deploy.checkpoint.published import DEMO, SourceFile, card
-from mfs_deploy.contract import FLOAT16_MAX, TOLERANCES, Contract
+from mfs_deploy.contract import FLOAT16_MAX, Contract
 from mfs_deploy.quant.headroom import Headroom
 from mfs_deploy.quant.recipe import Recipe
 
@@ -130,11 +130,11 @@ def _manifest(
         "tool": f"mfs-deploy {mfs_deploy.__version__}",
         "architecture": facts.contract.arch,
         "contract": facts.contract.as_dict(),
-        "recipe": asdict(facts.recipe),
+        "recipe": {key: value for key, value in asdict(facts.recipe).items() if key != "gate"},
         "alignment": asdict(images.ALIGNMENT),
         "paste_back": images.PASTE_BACK.as_dict(),
         "artifacts": artifacts,
-        "reference": {"file": reference_file.NAME, "tolerance": asdict(TOLERANCES[facts.recipe.name])},
+        "reference": {"file": reference_file.NAME, "tolerance": asdict(facts.recipe.gate)},
         "stages": {name: _rounded(error) for name, error in stages.items()},
         "float16": {
             "largest_value": _rounded(FLOAT16_MAX / room.ratio),
@@ -159,7 +159,7 @@ def _artifact(one: Done, measured: list[parity.CaseParity], files: dict[str, dic
         "bytes": sum(facts["bytes"] for facts in own.values()),
         "sha256": {name: facts["sha256"] for name, facts in own.items()},
         "layout": backend.LAYOUT,
-        "precision": one.job.recipe,
+        "precision": one.job.recipe_name,
         **{key: one.result.info[key] for key in ("format", "inputs", "outputs", "parameters", "macs", "float32_layers")},
         "parity": parity_entry(one, measured),
     }

@@ -40,7 +40,7 @@ class Contract:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The least agreement with PyTorch that is let through.  Errors are in units of the [0, 1] range.
+    """The least agreement with PyTorch that is let through; each recipe's file has its own.  Errors are in units of [0, 1].
 
     Attributes:
         swapped_psnr_db: of the swapped crop.
@@ -74,14 +74,6 @@ def _added_db(a: float, b: float) -> float:
     """PSNR of the sum of two errors that have nothing to do with each other, each given as its own PSNR."""
     return -10 * math.log10(10 ** (-a / 10) + 10 ** (-b / 10))
 
-
-# By recipe.  What the stand-in checkpoint measures over all backends (benchmarks/README.md), less a margin.  The mask's limit
-# at fp32 leaves room for Core ML's pixel buffers, which hold a mask in float16: half a unit in the last place is 2.4e-4.  Those at
-# fp16 leave room for processors that also add up in float16, as x86 does not: 57 dB and 1.7e-2 on an emulated Cortex-A76.
-TOLERANCES = {
-    "fp32": Tolerance(swapped_psnr_db=110.0, swapped_max=3e-5, mask_mean=2.5e-4, composite_psnr_db=90.0, identity_cosine=0.99999),
-    "fp16": Tolerance(swapped_psnr_db=55.0, swapped_max=2e-2, mask_mean=2e-3, composite_psnr_db=55.0, identity_cosine=0.999),
-}
 
 # The stages before any converter: generator against baked network, baked network against its simplified graph.
 STAGE_MAX_ERROR = 1e-5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from mfs_deploy import parity
@@ -14,6 +14,7 @@ from mfs_deploy.backends.base import Backend
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.errors import MfsError, install_line
 from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.quant import recipe as recipes
 
 REINSTALL = "reinstall the versions in constraints.txt"
 ARCH, SIZE, RECIPE = "mobilefaceswap", 224, "fp32"
@@ -73,11 +74,12 @@ def _try(backend: Backend) -> str:
     net = architecture.get(ARCH).blank().eval()
     cases = [parity.noise_case(SIZE)]
     targets = parity.inputs(cases)
+    recipe = recipes.load(RECIPE)
     with workers.scratch() as scratch:
-        job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=RECIPE, convert=True)
+        job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=asdict(recipe), convert=True)
         (done,) = workers.run([job], targets, scratch, weights=net.state_dict())
     judgement = parity.judge(
-        {backend.NAME: parity.Outputs(done.swapped, done.mask, done.result.pixels)}, cases, run(net, targets), RECIPE, None
+        {backend.NAME: parity.Outputs(done.swapped, done.mask, done.result.pixels)}, cases, run(net, targets), recipe, None
     )
     if judgement.complaints:
         raise judgement.error(RECIPE, hint=REINSTALL)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import images, metrics
-from mfs_deploy.contract import TOLERANCES, Tolerance
+from mfs_deploy.contract import Tolerance
 from mfs_deploy.errors import ParityError
+from mfs_deploy.quant.recipe import Recipe
 
 Array = NDArray[np.float32]
 Encode = Callable[[images.Image], Array]  # an aligned (S, S, 3) crop to its embedding
@@ -143,9 +144,9 @@ def composite(case: Case, outputs: Outputs, i: int) -> images.Image | None:
     return images.paste_back(case.frame, outputs.swapped[i : i + 1], outputs.mask[i : i + 1], case.back)
 
 
-def failures(measured: list[CaseParity], recipe: str, *, pixels: bool = False) -> list[Failure]:
-    """Everything outside the recipe's tolerance, worst first; empty when all is well."""
-    tolerance = TOLERANCES[recipe].for_pixels() if pixels else TOLERANCES[recipe]
+def failures(measured: list[CaseParity], gate: Tolerance, *, pixels: bool = False) -> list[Failure]:
+    """Everything outside the gate, worst first; empty when all is well."""
+    tolerance = gate.for_pixels() if pixels else gate
     found = [failure for case in measured for failure in _case_failures(case, tolerance)]
     return sorted(found, key=lambda f: -f.severity)
 
@@ -183,7 +184,7 @@ class Judgement:
         return ParityError(f"{recipe} {self.complaints[0]}{rest}", hint=hint)
 
 
-def judge(outputs: dict[str, Outputs], cases: list[Case], reference: Outputs, recipe: str, encode: Encode | None) -> Judgement:
+def judge(outputs: dict[str, Outputs], cases: list[Case], reference: Outputs, recipe: Recipe, encode: Encode | None) -> Judgement:
     """Measure and gate every artifact's outputs (by artifact name)."""
     measured: dict[str, list[CaseParity]] = {}
     complaints: list[tuple[float, str]] = []
@@ -193,5 +194,7 @@ def judge(outputs: dict[str, Outputs], cases: list[Case], reference: Outputs, re
         except ParityError as exc:
             complaints.append((float("inf"), f"{name}: {exc.message}"))
             continue
-        complaints += [(failure.severity, f"{name}: {failure}") for failure in failures(measured[name], recipe, pixels=got.pixels)]
+        complaints += [
+            (failure.severity, f"{name}: {failure}") for failure in failures(measured[name], recipe.gate, pixels=got.pixels)
+        ]
     return Judgement(measured, [line for _, line in sorted(complaints, key=lambda c: -c[0])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,12 +107,12 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
         facts = contents.Facts(models.arch.contract(request.size), recipe, models.files, contents.weights_sha256(baked))
         jobs = make_jobs(request, room, facts)
         done = workers.run(jobs, targets, scratch, weights=baked, on_done=lambda job: progress.step(f"{job.backend} converted"))
-        judgement = parity.judge(contents.outputs(done), cases, reference, request.recipe, encode_with(models))
+        judgement = parity.judge(contents.outputs(done), cases, reference, recipe, encode_with(models))
         if judgement.complaints:
             contents.move_artifacts(done, folder)
             reference_file.write(folder / reference_file.NAME, cases, reference)
             kept = bundle.keep_rejected(folder, request.out, judgement.as_dict())
-            raise judgement.error(request.recipe, hint=f"the artifacts are kept in {kept}; no bundle was written")
+            raise judgement.error(recipe.name, hint=f"the artifacts are kept in {kept}; no bundle was written")
 
         progress.step("write the bundle")
         contents.write(folder, facts, done, judgement.measured, room, stages, person.crop, cases, reference)
@@ -255,7 +255,7 @@ def make_jobs(request: Request, room: headroom.Headroom, facts: contents.Facts) 
             backend=name,
             arch=request.arch,
             size=request.size,
-            recipe=request.recipe,
+            recipe=asdict(facts.recipe),
             convert=True,
             keep_float32=keep,
             metadata=contents.metadata(facts),

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from mfs_deploy import images, metrics, parity, sample
-from mfs_deploy.contract import TOLERANCES
 from mfs_deploy.errors import ParityError
 from mfs_deploy.faces import Where, align
+from mfs_deploy.quant import recipe as recipes
+
+FP32, FP16 = recipes.load("fp32"), recipes.load("fp16")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def changed(reference: parity.Outputs, **outputs) -> dict[str, parity.Outputs]:
 
 
 def test_equal_outputs_pass_at_full_marks(cases, reference):
-    judgement = parity.judge({"onnx": reference}, cases, reference, "fp32", encode)
+    judgement = parity.judge({"onnx": reference}, cases, reference, FP32, encode)
     assert judgement.complaints == []
     target, noise = judgement.measured["onnx"]
     assert target.swapped_psnr_db == target.composite_psnr_db == metrics.IDENTICAL_DB
@@ -48,7 +50,7 @@ def test_quality_is_measured_against_the_truth_where_it_is_known(cases, referenc
     truth = images.to_image(reference.swapped[:1])
     known = [replace(cases[0], truth=truth), cases[1]]
     noisy = reference.swapped + np.float32(0.02)
-    target, noise = parity.judge(changed(reference, swapped=noisy), known, reference, "fp16", None).measured["onnx"]
+    target, noise = parity.judge(changed(reference, swapped=noisy), known, reference, FP16, None).measured["onnx"]
     assert noise.quality is None
     assert target.quality.psnr_db == pytest.approx(34, abs=0.1)  # 20 log10(1 / 0.02)
     assert target.quality.reference_psnr_db > 50  # rounding to 8 bits is all there is
@@ -59,12 +61,12 @@ def test_quality_is_measured_against_the_truth_where_it_is_known(cases, referenc
 def test_one_value_that_is_not_finite_fails(cases, reference, value, output):
     array = getattr(reference, output).copy()
     array[1, 0, 5, 5] = value
-    judgement = parity.judge(changed(reference, **{output: array}), cases, reference, "fp16", None)
+    judgement = parity.judge(changed(reference, **{output: array}), cases, reference, FP16, None)
     assert judgement.complaints == [f"onnx: {output} holds 1 values that are NaN or infinite, of {array.size}"]
 
 
 def test_bgr_for_rgb_fails(cases, reference):
-    judgement = parity.judge(changed(reference, swapped=reference.swapped[:, ::-1].copy()), cases, reference, "fp16", None)
+    judgement = parity.judge(changed(reference, swapped=reference.swapped[:, ::-1].copy()), cases, reference, FP16, None)
     assert "swapped_psnr_db on target" in " ".join(judgement.complaints)
 
 
@@ -74,14 +76,14 @@ def test_a_wrong_shape_fails(cases, reference):
 
 
 @pytest.mark.parametrize("metric", [*parity.AT_LEAST, *parity.AT_MOST])
-@pytest.mark.parametrize("recipe", TOLERANCES)
+@pytest.mark.parametrize("recipe", recipes.names())
 def test_each_limit_is_watched_by_itself(metric, recipe):
-    tolerance = TOLERANCES[recipe]
+    tolerance = recipes.load(recipe).gate
     good = parity.CaseParity("target", **{m: getattr(tolerance, m) for m in (*parity.AT_LEAST, *parity.AT_MOST)})
-    assert parity.failures([good], recipe) == []
+    assert parity.failures([good], tolerance) == []
     limit = getattr(tolerance, metric)
     for wrong in (limit * 0.999 if metric in parity.AT_LEAST else limit * 1.001, float("nan")):
-        (failure,) = parity.failures([replace(good, **{metric: wrong})], recipe)
+        (failure,) = parity.failures([replace(good, **{metric: wrong})], tolerance)
         assert failure.metric == metric
         assert metric in str(failure)
 
@@ -89,16 +91,11 @@ def test_each_limit_is_watched_by_itself(metric, recipe):
 def test_the_worst_offender_comes_first(cases, reference):
     slightly, badly = reference.swapped + np.float32(2e-4), reference.swapped + np.float32(0.2)
     outputs = {"onnx": replace(reference, swapped=slightly), "ncnn": replace(reference, swapped=badly)}
-    judgement = parity.judge(outputs, cases, reference, "fp32", None)
+    judgement = parity.judge(outputs, cases, reference, FP32, None)
     assert judgement.complaints[0].startswith("ncnn: swapped_max")
     error = judgement.error("fp32", hint="")
     assert error.exit_code == 7
     assert "limits broken in all" in error.message
-
-
-def test_an_unknown_recipe_is_an_error_not_a_pass(cases, reference):
-    with pytest.raises(KeyError):
-        parity.judge({"onnx": reference}, cases, reference, "int3", None)
 
 
 def test_psnr_is_the_textbook_figure():
@@ -113,8 +110,8 @@ def test_psnr_is_the_textbook_figure():
 def test_bytes_from_a_pixel_buffer_are_held_to_what_rounding_allows(cases, reference):
     """Core ML on macOS gives 8 bits; half a level must pass there at fp32, and a level and a half must not."""
     rounded = replace(reference, swapped=np.rint(reference.swapped * 255).astype(np.float32) / 255)
-    assert parity.judge({"coreml": rounded}, cases, reference, "fp32", None).complaints != []
+    assert parity.judge({"coreml": rounded}, cases, reference, FP32, None).complaints != []
     rounded = replace(rounded, pixels=True)
-    assert parity.judge({"coreml": rounded}, cases, reference, "fp32", None).complaints == []
+    assert parity.judge({"coreml": rounded}, cases, reference, FP32, None).complaints == []
     off = replace(rounded, swapped=rounded.swapped + np.float32(1.5 / 255))
-    assert parity.judge({"coreml": off}, cases, reference, "fp32", None).complaints != []
+    assert parity.judge({"coreml": off}, cases, reference, FP32, None).complaints != []

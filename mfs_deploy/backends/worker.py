@@ -19,7 +19,7 @@ import os
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ class Job:
     """What one worker is to do.
 
     Attributes:
+        recipe: name, and what ``recipe.from_table`` takes.
+        ranges: lowest and highest by name of node; empty where the recipe needs none.
         convert: false to run the artifact at ``artifact`` as it is.
         artifact: path of the artifact's first file; set by the worker where it converts.
     """
@@ -41,12 +43,18 @@ class Job:
     backend: str
     arch: str
     size: int
-    recipe: str
+    recipe: dict[str, Any]
     convert: bool
     artifact: str = ""
     keep_float32: tuple[str, ...] = ()
     metadata: dict[str, str] | None = None
     coreml_io: str = "image"
+    tflite_io: str = "float32"
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def recipe_name(self) -> str:
+        return str(self.recipe["name"])
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ def work(folder: Path) -> Result:
     from mfs_deploy.backends.all import BACKENDS
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant.ranges import Range
 
     job = _job(folder)
     backend = BACKENDS[job.backend]
@@ -83,10 +92,12 @@ def work(folder: Path) -> Result:
         conversion = Conversion(
             graph=simplify(arch.load(load_file(folder / "weights.safetensors"))),
             contract=contract,
-            recipe=recipes.load(job.recipe),
+            recipe=recipes.from_table(job.recipe_name, {key: v for key, v in job.recipe.items() if key != "name"}),
             keep_float32=frozenset(job.keep_float32),
             metadata=job.metadata or {},
             coreml_io=job.coreml_io,
+            tflite_io=job.tflite_io,
+            ranges={name: Range(*pair) for name, pair in job.ranges.items()},
         )
         out = folder / "out"
         out.mkdir()

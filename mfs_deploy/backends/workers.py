@@ -93,7 +93,7 @@ def run(
 
 
 def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tensor] | None) -> tuple[Job, Path]:
-    place = folder / f"{job.backend}-{job.recipe}"
+    place = folder / f"{job.backend}-{job.recipe_name}"
     place.mkdir(parents=True)
     (place / "job.json").write_text(json.dumps(asdict(job)), "utf-8")
     save_array(place / "targets.npy", targets)

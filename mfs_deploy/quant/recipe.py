@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
+from mfs_deploy.contract import Tolerance
 from mfs_deploy.errors import UsageError
 
 WEIGHTS = ("float32", "float16", "int8", "palette6", "palette4")
@@ -38,12 +42,16 @@ class Format:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A format for all operations, others for some kinds of operation, and others again for some by name."""
+    """A format for all operations, others for some kinds of operation, and others again for some by name.
+
+    ``gate`` is how closely an artifact must match PyTorch.
+    """
 
     name: str
     weights: str
     activations: str
     description: str
+    gate: Tolerance
     operations: Mapping[str, Format] = field(default_factory=dict)
     layers: Mapping[str, Format] = field(default_factory=dict)
 
@@ -82,13 +90,18 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Recipe:
-    """The recipe called ``name``.
+    """The recipe called ``name``, or that in a file where ``name`` ends in .toml.
 
     Raises:
         UsageError: no such recipe, or its file holds a key or a format that is not known.
     """
+    if name.endswith(".toml"):
+        try:
+            return parse(Path(name).stem, Path(name).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as exc:
+            raise UsageError(f"the recipe {name} cannot be read: {exc}", hint=f"or choose from: {', '.join(names())}") from exc
     if name not in names():
-        raise UsageError(f"no recipe is called {name!r}", hint=f"choose from: {', '.join(names())}")
+        raise UsageError(f"no recipe is called {name!r}", hint=f"choose from: {', '.join(names())}, or give a .toml file")
     return parse(name, _folder().joinpath(f"{name}.toml").read_text("utf-8"))
 
 
@@ -102,14 +115,48 @@ def parse(name: str, text: str) -> Recipe:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise UsageError(f"recipe {name} is not TOML: {exc}") from exc
-    required = {"description", "weights", "activations"}
+    return from_table(name, table)
+
+
+def from_table(name: str, table: Mapping[str, Any]) -> Recipe:
+    """A recipe from its file's content, which is also ``asdict`` of it without the name.
+
+    Raises:
+        UsageError: a key or a format that is not known.
+    """
+    required = {"description", "weights", "activations", "gate"}
     _check_keys(name, "keys", set(table), required, required | set(TABLES))
     if not isinstance(table["description"], str):
         raise UsageError(f"recipe {name}: description must be text")
     default = _format(name, {key: table[key] for key in ("weights", "activations")})
     overrides = {key: _overrides(name, key, table.get(key, {})) for key in TABLES}
     _check_keys(name, "operations", set(overrides["operations"]), set(), set(KINDS))
-    return Recipe(name, default.weights, default.activations, table["description"], **overrides)
+    return Recipe(name, default.weights, default.activations, table["description"], _gate(name, table["gate"]), **overrides)
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The file that ``parse`` reads as this recipe."""
+
+    def section(title: str, values: Mapping[str, object]) -> list[str]:
+        return [f"\n[{title}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+
+    lines = [f"{key} = {json.dumps(getattr(recipe, key))}" for key in ("description", "weights", "activations")]
+    lines += section("gate", asdict(recipe.gate))
+    for key in TABLES:
+        for item, wanted in getattr(recipe, key).items():
+            lines += section(f"{key}.{item}", asdict(wanted))
+    return "\n".join(lines) + "\n"
+
+
+def _gate(name: str, table: Any) -> Tolerance:
+    keys = {f.name for f in fields(Tolerance)}
+    if not isinstance(table, dict):
+        raise UsageError(f"recipe {name}: gate must be a table [gate]")
+    _check_keys(name, "gate", set(table), keys, keys)
+    for key, value in table.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise UsageError(f"recipe {name}: gate.{key} = {value!r}, must be a number")
+    return Tolerance(**{key: float(value) for key, value in table.items()})
 
 
 def _overrides(name: str, key: str, table: Any) -> dict[str, Format]:

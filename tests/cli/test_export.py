@@ -259,9 +259,12 @@ def test_a_full_disk_leaves_the_old_bundle_and_no_litter(bundle, start, export_a
 
 def test_a_failed_gate_keeps_the_artifact_aside_and_publishes_nothing(mfs, export_args, tmp_path, monkeypatch):
     """The tolerance is set beyond what float16 can do, so the gate must refuse a real artifact."""
-    from mfs_deploy import contract
+    from dataclasses import replace
 
-    monkeypatch.setitem(contract.TOLERANCES, "fp16", contract.TOLERANCES["fp32"])
+    from mfs_deploy.quant import recipe as recipes
+
+    strict = replace(recipes.load("fp16"), gate=recipes.load("fp32").gate)
+    monkeypatch.setattr(recipes, "load", lambda name: strict)
     out = tmp_path / "face01"
     ran = mfs(*export_args, "--recipe", "fp16", "--out", out)
     assert ran.code == 7

@@ -13,6 +13,12 @@ TEXT = """
 description = "for a test"
 weights = "int8"
 activations = "int8"
+[gate]
+swapped_psnr_db = 36
+swapped_max = 0.3
+mask_mean = 0.01
+composite_psnr_db = 36
+identity_cosine = 0.98
 [operations.conv]
 weights = "int8"
 activations = "int16"
@@ -32,6 +38,14 @@ def test_a_layers_own_format_goes_before_its_kinds_and_that_before_the_default(g
     assert not recipe.is_float16
 
 
+def test_a_recipe_written_to_a_file_is_read_back_the_same(tmp_path):
+    recipe = recipes.parse("mine", TEXT)
+    (tmp_path / "mine.toml").write_text(recipes.to_toml(recipe))
+    assert recipes.load(str(tmp_path / "mine.toml")) == recipe
+    with pytest.raises(UsageError, match="cannot be read"):
+        recipes.load(str(tmp_path / "other.toml"))
+
+
 def test_every_recipe_that_is_shipped_can_be_read():
     for name in recipes.names():
         assert recipes.load(name).description
@@ -47,7 +61,9 @@ def test_every_recipe_that_is_shipped_can_be_read():
         (TEXT.replace("operations.conv", "operations.convolution"), "convolution not known"),
         (TEXT.replace('"int16"', '"int4"'), "operations.conv.activations = 'int4'"),
         (TEXT.replace('weights = "int8"\nactivations = "int8"', 'weights = 8\nactivations = "int8"'), "weights = 8"),
-        (TEXT.split("[")[0] + "layers = 3", "layers must hold tables"),
+        ("layers = 3\n" + TEXT.split("[layers")[0], "layers must hold tables"),
+        (TEXT.replace("swapped_max = 0.3", ""), "gate: swapped_max missing"),
+        (TEXT.replace("swapped_max = 0.3", "swapped_max = nan"), "gate.swapped_max = nan"),
     ],
 )
 def test_what_a_recipe_must_not_hold_is_named(text, said):
