@@ -3,7 +3,8 @@
 The graph that is written carries the size of its input and the node names of the torch graph.  Two precisions are in play:
 how weights are stored (``.bin``) and how ncnn computes, which on arm64 is float16 unless told otherwise, whatever is stored.  So
 a recipe that computes in float32 says so in the graph, layer by layer (``ncnn_graph.keep_float32``), and needs no option set
-by the app.  Biases are always stored as float32: the format has no other.
+by the app.  Only a convolution can be int8 (``ncnn_int8``); an activation that is part of it, and all else, computes in float.
+Biases are always stored as float32: the format has no other.
 
 Known in ncnn up to 1.0.20261020: float16 depthwise 3x3 with stride 2 is wrong on arm64 where the output's width modulo 4 is 2 or 3.
 The networks here have no such layer (their kernels with stride 2 are 4x4).
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from mfs_deploy.backends import fx_order, ncnn_graph
+from mfs_deploy.backends import fx_order, ncnn_graph, ncnn_int8
 from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, Runner, TensorInfo, check_target, threads
 from mfs_deploy.backends.ncnn_format import (
     HINT,
@@ -34,11 +35,13 @@ from mfs_deploy.backends.ncnn_format import (
     Weights,
     parse_param,
     read_bin,
+    scales,
     write_bin,
     write_param,
 )
 from mfs_deploy.contract import Contract
-from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
+from mfs_deploy.errors import BundleError, ConversionError, MissingExtra, UsageError
+from mfs_deploy.quant.recipe import Format
 
 NAME = "ncnn"
 TITLE = "NCNN"
@@ -46,6 +49,10 @@ EXTRA = "ncnn"
 PACKAGES: tuple[str, ...] = ("ncnn", "pnnx")
 LAYOUT = "CHW"
 FILES: tuple[str, ...] = ("swap.param", "swap.bin")
+FORMATS: tuple[Format, ...] = (  # what can be given to an operation
+    *(Format(weights, values) for weights in ("float32", "float16") for values in ("float32", "float16")),
+    Format("int8", "int8"),
+)
 
 MAX_FILE_BYTES = 1 << 28  # a baked network has 2 MB
 PNNX_TIMEOUT_S = 600
@@ -56,19 +63,23 @@ def convert(job: Conversion, directory: Path) -> None:
 
     Raises:
         MissingExtra: pnnx is not installed.
+        UsageError: a format that ncnn does not have.
+        CalibrationError: int8, and no range of what a convolution reads.
         ConversionError: pnnx failed, what it made is not the graph, or a weight does not fit into float16.
     """
     fx_order.check_names(job.graph, job.keep_float32)
+    formats = job.formats
+    _check_formats(formats)
+    int8_inputs = ncnn_int8.inputs(job)
     layers, weights = _from_pnnx(job)
     node_of = ncnn_graph.match(job.graph, layers, weights)
     layers, weights, layer_of = _named_after_nodes(layers, weights, node_of)
     layers = _with_contract(layers, job.contract)
-    kept = {layer_of[name] for name in job.keep_float32}
-    if job.recipe.weights == "float16":
-        weights = _to_float16(weights, kept)
-    if job.recipe.activations == "float32":
-        kept = set(layer_of.values())
-    layers = ncnn_graph.keep_float32(layers, kept)
+    float32 = {layer_of[name] for name, wanted in formats.items() if wanted.activations == "float32"}
+    float32 |= {layer_of[name] for name in ncnn_int8.beyond_float16(job)}
+    weights = _to_float16(weights, {name for name in weights if formats[name].weights == "float16"})
+    layers, weights = ncnn_int8.quantize(layers, weights, int8_inputs, float32)
+    layers = ncnn_graph.keep_float32(layers, float32)
     (directory / FILES[1]).write_bytes(write_bin(weights, layers))
     (directory / FILES[0]).write_bytes(write_param(layers).encode("ascii"))
 
@@ -105,9 +116,11 @@ def describe(path: Path) -> ArtifactInfo:
     shapes = ncnn_graph.shapes(layers)
     dtypes = {name: arrays[0].values.dtype.name for name, arrays in weights.items()}
     parameters: dict[str, int] = {}
-    for stored in (s for arrays in weights.values() for s in arrays):
-        parameters[stored.values.dtype.name] = parameters.get(stored.values.dtype.name, 0) + stored.values.size
-    is_float16 = "float16" in dtypes.values()
+    for layer in layers:
+        arrays = weights.get(layer.name, ())
+        for stored in arrays[: len(arrays) - len(scales(layer, arrays))]:
+            parameters[stored.values.dtype.name] = parameters.get(stored.values.dtype.name, 0) + stored.values.size
+    is_mixed = set(dtypes.values()) != {"float32"}
     inputs, outputs = _ends(layers)
     return ArtifactInfo(
         format=f"ncnn param {MAGIC}",
@@ -116,7 +129,7 @@ def describe(path: Path) -> ArtifactInfo:
         parameters=dict(sorted(parameters.items())),
         macs=ncnn_graph.macs(layers),
         metadata={},
-        float32_layers=tuple(n for n, dtype in dtypes.items() if is_float16 and dtype == "float32"),
+        float32_layers=tuple(n for n, dtype in dtypes.items() if is_mixed and dtype == "float32"),
     )
 
 
@@ -147,6 +160,12 @@ class _NcnnRunner:
         if values.shape != shape:
             raise BundleError(f"{name} has shape {values.shape}, must be {shape}", hint=HINT)
         return values
+
+
+def _check_formats(formats: Mapping[str, Format]) -> None:
+    for name, wanted in formats.items():
+        if wanted not in FORMATS:
+            raise UsageError(f"{name}: NCNN has no {wanted}", hint=f"it has: {'; '.join(map(str, FORMATS))}")
 
 
 # --- pnnx
@@ -226,14 +245,14 @@ def _with_contract(layers: tuple[Layer, ...], contract: Contract) -> tuple[Layer
     return tuple(out)
 
 
-def _to_float16(weights: Weights, kept: set[str]) -> Weights:
-    """Tagged arrays to float16, except in the layers ``kept``.
+def _to_float16(weights: Weights, names: set[str]) -> Weights:
+    """Tagged arrays to float16, in the layers called ``names``.
 
     Rounded to nearest even and subnormals kept; pnnx's own fp16=1 loses subnormals and pads with what lies in memory.
     """
     out: Weights = {}
     for name, arrays in weights.items():
-        if name in kept:
+        if name not in names:
             out[name] = arrays
             continue
         worst = max(float(np.abs(s.values).max()) for s in arrays if s.tagged)

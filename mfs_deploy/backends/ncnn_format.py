@@ -128,8 +128,8 @@ def read_bin(data: bytes, layers: tuple[Layer, ...]) -> Weights:
                     raise layer.error(f".bin has no known array tag at byte {at} of {len(data)}")
                 dtype = np.dtype(TAGS[tag])
                 at += 4
-                if (dtype == np.int8) > (layer.integer(8) != 0):
-                    raise layer.error("has int8 weights, but parameter 8 does not say so")
+                if (dtype == np.int8) != (layer.integer(8) != 0):
+                    raise layer.error(f"has {dtype} weights, but parameter 8 is {layer.integer(8)}")
             size = count * dtype.itemsize
             end = at + size + -size % 4
             if end > len(data):
@@ -140,6 +140,8 @@ def read_bin(data: bytes, layers: tuple[Layer, ...]) -> Weights:
             at = end
         if arrays:
             weights[layer.name] = tuple(arrays)
+        if not all((np.isfinite(s.values) & (s.values > 0)).all() for s in scales(layer, tuple(arrays))):
+            raise layer.error("has an int8 scale that is not a positive number")
     if at != len(data):
         raise BundleError(f"ncnn .bin has {len(data)} bytes, its .param describes {at}", hint=HINT)
     return weights
@@ -160,6 +162,13 @@ def write_bin(weights: Weights, layers: tuple[Layer, ...]) -> bytes:
     return b"".join(parts)
 
 
+def scales(layer: Layer, arrays: tuple[Stored, ...]) -> tuple[Stored, ...]:
+    """Those of a layer's arrays that are int8 scales and no weights: the last ones.  A scale times a value is the integer."""
+    if not layer.integer(8):
+        return ()
+    return arrays[-3:] if layer.integer(8) > 100 else arrays[-2:]
+
+
 def layout(layer: Layer) -> tuple[tuple[int, bool], ...]:
     """(values, tagged) for each array of a layer.  Raises BundleError for a type whose arrays are not known."""
     if layer.type in WEIGHTLESS:
@@ -173,7 +182,10 @@ def layout(layer: Layer) -> tuple[tuple[int, bool], ...]:
 
 
 def _convolution(layer: Layer) -> tuple[tuple[int, bool], ...]:
-    """Weight (out, in / groups, kh, kw), bias (out), and for int8 the scales of weight, input and (8 > 100) output."""
+    """Weight (out, in / groups, kh, kw), bias (out), and for int8 the scales of weights, of the input and (8 > 100) of the output.
+
+    Scales of weights: one per output channel; where there are groups one per group, or one in all (forms 2 and 102).
+    """
     if layer.integer(19):
         raise layer.error("weights computed at run time are not supported")
     outputs, int8 = layer.integer(0), layer.integer(8)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Shape = tuple[int, int, int]  # (C, H, W)
 
 CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
+INT8 = 8  # parameter of a convolution: 0 float, 1 or 2 int8, 101 or 102 int8 whose output stays int8
+REQUANTIZED = 100
 LEAKY_RELU, SIGMOID = 2, 4  # parameter 9 of a convolution; ids of ncnn's activations
 BILINEAR = 2  # parameter 0 of Interp
 MAX_ELEMENTS = 2**26  # of one blob: 256 MB, far above any network here
@@ -53,7 +55,22 @@ def shapes(layers: tuple[Layer, ...]) -> dict[str, Shape]:
         if min(shape) < 1 or np.prod(shape, dtype=np.float64) > MAX_ELEMENTS:
             raise layer.error(f"its output would have shape {shape}")
         found |= dict.fromkeys(layer.outputs, shape)
+    _check_int8_blobs(layers)
     return found
+
+
+def _check_int8_blobs(layers: tuple[Layer, ...]) -> None:
+    """Only int8 convolutions may read int8 values: any other layer would take them for floats and read beyond their end."""
+    unread: dict[str, Layer] = {}  # blobs of int8 values, and what made them
+    for layer in layers:
+        known = [b for b in layer.inputs if unread.pop(b, None)]
+        is_int8 = layer.type in CONVOLUTIONS and layer.integer(INT8)
+        if known and layer.type != "Split" and not is_int8:
+            raise layer.error(f"reads {known[0]}, whose values are int8")
+        if (known and layer.type == "Split") or (is_int8 and layer.integer(INT8) > REQUANTIZED):
+            unread |= dict.fromkeys(layer.outputs, layer)
+    for blob, layer in unread.items():
+        raise layer.error(f"gives {blob} as int8, and no layer reads it")
 
 
 def macs(layers: tuple[Layer, ...]) -> int:
@@ -109,8 +126,8 @@ def _convolved(layer: Layer, shape: Shape) -> Shape:
     activation = layer.integer(9)
     if activation not in (0, LEAKY_RELU, SIGMOID) or len(layer.numbers(10)) != (activation == LEAKY_RELU):
         raise layer.error(f"activation {activation} with {len(layer.numbers(10))} numbers is not known")
-    if layer.integer(8) not in (0, 1, 2, 101, 102):
-        raise layer.error(f"int8 form {layer.integer(8)} is not known")
+    if layer.integer(INT8) not in (0, 1, 2, 101, 102):
+        raise layer.error(f"int8 form {layer.integer(INT8)} is not known")
     if c % groups or outputs % groups or layer.integer(6) != outputs * (c // groups) * kh * kw:
         raise layer.error(f"{layer.integer(6)} weights do not fit {c} inputs and {outputs} outputs in {groups} groups")
     return (

@@ -1,10 +1,12 @@
-"""An NCNN artifact to damage."""
+"""An NCNN artifact to damage, and int8 artifacts."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 
@@ -14,3 +16,39 @@ def copy(fp32: Path, tmp_path: Path) -> Path:
     for file in (fp32, fp32.with_suffix(".bin")):
         shutil.copy(file, tmp_path)
     return tmp_path / fp32.name
+
+
+@pytest.fixture(scope="session")
+def crops(crop) -> np.ndarray:
+    """The aligned portrait, its mirror image, darker and brighter, (4, 3, 224, 224)."""
+    return np.concatenate([crop, crop[..., ::-1], crop * 0.7, np.minimum(crop * 1.2 + 0.05, 1)]).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def seen(graph, crops) -> dict:
+    """The ranges of ``graph`` on ``crops``."""
+    from mfs_deploy.quant import ranges
+
+    return ranges.observe(graph, crops)
+
+
+@pytest.fixture(scope="session")
+def quantized(graph, contract, seen, tmp_path_factory) -> Callable[..., Path]:
+    """What a recipe of int8 leaves in other formats, by layer and by kind, to the path of a new artifact."""
+    from mfs_deploy.backends import ncnn
+    from mfs_deploy.backends.base import Conversion
+    from mfs_deploy.quant.recipe import Recipe
+
+    def make(network=graph, ranges=seen, default=("int8", "int8"), keep=(), **tables) -> Path:
+        folder = tmp_path_factory.mktemp("ncnn-int8")
+        recipe = Recipe("int8", *default, "for tests", **tables)
+        ncnn.convert(Conversion(network, contract, recipe, frozenset(keep), ranges=ranges), folder)
+        return folder / ncnn.FILES[0]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def int8(quantized) -> Path:
+    """All convolutions int8.  Do not write into it."""
+    return quantized()

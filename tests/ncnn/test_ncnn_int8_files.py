@@ -1,0 +1,191 @@
+"""The two files of an int8 artifact: what they hold, which formats are refused, and that nothing damaged reaches ncnn."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+
+import numpy as np
+import pytest
+
+from mfs_deploy.backends import ncnn
+from mfs_deploy.backends.ncnn_format import parse_param, read_bin, scales, write_bin, write_param
+from mfs_deploy.errors import BundleError, CalibrationError, UsageError
+from mfs_deploy.quant.recipe import Format
+
+
+@pytest.fixture
+def damaged(int8, tmp_path):
+    """An int8 artifact that a test may damage."""
+    for file in (int8, int8.with_suffix(".bin")):
+        shutil.copy(file, tmp_path)
+    return tmp_path / int8.name
+
+
+def _weights(path):
+    layers = parse_param(path.read_text())
+    return {x.name: x for x in layers}, read_bin(path.with_suffix(".bin").read_bytes(), layers)
+
+
+def _bytes(path) -> int:
+    return sum(file.stat().st_size for file in (path, path.with_suffix(".bin")))
+
+
+def test_files_have_a_quarter_of_the_size_of_float32(int8, fp32):
+    """522,518 bytes against 1,989,937; scales are 17,624 of them."""
+    assert _bytes(int8) < 0.27 * _bytes(fp32)
+
+
+def test_same_inputs_same_bytes(int8, quantized):
+    again = quantized()
+    for file in (int8, int8.with_suffix(".bin")):
+        assert again.with_name(file.name).read_bytes() == file.read_bytes()
+
+
+def test_artifact_is_written_back_byte_for_byte(int8):
+    param, data = int8.read_text(), int8.with_suffix(".bin").read_bytes()
+    layers = parse_param(param)
+    assert write_param(layers) == param
+    assert write_bin(read_bin(data, layers), layers) == data
+
+
+def test_scales_fill_the_integers_and_chained_layers_agree(int8, seen):
+    layers, weights = _weights(int8)
+    for name, arrays in weights.items():
+        per_channel, read, *made = scales(layers[name], arrays)
+        rows = np.abs(arrays[0].values.reshape(per_channel.values.size, -1))
+        assert (rows.max(axis=1) == 127).all()
+        readers = [x for x in layers.values() if layers[name].outputs[0] in x.inputs]
+        assert not made or made[0].values == scales(readers[0], weights[readers[0].name])[1].values
+        assert read.values.size == 1
+    assert scales(layers["encoder_1_0"], weights["encoder_1_0"])[1].values == np.float32(127 / seen["leaky_relu"].largest)
+
+
+def test_account_of_an_int8_artifact(int8, fp16, graph):
+    have, want = ncnn.describe(int8), ncnn.describe(fp16)
+    assert have.parameters["int8"] == sum(m.weight.numel() for m in graph.modules() if hasattr(m, "kernel_size"))
+    assert sum(have.parameters.values()) == sum(want.parameters.values())  # scales are not parameters
+    assert set(have.parameters) == {"int8", "float32"}  # biases
+    assert (have.macs, have.inputs, have.outputs) == (want.macs, want.inputs, want.outputs)
+    assert have.float32_layers == ()
+
+
+# --- formats
+
+
+@pytest.mark.parametrize("wanted", ncnn.FORMATS, ids=str)
+def test_every_format_of_the_list_can_be_given_to_one_layer(quantized, contract, crop, wanted):
+    path = quantized(layers={"decoder_1_1": wanted})
+    layers, weights = _weights(path)
+    assert weights["decoder_1_1"][0].values.dtype == wanted.weights
+    assert (layers["decoder_1_1"].params.get(31) == "3") == (wanted.activations == "float32")
+    assert np.isfinite(ncnn.open(path, contract).run(crop)[0]).all()
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        *(Format("int8", values) for values in ("float32", "float16", "int16")),
+        *(Format(weights, "int8") for weights in ("float32", "float16", "palette6")),
+        *(Format("palette4", "float16"), Format("palette6", "float32")),
+    ],
+    ids=str,
+)
+def test_a_format_that_ncnn_lacks_is_refused_by_name(quantized, wanted):
+    with pytest.raises(UsageError, match=f"decoder_1_1: NCNN has no {wanted}") as caught:
+        quantized(layers={"decoder_1_1": wanted})
+    assert "int8 weights, int8 activations" in caught.value.hint
+    assert str(wanted) not in caught.value.hint
+    with pytest.raises(UsageError, match=f"sub: NCNN has no {wanted}"):  # the first operation
+        quantized(default=(wanted.weights, wanted.activations))
+
+
+def test_a_range_that_is_not_known_is_refused_by_name(quantized, seen):
+    with pytest.raises(CalibrationError, match=r"decoder_1_0 .* interpolate_6 is not known"):
+        quantized(ranges={name: value for name, value in seen.items() if name != "interpolate_6"})
+    quantized(
+        ranges={"interpolate_6": seen["interpolate_6"]},
+        default=("float32", "float32"),
+        layers={"decoder_1_0": Format("int8", "int8")},
+    )
+
+
+# --- damage
+
+
+@pytest.mark.parametrize(
+    ("layer", "old", "new", "match"),
+    [
+        ("encoder_0_0", " 8=101", "", "encoder_0_0.*int8 weights"),
+        ("encoder_0_0", " 8=101", " 8=1", r"\.bin|encoder_0_1"),  # one array fewer
+        ("encoder_0_0", " 8=101", " 8=102", r"\.bin|encoder_0_"),  # one scale instead of three
+        ("encoder_0_0", " 8=101", " 8=3", "int8 form 3"),
+        ("encoder_0_0", " 8=101", " 8=-101", "int8 form -101"),
+        ("encoder_0_0", " 8=101", " 8=1.0", "integer"),
+        ("interpolate", " 6=1", " 6=1 8=1", "interpolate.*not known"),
+        ("encoder_1_1", " 8=2", " 8=102", "cat_2.*reads 9, whose values are int8"),  # behind a Split
+        ("final_9", " 8=2", " 8=102", "interpolate_10.*reads 55, whose values are int8"),
+        ("mask_5", " 8=2", " 8=102", "mul_2.*reads 39, whose values are int8"),
+    ],
+)
+def test_a_changed_form_is_refused_before_ncnn_sees_it(damaged, contract, layer, old, new, match):
+    lines = damaged.read_text().splitlines()
+    (at,) = (i for i, line in enumerate(lines) if line.split()[1:2] == [layer])
+    assert lines[at].endswith(old)
+    lines[at] = lines[at].removesuffix(old) + new
+    damaged.write_text("\n".join(lines) + "\n")
+    with pytest.raises(BundleError, match=match):
+        ncnn.open(damaged, contract)
+
+
+def test_an_output_of_integers_is_refused():
+    from mfs_deploy.backends.ncnn_graph import shapes
+
+    text = "7767517\n2 2\nInput i 0 1 a 0=4 1=4 2=1\nConvolution c 1 1 a b 0=1 1=1 6=1 8=102\n"
+    with pytest.raises(BundleError, match="'c': gives b as int8, and no layer reads it"):
+        shapes(parse_param(text))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_scale_that_is_not_a_positive_number_is_refused(damaged, contract, value, which):
+    """encoder_0_0 stands first: a tag, 48 weights, scales of three channels, of the input and of the output."""
+    data = bytearray(damaged.with_suffix(".bin").read_bytes())
+    at = 4 + 48 + (0, 12, 16)[which]
+    data[at : at + 4] = struct.pack("<f", value)
+    damaged.with_suffix(".bin").write_bytes(data)
+    with pytest.raises(BundleError, match=r"encoder_0_0.*scale"):
+        ncnn.open(damaged, contract)
+
+
+def test_float_weights_under_an_int8_form_are_refused(damaged, contract):
+    data = bytearray(damaged.with_suffix(".bin").read_bytes())
+    for tag in (b"\0\0\0\0", b"\x47\x6b\x30\x01"):
+        data[:4] = tag
+        damaged.with_suffix(".bin").write_bytes(data)
+        with pytest.raises(BundleError, match=r"encoder_0_0.*float.* weights, but parameter 8 is 101"):
+            ncnn.open(damaged, contract)
+
+
+def test_weights_cut_off_anywhere_are_refused(damaged, contract):
+    data = damaged.with_suffix(".bin").read_bytes()
+    for end in np.random.default_rng(0).integers(0, len(data), 40):
+        damaged.with_suffix(".bin").write_bytes(data[:end])
+        with pytest.raises(BundleError):
+            ncnn.open(damaged, contract)
+
+
+def test_any_flipped_byte_of_the_graph_is_refused_or_harmless(damaged, contract):
+    """What survives the check must not bring the process down; ``open`` runs a frame."""
+    data = damaged.read_bytes()
+    refused = 0
+    rng = np.random.default_rng(0)
+    for at, bit in zip(rng.integers(0, len(data), 200), rng.integers(0, 8, 200), strict=True):
+        changed = bytearray(data)
+        changed[at] ^= 1 << int(bit)
+        damaged.write_bytes(changed)
+        try:
+            ncnn.open(damaged, contract)
+        except BundleError:
+            refused += 1
+    assert refused > 60
