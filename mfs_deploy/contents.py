@@ -19,6 +19,7 @@ from mfs_deploy.backends.workers import Done
 from mfs_deploy.checkpoint.fit import GENERATOR
 from mfs_deploy.checkpoint.published import DEMO, SourceFile, card
 from mfs_deploy.contract import FLOAT16_MAX, Contract
+from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant.headroom import Headroom
 from mfs_deploy.quant.recipe import Recipe
 
@@ -99,6 +100,7 @@ def write(
     source: images.Image | None,
     cases: list[parity.Case],
     reference: parity.Outputs,
+    calibrated: ranges_file.Calibration | None = None,
 ) -> None:
     """Fill ``folder``; the manifest comes last, so that it can account for all the rest."""
     move_artifacts(done, folder)
@@ -109,7 +111,10 @@ def write(
         label = f"{BACKENDS[one.job.backend].TITLE}\n{facts.recipe.name}\n{report[one.job.backend][0].swapped_psnr_db:.1f} dB"
         rows.append(preview_row(label, target, parity.Outputs(one.swapped, one.mask)))
     preview.write(folder / PREVIEW, source, target.frame if target.frame is not None else target.crop, rows, target.truth)
-    manifest.write(folder, _manifest(folder, facts, done, report, room, stages))
+    if calibrated is not None:
+        (folder / ranges_file.NAME).write_text(ranges_file.text(calibrated.kept), "utf-8")
+    said = _manifest(folder, facts, done, report, room, stages)
+    manifest.write(folder, said | {"calibration": {} if calibrated is None else calibrated.as_dict()})
 
 
 def preview_row(label: str, target: parity.Case, outputs: parity.Outputs) -> preview.Row:

@@ -28,6 +28,7 @@ FORM: dict[str, Any] = {
         **{"name": Text, "weights": Text, "activations": Text, "description": Text},
         **{key: {...: {"weights": Text, "activations": Text}} for key in ("operations", "layers")},
     },
+    "calibration": dict,  # empty where the recipe needs none
     "alignment": dict,
     "paste_back": dict,
     "artifacts": {

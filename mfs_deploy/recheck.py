@@ -15,6 +15,7 @@ from mfs_deploy.backends.worker import Job
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, UsageError
 from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
 
@@ -81,7 +82,7 @@ def verify(folder: Path, said: dict[str, Any]) -> Contract:
     if problems:
         raise damaged(folder, problems)
     contract = get(arch).contract(size)
-    files = {reference_file.NAME, contents.PREVIEW, *(name for a in artifacts for name in BACKENDS[a].FILES)}
+    files = {reference_file.NAME, contents.PREVIEW, ranges_file.NAME, *(name for a in artifacts for name in BACKENDS[a].FILES)}
     problems += [f"{name!r} belongs to no artifact" for name in said["files"] if name.split("/")[0] not in files]
     expected = {
         "contract": contract.as_dict(),

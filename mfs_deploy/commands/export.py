@@ -28,7 +28,7 @@ TARGETS = ("onnx", "tflite", "ncnn", "coreml")
 @options.where("target", "the target photo")
 @click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
 @click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
-@click.option("--recipe", default="fp16", show_default=True, help="The number format: fp16 or fp32.")
+@click.option("--recipe", default="fp16", show_default=True, help="The number format, by name or as a .toml file; see the README.")
 @click.option("--size", type=int, default=224, show_default=True, help="Side of the crop in pixels: 224 or 256.")
 @click.option(
     "--coreml-io",
@@ -36,6 +36,26 @@ TARGETS = ("onnx", "tflite", "ncnn", "coreml")
     default="image",
     show_default=True,
     help="Core ML takes and gives pixel buffers, or arrays.",
+)
+@click.option(
+    "--calibration", metavar="PATH", help="Photos or a clip to measure the ranges of integers on; 'demo' for rendered people."
+)
+@click.option("--calibration-aligned", is_flag=True, help="The photos of --calibration are aligned crops already.")
+@click.option(
+    "--calibration-method",
+    type=click.Choice(["minmax", "percentile", "kl"]),
+    default="minmax",
+    show_default=True,
+    help="How wide a range is made.",
+)
+@click.option("--accept-calibration", is_flag=True, help="Go on with a set that is too small or too much alike.")
+@click.option("--calibration-ranges", type=options.PATH, help="Instead of --calibration: the ranges.json of another bundle.")
+@click.option(
+    "--tflite-io",
+    type=click.Choice(["float32", "int8", "uint8"]),
+    default="float32",
+    show_default=True,
+    help="TFLite takes and gives these numbers; integers need an integer recipe.",
 )
 @options.arch
 @output_options
@@ -52,6 +72,7 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
         targets=parse_targets(targets),
         source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
         target_where=options.make_where(kwargs.pop("target_landmarks"), kwargs.pop("target_aligned"), kwargs.pop("target_face")),
+        calibration_where=options.make_where(None, kwargs.pop("calibration_aligned"), None),
         **kwargs,
     )
     if request.checkpoint == pipeline.DEMO:
@@ -78,5 +99,21 @@ def summary(exported: Exported) -> str:
         lines.append(f"{stage.replace('_', ' ')}: largest error {error:.2g}")
     room = manifest["float16"]
     lines.append(f"float16: largest value {room['largest_value']:g} at {room['at']}, headroom {room['headroom']:g}x")
+    if manifest["calibration"]:
+        lines.append(calibration_line(manifest["calibration"]))
     lines += ["", parity_table(manifest), "", f"bundle: {exported.path}", f"picture: {exported.path / 'preview.png'}"]
     return "\n".join(lines)
+
+
+def calibration_line(said: dict[str, Any]) -> str:
+    """What ranges were measured on, in words."""
+    if said["reused"]:
+        return f"calibration: ranges of another identity; at most {said['largest_share_outside']:.2%} of any value's are cut off"
+    seen = said["coverage"]
+    parts = [f"{seen['crops']} crops, {seen['different']} different"]
+    parts += [f"{name} {seen[name][0]:.0f} to {seen[name][1]:.0f} of 255" for name in ("brightness", "contrast")]
+    if seen["turned"] is not None:
+        parts.append(f"turned {seen['turned'][0]:+.2f} to {seen['turned'][1]:+.2f}")
+    if said["skipped"]:
+        parts.append(f"{said['skipped']} left out")
+    return f"calibration ({said['method']}): {', '.join(parts)}"

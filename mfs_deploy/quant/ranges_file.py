@@ -20,6 +20,7 @@ from torch import fx
 from mfs_deploy.errors import CalibrationError
 from mfs_deploy.quant.ranges import METHODS, Crops, Range, saturation
 
+NAME = "ranges.json"  # in a bundle
 SCHEMA = 1
 MAX_BYTES = 1_000_000
 KEYS = {"schema", "architecture", "size", "method", "calibration_sha256", "ranges"}
@@ -36,6 +37,28 @@ class Calibrated:
     method: str
     calibration_sha256: str
     ranges: Mapping[str, Range]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Ranges for an export, and where they come from.
+
+    Attributes:
+        outside: of given ranges, the largest share of any node's values that they cut off; None where they were measured.
+        coverage: what the set showed; None where they were given.
+        skipped: files or frames of the set that could not be used.
+    """
+
+    kept: Calibrated
+    outside: float | None = None
+    coverage: dict[str, Any] | None = None
+    skipped: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        facts = {"method": self.kept.method, "sha256": self.kept.calibration_sha256}
+        if self.outside is not None:
+            return {**facts, "reused": True, "largest_share_outside": self.outside}
+        return {**facts, "reused": False, "coverage": self.coverage, "skipped": self.skipped}
 
 
 def text(calibrated: Calibrated) -> str:

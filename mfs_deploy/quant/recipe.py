@@ -61,14 +61,15 @@ class Recipe:
 
     @property
     def is_float16(self) -> bool:
-        return any("float16" in (f.weights, f.activations) for f in self._all())
+        return any("float16" in (f.weights, f.activations) for f in self.all_formats())
 
     @property
     def is_static(self) -> bool:
         """Whether it needs the ranges of values, so a calibration."""
-        return any(f.is_static for f in self._all())
+        return any(f.is_static for f in self.all_formats())
 
-    def _all(self) -> tuple[Format, ...]:
+    def all_formats(self) -> tuple[Format, ...]:
+        """The default, then those of kinds and layers."""
         return (self.default, *self.operations.values(), *self.layers.values())
 
     def formats(self, kinds: Mapping[str, str]) -> dict[str, Format]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mfs_deploy.models.demo import triplets
 from mfs_deploy.models.demo.attributes import Attributes, path, sample_attributes
 from mfs_deploy.models.demo.people import People, sample_people
 from mfs_deploy.models.demo.render import Rendered, render, render_swap
@@ -19,6 +20,7 @@ from mfs_deploy.models.demo.triplets import HELD_OUT
 
 FRAME = 512  # pixels of each side of a photo
 SOURCE, TARGET = HELD_OUT + 10, HELD_OUT + 13  # seeds
+CALIBRATION = 400_000  # seed, of triplets
 CLIP_FPS = 25
 
 Image = NDArray[np.uint8]
@@ -58,6 +60,11 @@ def clip(frames: int, size: int = 256) -> list[Scene]:
     """The target moving and talking for ``frames`` frames, with the truth of each."""
     moving = path(sample_attributes(1, TARGET), frames, fps=CLIP_FPS)
     return _scenes(sample_people(1, TARGET).take([0] * frames), moving, size)
+
+
+def crops(size: int) -> Image:
+    """(64, S, S, 3) aligned faces of rendered people, none of them held out: what ``demo`` stands for as a calibration set."""
+    return np.ascontiguousarray(triplets.make(triplets.SHARD, CALIBRATION, size).target.permute(0, 2, 3, 1).numpy())
 
 
 def _scenes(people: People, attributes: Attributes, size: int) -> list[Scene]:
