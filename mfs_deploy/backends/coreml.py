@@ -1,4 +1,4 @@
-"""Core ML: an ML program for iOS 16 and later, in a ``.mlpackage``.
+"""Core ML: an ML program for iOS 16 and later, in a ``.mlpackage``; for iOS 17 and later where values are integers.
 
 With images in and out the app hands over a pixel buffer and gets one back; the mask comes out as 16-bit floats in [0, 1], so that
 paste-back's threshold of 0.001 keeps its meaning.  The two scalings between bytes and [0, 1] are computed in float32, whatever the
@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy.backends import fx_order, mil, mil_package
+from mfs_deploy.backends import coreml_quantize, fx_order, mil, mil_package
 from mfs_deploy.backends.base import Array, Conversion, Runner, check_target
 from mfs_deploy.backends.mil_describe import IMAGE_COLOURS, check_interface, describe
 from mfs_deploy.backends.quiet import last_line
 from mfs_deploy.contract import INPUT_NAME, MASK_NAME, SWAPPED_NAME, Contract
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
+from mfs_deploy.quant.recipe import Format
 
 if TYPE_CHECKING:
     from torch import fx
@@ -37,7 +38,15 @@ PACKAGES: tuple[str, ...] = ("coremltools",)
 LAYOUT = "NCHW"
 FILES: tuple[str, ...] = ("swap.mlpackage",)
 
-__all__ = ["EXTRA", "FILES", "LAYOUT", "NAME", "PACKAGES", "TITLE", "convert", "describe", "open"]
+# What an operation can be given; where its values are int8 see coreml_quantize.
+FORMATS: tuple[Format, ...] = (
+    Format("float32", "float32"),
+    Format("float16", "float16"),
+    *(Format(weights, activations) for weights in ("int8", "palette6", "palette4") for activations in ("float32", "float16")),
+    Format("int8", "int8"),
+)
+
+__all__ = ["EXTRA", "FILES", "FORMATS", "LAYOUT", "NAME", "PACKAGES", "TITLE", "convert", "describe", "open"]
 
 IO = ("image", "tensor")
 # torch.export's operations, as fx_order calls them.
@@ -53,9 +62,8 @@ def convert(job: Conversion, directory: Path) -> None:
     """Write ``swap.mlpackage``.  See ``base.Backend``."""
     if job.coreml_io not in IO:
         raise UsageError(f"Core ML input and output {job.coreml_io!r}", hint=f"choose from: {', '.join(IO)}")
-    if job.recipe.weights != job.recipe.activations:
-        raise UsageError(f"recipe {job.recipe.name}: Core ML stores weights in the format it computes in")
     fx_order.check_names(job.graph, job.keep_float32)
+    coreml_quantize.check(job, FORMATS)
     ct = mil_package.coremltools()
     with tempfile.TemporaryDirectory() as scratch:
         model, names, pinned = _convert(ct, job, Path(scratch))
@@ -73,12 +81,14 @@ def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, st
         try:
             exported = _export(graph, job.contract)
             names = exported_names(graph, exported)
-            pinned = _pinned(job, names, exported)
+            plan = _plan(job, names)
+            pinned = _pinned(job, plan, names, exported)
             model = ct.convert(
                 exported,
                 convert_to="mlprogram",
-                minimum_deployment_target=ct.target.iOS16,
-                compute_precision=_precision(ct, job, pinned),
+                minimum_deployment_target=ct.target.iOS17 if plan.is_static else ct.target.iOS16,
+                compute_precision=_precision(ct, plan, pinned),
+                pass_pipeline=coreml_quantize.pipeline(ct, plan),
                 package_dir=str(scratch / FILES[0]),
                 skip_model_load=True,
                 **_interface(ct, job.contract, image=job.coreml_io == "image"),
@@ -122,8 +132,15 @@ def _interface(ct: Any, contract: Contract, *, image: bool) -> dict[str, Any]:
     return {"inputs": [first], "outputs": outputs}
 
 
-def _precision(ct: Any, job: Conversion, pinned: frozenset[str]) -> Any:
-    if not job.recipe.is_float16:
+def _plan(job: Conversion, names: dict[str, str]) -> coreml_quantize.Plan:
+    """What is to be stored and computed in fewer bits than ``ct.convert`` leaves it in."""
+    (output,) = (node for node in job.graph.graph.nodes if node.op == "output")
+    nodes = {theirs: ours for ours, theirs in names.items()} | {INPUT_SCALING: INPUT_NAME}
+    return coreml_quantize.Plan(job.formats, nodes, job.ranges, frozenset(node.name for node in output.all_input_nodes))
+
+
+def _precision(ct: Any, plan: coreml_quantize.Plan, pinned: frozenset[str]) -> Any:
+    if not plan.is_half:
         return ct.precision.FLOAT32
     return ct.transform.FP16ComputePrecision(op_selector=lambda op: op.name not in pinned)
 
@@ -143,12 +160,12 @@ def _operations(exported: Any) -> list[Any]:
     return [node for node in exported.graph.nodes if node.op == "call_function"]
 
 
-def _pinned(job: Conversion, names: dict[str, str], exported: Any) -> frozenset[str]:
+def _pinned(job: Conversion, plan: coreml_quantize.Plan, names: dict[str, str], exported: Any) -> frozenset[str]:
     """Names of the converter's operations that stay in float32 in a float16 program."""
-    if not job.recipe.is_float16:
+    if not plan.is_half:
         return frozenset()
     scalings = {INPUT_SCALING, _operations(exported)[-1].name} if job.coreml_io == "image" else set()
-    return frozenset(scalings | {names[name] for name in job.keep_float32})
+    return frozenset(scalings | {names[name] for name, format in plan.formats.items() if format.activations == "float32"})
 
 
 def _check_pinned(spec: Any, pinned: frozenset[str]) -> None:

@@ -1,4 +1,4 @@
-"""A .tflite file as objects: read with care, give tensors their names back, store weights in float16, write.
+"""A .tflite file as objects: read with care, give tensors their names back, write.
 
 The file is a FlatBuffer of ``tflite/schema/schema.fbs`` (version 3, identifier "TFL3").  Its objects are the ``...T`` classes that
 ai_edge_litert generates from that schema: a Model holds buffers and one SubGraph of tensors and operators.
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfs_deploy.backends import fx_order
-from mfs_deploy.contract import FLOAT16_MAX
 from mfs_deploy.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -69,6 +68,7 @@ def _check_references(model: Model) -> None:
         data = model.buffers[_within(tensor.buffer, model.buffers)].data
         if data is not None and len(data) and len(data) != _size(tensor):
             raise ValueError(f"tensor {text(tensor.name)} of shape {shape(tensor)} has {len(data)} bytes")
+        _check_scales(tensor)
     for operator in graph.operators:
         _within(operator.opcodeIndex, model.operatorCodes)
         for i in (*operator.inputs, *operator.outputs):
@@ -81,6 +81,17 @@ def _check_references(model: Model) -> None:
             _within(entry.tensorIndex, graph.tensors)
     for entry in model.metadata or []:
         _within(entry.buffer, model.buffers)
+
+
+def _check_scales(tensor: Any) -> None:
+    """Kernels read as many scales as there are channels."""
+    steps, zeros = scales(tensor)
+    axis = 0 if tensor.quantization is None else tensor.quantization.quantizedDimension
+    allowed = {0, 1, *shape(tensor)[axis : axis + 1]} if axis >= 0 else {0, 1}
+    if len(steps) != len(zeros) or len(steps) not in allowed:
+        raise ValueError(f"tensor {text(tensor.name)} has {len(steps)} scales and {len(zeros)} zero points, {shape(tensor)}")
+    if not all(0 < step < float("inf") for step in steps):
+        raise ValueError(f"tensor {text(tensor.name)} has a scale that is not a positive number")
 
 
 def _within(index: int, items: Sequence[Any]) -> int:
@@ -150,6 +161,15 @@ def dtype(tensor: Any) -> str:
     return str(next((k for k, v in vars(schema.TensorType).items() if v == tensor.type), tensor.type)).lower()
 
 
+def scales(tensor: Any) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Scales and zero points: one each, one each per channel, or none."""
+    found = tensor.quantization
+    steps, zeros = (
+        () if found is None or values is None else values for values in (found and found.scale, found and found.zeroPoint)
+    )
+    return tuple(float(x) for x in steps), tuple(int(x) for x in zeros)
+
+
 def kind(model: Model, operator: Operator) -> str:
     """The builtin operator's name, such as "CONV_2D"."""
     from ai_edge_litert import schema_py_generated as schema
@@ -216,74 +236,6 @@ def _weight_names(model: Model, graph: fx.GraphModule, node: fx.Node, operator: 
     length = shape(model.subgraphs[0].tensors[bias])[0]
     bias_name = f"zero_bias_{length}" if module.bias is None else f"{node.target}.bias"
     return {int(operator.inputs[FILTER]): f"{node.target}.weight", bias: bias_name}
-
-
-def to_float16(model: Model, kept: list[Operator]) -> None:
-    """Store the weights of convolutions and linear layers in float16, but those of ``kept``, each behind a DEQUANTIZE operator.
-
-    This is the form that TensorFlow's own float16 conversion gives, and that delegates know.  Biases stay in float32.
-    ``ai_edge_quantizer`` (its float casting) gives it too, but moves weights behind the FlatBuffer's end, where older runtimes
-    do not look, and turns weights beyond float16's range into infinity.
-
-    Raises:
-        ConversionError: a weight beyond 65504.
-    """
-    subgraph = model.subgraphs[0]
-    pinned = {int(operator.inputs[FILTER]) for operator in kept if kind(model, operator) in WEIGHTED}
-    heavy = {id(operator) for _, operator in weighted(model)}
-    dequantized: dict[int, int] = {}
-    operators = []
-    for operator in subgraph.operators:
-        if id(operator) in heavy and (source := int(operator.inputs[FILTER])) not in pinned:
-            if source not in dequantized:
-                dequantized[source] = _halve(model, source)
-                operators.append(_dequantize(model, source, dequantized[source]))
-            operator.inputs[FILTER] = dequantized[source]
-        operators.append(operator)
-    subgraph.operators = operators
-    used = {tensor.buffer for tensor in subgraph.tensors} | {entry.buffer for entry in model.metadata or []}
-    for i, buffer in enumerate(model.buffers):
-        if i not in used:
-            buffer.data = None
-
-
-def _halve(model: Model, source: int) -> int:
-    """Make tensor ``source`` float16; the index of a new float32 tensor of its shape."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    tensors = model.subgraphs[0].tensors
-    full = values(model, source)
-    assert full is not None
-    largest = float(np.abs(full).max(initial=0))
-    name = text(tensors[source].name)
-    if largest > FLOAT16_MAX:
-        raise ConversionError(
-            f"{name} holds {largest:.6g}, beyond float16's 65504", hint="keep its layer in float32, or use the recipe fp32"
-        )
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(full.astype(np.float16).tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    tensors[source].buffer, tensors[source].type = len(model.buffers) - 1, schema.TensorType.FLOAT16
-    result = schema.TensorT()
-    result.name, result.shape, result.type, result.buffer = f"{name}_float32", tensors[source].shape, schema.TensorType.FLOAT32, 0
-    tensors.append(result)
-    return len(tensors) - 1
-
-
-def _dequantize(model: Model, source: int, result: int) -> Operator:
-    from ai_edge_litert import schema_py_generated as schema
-
-    number = schema.BuiltinOperator.DEQUANTIZE
-    known = [i for i, code in enumerate(model.operatorCodes) if code.builtinCode == number]
-    if not known:
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = number
-        code.version = 3  # the first that takes float16
-        model.operatorCodes.append(code)
-        known = [len(model.operatorCodes) - 1]
-    operator = schema.OperatorT()
-    operator.opcodeIndex, operator.inputs, operator.outputs = known[0], [source], [result]
-    return operator
 
 
 def set_metadata(model: Model, entries: dict[str, str]) -> None:
