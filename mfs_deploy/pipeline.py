@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy import architecture, bundle, calibration, contents, faces, images, manifest, metrics, parity, reference_file, sample
+from mfs_deploy import architecture, bundle, contents, faces, images, manifest, metrics, parity, quantizing, reference_file, sample
 from mfs_deploy.architecture import Architecture
 from mfs_deploy.backends import workers
-from mfs_deploy.backends.all import check_recipe
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
@@ -22,9 +21,8 @@ from mfs_deploy.graph import simplify
 from mfs_deploy.identity import Identity
 from mfs_deploy.models.demo import example
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import headroom, ranges, ranges_file
+from mfs_deploy.quant import headroom, ranges_file
 from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.quant.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import fx, nn
@@ -35,10 +33,7 @@ PARITY_FRAME = 1024  # a larger target photo is shrunk to this for parity and fo
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for.  Exactly one of ``source`` and ``identity``; ``DEMO`` may stand for a path.
-
-    A static recipe needs exactly one of ``calibration`` and ``calibration_ranges``; for others there is nothing to calibrate.
-    """
+    """What the user asked for.  Exactly one of ``source`` and ``identity``; ``DEMO`` may stand for a path."""
 
     checkpoint: str
     out: Path
@@ -55,11 +50,7 @@ class Request:
     arch: str = "mobilefaceswap"
     coreml_io: str = "image"
     tflite_io: str = "float32"
-    calibration: str | None = None
-    calibration_where: faces.Where = faces.UNKNOWN
-    calibration_method: str = "minmax"
-    accept_calibration: bool = False
-    calibration_ranges: Path | None = None
+    calibration: quantizing.How = quantizing.NOTHING
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
     """
     recipe = recipes.load(request.recipe)
     check(request)
-    check_formats(request, recipe)
+    quantizing.check(request.calibration, recipe, request.targets, request.tflite_io)
     progress.start(6 + recipe.is_static + len(request.targets))
     with bundle.staging(request.out) as folder, workers.scratch() as scratch:
         models = open_models(request, progress)
@@ -149,22 +140,6 @@ def check(request: Request) -> None:
         raise UsageError("--landmarks, --aligned and --face say where the face is in --source PHOTO, and there is no such photo")
     if request.target is None and not request.target_where.is_unknown:
         raise UsageError("--target-landmarks, --target-aligned and --target-face need --target PHOTO")
-
-
-def check_formats(request: Request, recipe: Recipe) -> None:
-    """Raises UsageError where a backend lacks the recipe, or the recipe a calibration."""
-    for name in request.targets:
-        check_recipe(name, recipe)
-    ways = [way for way in (request.calibration, request.calibration_ranges) if way is not None]
-    if recipe.is_static and len(ways) != 1:
-        raise UsageError(
-            f"the recipe {recipe.name} computes with integers, whose ranges must be measured",
-            hint="give one of --calibration DIR, CLIP or PHOTO ('demo' for rendered people) and --calibration-ranges FILE",
-        )
-    if ways and not recipe.is_static:
-        raise UsageError(f"the recipe {recipe.name} needs no calibration", hint="leave it out, or choose a recipe such as w8a8")
-    if request.tflite_io != "float32" and not recipe.is_static:
-        raise UsageError(f"--tflite-io {request.tflite_io}: the recipe {recipe.name} has no integers", hint="choose a recipe such as w8a8")
 
 
 def open_models(request: Request, progress: Progress = SILENT) -> Models:
@@ -267,33 +242,6 @@ def check_stages(
     return stages
 
 
-def calibrate(
-    request: Request, models: Models, graph: fx.GraphModule, targets: parity.Array, progress: Progress
-) -> ranges_file.Calibration:
-    """Ranges of every value: measured on a calibration set, or given and checked against what this identity does.
-
-    Raises:
-        CalibrationError: the set is too small or too alike, or the given ranges cut off this identity's values.
-        UsageError: nothing says where the faces of the set are.
-    """
-    progress.step("calibrate")
-    names = [node.name for node in graph.graph.nodes if node.op != "output"]
-    if request.calibration_ranges is not None:
-        kept = ranges_file.read(request.calibration_ranges, request.arch, request.size, names)
-        return ranges_file.Calibration(kept, outside=ranges_file.check_transfer(graph, targets[:1], kept.ranges))
-    assert request.calibration is not None
-    if request.calibration == DEMO:
-        chosen = calibration.from_crops(example.crops(request.size))
-    else:
-        chosen = calibration.read(
-            Path(request.calibration), request.size, request.calibration_where, models.detector,
-            accept=request.accept_calibration, progress=progress,
-        )  # fmt: skip
-    seen = ranges.observe(graph, chosen.tensor(), request.calibration_method)
-    kept = ranges_file.Calibrated(request.arch, request.size, request.calibration_method, chosen.sha256, seen)
-    return ranges_file.Calibration(kept, coverage=asdict(chosen.coverage), skipped=len(chosen.skipped))
-
-
 def _largest_error(a: parity.Outputs, b: parity.Outputs) -> float:
     return float(np.maximum(metrics.max_error(a.swapped, b.swapped), metrics.max_error(a.mask, b.mask)))
 
@@ -302,6 +250,14 @@ def encode_with(models: Models) -> parity.Encode | None:
     """The identity encoder as parity uses it, or None where the checkpoint brings none."""
     encoder = models.encoder
     return None if encoder is None else lambda crop: models.arch.encode(encoder, crop).embedding
+
+
+def calibrate(
+    request: Request, models: Models, graph: fx.GraphModule, targets: parity.Array, progress: Progress
+) -> ranges_file.Calibration:
+    progress.step("calibrate")
+    place = quantizing.Place(request.arch, request.size, models.detector)
+    return quantizing.calibrate(request.calibration, place, graph, targets[:1], progress)
 
 
 def make_jobs(

@@ -19,7 +19,7 @@ LAYERS = (
     {"graph", "quant"},
     {"backends"},
     {"parity", "bundle", "preview", "contents", "reference_file", "recheck"},
-    {"pipeline", "diagnosis", "inspection", "swapping"},
+    {"quantizing", "pipeline", "diagnosis", "inspection", "swapping"},
     {"commands"},
     {"cli", "__main__"},
 )

@@ -20,6 +20,7 @@ from mfs_deploy.backends.onnx_float16 import to_float16
 from mfs_deploy.backends.quiet import last_line, quiet
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
+from mfs_deploy.quant.recipe import Format
 
 if TYPE_CHECKING:
     import onnx
@@ -30,6 +31,7 @@ TITLE = "ONNX"
 EXTRA = "onnx"
 PACKAGES: tuple[str, ...] = ("onnx", "onnxruntime", "onnxscript")
 LAYOUT = "NCHW"
+FORMATS: tuple[Format, ...] = (Format("float32", "float32"), Format("float16", "float16"))
 FILES: tuple[str, ...] = ("swap.onnx",)
 
 OPSET = 20  # what the exporter of torch 2.13 writes without translating; ONNX Runtime 1.17 and later read it

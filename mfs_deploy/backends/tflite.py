@@ -64,6 +64,7 @@ FORMATS: tuple[Format, ...] = (
     Format("float16", "float32"),
     Format("float16", "float16"),
     Format("int8", "float32"),
+    Format("int8", "float16"),
     Format("int8", "int8"),
     Format("int8", "int16"),
 )

@@ -65,14 +65,20 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
     \b
     mfs-export --checkpoint checkpoints.tar --source photo.jpg --out bundles/face01
     """
-    from mfs_deploy import pipeline
+    from mfs_deploy import pipeline, quantizing
 
     request = pipeline.Request(
         out=out,
         targets=parse_targets(targets),
         source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
         target_where=options.make_where(kwargs.pop("target_landmarks"), kwargs.pop("target_aligned"), kwargs.pop("target_face")),
-        calibration_where=options.make_where(None, kwargs.pop("calibration_aligned"), None),
+        calibration=quantizing.How(
+            photos=kwargs.pop("calibration"),
+            where=options.make_where(None, kwargs.pop("calibration_aligned"), None),
+            method=kwargs.pop("calibration_method"),
+            accept=kwargs.pop("accept_calibration"),
+            ranges=kwargs.pop("calibration_ranges"),
+        ),
         **kwargs,
     )
     if request.checkpoint == pipeline.DEMO:

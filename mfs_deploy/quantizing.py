@@ -1,0 +1,82 @@
+"""Integer recipes on their way through an export: what they need, and the ranges they get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mfs_deploy import calibration, faces
+from mfs_deploy.backends.all import check_recipe
+from mfs_deploy.detectors import Detector
+from mfs_deploy.errors import UsageError
+from mfs_deploy.models.demo import example
+from mfs_deploy.progress import Progress
+from mfs_deploy.quant import ranges, ranges_file
+from mfs_deploy.quant.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import fx
+
+DEMO = "demo"  # as --calibration: rendered people
+
+
+@dataclass(frozen=True, eq=False)
+class How:
+    """Where ranges come from: measured on ``photos`` (a folder, a clip, a photo, or ``DEMO``), or kept in ``ranges``."""
+
+    photos: str | None = None
+    where: faces.Where = faces.UNKNOWN
+    method: str = "minmax"
+    accept: bool = False
+    ranges: Path | None = None
+
+
+NOTHING = How()
+
+
+@dataclass(frozen=True)
+class Place:
+    """The network's architecture and size, and how faces are found."""
+
+    arch: str
+    size: int
+    detector: Detector | None
+
+
+def check(how: How, recipe: Recipe, targets: Sequence[str], tflite_io: str) -> None:
+    """Raises UsageError where a backend lacks the recipe, or the recipe a calibration, or an option would be ignored."""
+    for name in targets:
+        check_recipe(name, recipe)
+    ways = [way for way in (how.photos, how.ranges) if way is not None]
+    if recipe.is_static and len(ways) != 1:
+        raise UsageError(
+            f"the recipe {recipe.name} computes with integers, whose ranges must be measured",
+            hint="give one of --calibration DIR, CLIP or PHOTO ('demo' for rendered people) and --calibration-ranges FILE",
+        )
+    if ways and not recipe.is_static:
+        raise UsageError(f"the recipe {recipe.name} needs no calibration", hint="leave it out, or choose a recipe such as w8a8")
+    if tflite_io != "float32" and not recipe.is_static:
+        raise UsageError(f"--tflite-io {tflite_io} needs a recipe with integer values, such as w8a8")
+
+
+def calibrate(how: How, place: Place, graph: fx.GraphModule, targets: ranges.Crops, progress: Progress) -> ranges_file.Calibration:
+    """Ranges of every value of a simplified graph: measured, or given and checked on ``targets`` (N, 3, S, S).
+
+    Raises:
+        CalibrationError: the set is too small or too alike, or the given ranges cut off this identity's values.
+        UsageError: nothing says where the faces of the set are.
+    """
+    names = [node.name for node in graph.graph.nodes if node.op != "output"]
+    if how.ranges is not None:
+        kept = ranges_file.read(how.ranges, place.arch, place.size, names)
+        return ranges_file.Calibration(kept, outside=ranges_file.check_transfer(graph, targets, kept.ranges))
+    assert how.photos is not None
+    if how.photos == DEMO:
+        chosen = calibration.from_crops(example.crops(place.size))
+    else:
+        chosen = calibration.read(Path(how.photos), place.size, how.where, place.detector, accept=how.accept, progress=progress)
+    seen = ranges.observe(graph, chosen.tensor(), how.method)
+    kept = ranges_file.Calibrated(place.arch, place.size, how.method, chosen.sha256, seen)
+    return ranges_file.Calibration(kept, coverage=asdict(chosen.coverage), skipped=len(chosen.skipped))
