@@ -14,7 +14,6 @@ import pytest
 from mfs_deploy import metrics
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Backend
-from mfs_deploy.quant import recipe as recipes
 
 Array = np.ndarray
 ARRAYS = {"coreml": {"coreml_io": "tensor"}}  # so that all take arrays; tests/coreml has the pixel buffers
@@ -69,7 +68,7 @@ def form(name: str) -> Form:
     return FORMS[name]
 
 
-@pytest.fixture(scope="session", params=recipes.names())
+@pytest.fixture(scope="session", params=sorted(BOUNDS))
 def recipe(request) -> str:
     return request.param
 
