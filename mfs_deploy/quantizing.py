@@ -77,6 +77,7 @@ def calibrate(how: How, place: Place, graph: fx.GraphModule, targets: ranges.Cro
         chosen = calibration.from_crops(example.crops(place.size))
     else:
         chosen = calibration.read(Path(how.photos), place.size, how.where, place.detector, accept=how.accept, progress=progress)
-    seen = ranges.observe(graph, chosen.tensor(), how.method)
+    crops = chosen.tensor()
+    seen = ranges.observe(graph, crops, how.method)
     kept = ranges_file.Calibrated(place.arch, place.size, how.method, chosen.sha256, seen)
-    return ranges_file.Calibration(kept, coverage=asdict(chosen.coverage), skipped=len(chosen.skipped))
+    return ranges_file.Calibration(kept, coverage=asdict(chosen.coverage), skipped=len(chosen.skipped), crops=crops)

@@ -19,7 +19,7 @@ LAYERS = (
     {"graph", "quant"},
     {"backends"},
     {"parity", "bundle", "preview", "contents", "reference_file", "recheck"},
-    {"quantizing", "pipeline", "diagnosis", "inspection", "swapping"},
+    {"quantizing", "pipeline", "diagnosis", "inspection", "searching", "swapping"},
     {"commands"},
     {"cli", "__main__"},
 )

@@ -37,19 +37,7 @@ TARGETS = ("onnx", "tflite", "ncnn", "coreml")
     show_default=True,
     help="Core ML takes and gives pixel buffers, or arrays.",
 )
-@click.option(
-    "--calibration", metavar="PATH", help="Photos or a clip to measure the ranges of integers on; 'demo' for rendered people."
-)
-@click.option("--calibration-aligned", is_flag=True, help="The photos of --calibration are aligned crops already.")
-@click.option(
-    "--calibration-method",
-    type=click.Choice(["minmax", "percentile", "kl"]),
-    default="minmax",
-    show_default=True,
-    help="How wide a range is made.",
-)
-@click.option("--accept-calibration", is_flag=True, help="Go on with a set that is too small or too much alike.")
-@click.option("--calibration-ranges", type=options.PATH, help="Instead of --calibration: the ranges.json of another bundle.")
+@options.calibration
 @click.option(
     "--tflite-io",
     type=click.Choice(["float32", "int8", "uint8"]),
@@ -65,20 +53,14 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
     \b
     mfs-export --checkpoint checkpoints.tar --source photo.jpg --out bundles/face01
     """
-    from mfs_deploy import pipeline, quantizing
+    from mfs_deploy import pipeline
 
     request = pipeline.Request(
         out=out,
         targets=parse_targets(targets),
         source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
         target_where=options.make_where(kwargs.pop("target_landmarks"), kwargs.pop("target_aligned"), kwargs.pop("target_face")),
-        calibration=quantizing.How(
-            photos=kwargs.pop("calibration"),
-            where=options.make_where(None, kwargs.pop("calibration_aligned"), None),
-            method=kwargs.pop("calibration_method"),
-            accept=kwargs.pop("accept_calibration"),
-            ranges=kwargs.pop("calibration_ranges"),
-        ),
+        calibration=options.make_calibration(kwargs),
         **kwargs,
     )
     if request.checkpoint == pipeline.DEMO:

@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from mfs_deploy.faces import Where
+    from mfs_deploy.quantizing import How
 
 PATH = click.Path(path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -53,3 +54,40 @@ def make_where(landmarks: str | None, aligned: bool, face: int | None) -> Where:
     if landmarks is not None and (aligned or face is not None):
         raise UsageError("landmarks are given, so --aligned and --face say something else", hint="give one of them")
     return Where(None if landmarks is None else parse(landmarks), aligned, face)
+
+
+CALIBRATION = (
+    click.option(
+        "--calibration", metavar="PATH", help="Photos or a clip to measure the ranges of integers on; 'demo' for rendered people."
+    ),
+    click.option("--calibration-aligned", is_flag=True, help="The photos of --calibration are aligned crops already."),
+    click.option(
+        "--calibration-method",
+        type=click.Choice(["minmax", "percentile", "kl"]),
+        default="minmax",
+        show_default=True,
+        help="How wide a range is made.",
+    ),
+    click.option("--accept-calibration", is_flag=True, help="Go on with a set that is too small or too much alike."),
+    click.option("--calibration-ranges", type=options.PATH, help="Instead of --calibration: the ranges.json of another bundle."),
+)
+
+
+def calibration(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--calibration and what goes with it, or --calibration-ranges."""
+    for option in reversed(CALIBRATION):
+        command = option(command)
+    return command
+
+
+def make_calibration(kwargs: dict[str, Any]) -> How:
+    """Those options out of a verb's."""
+    from mfs_deploy.quantizing import How
+
+    return How(
+        photos=kwargs.pop("calibration"),
+        where=make_where(None, kwargs.pop("calibration_aligned"), None),
+        method=kwargs.pop("calibration_method"),
+        accept=kwargs.pop("accept_calibration"),
+        ranges=kwargs.pop("calibration_ranges"),
+    )

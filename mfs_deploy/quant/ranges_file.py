@@ -39,7 +39,7 @@ class Calibrated:
     ranges: Mapping[str, Range]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """Ranges for an export, and where they come from.
 
@@ -47,12 +47,14 @@ class Calibration:
         outside: of given ranges, the largest share of any node's values that they cut off; None where they were measured.
         coverage: what the set showed; None where they were given.
         skipped: files or frames of the set that could not be used.
+        crops: the set, (N, 3, S, S) in [0, 1]; None where ranges were given.
     """
 
     kept: Calibrated
     outside: float | None = None
     coverage: dict[str, Any] | None = None
     skipped: int = 0
+    crops: Crops | None = None
 
     def as_dict(self) -> dict[str, Any]:
         facts = {"method": self.kept.method, "sha256": self.kept.calibration_sha256}

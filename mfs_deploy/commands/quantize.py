@@ -1,0 +1,103 @@
+"""mfs quantize: find which operations must stay in floating point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mfs_deploy.commands import options
+from mfs_deploy.commands.console import Console, output_options
+from mfs_deploy.commands.export import TARGETS, parse_targets
+from mfs_deploy.commands.tables import table
+
+if TYPE_CHECKING:
+    from mfs_deploy.searching import Mixture
+
+MIXED = "mixed"
+
+
+@click.command("quantize", short_help="Find the cheapest mixture of number formats that keeps a quality.")
+@options.checkpoint
+@options.encoder
+@click.option("--source", metavar="PHOTO", help="A photo of the person; 'demo' for a rendered person.")
+@click.option("--identity", type=options.PATH, help="Instead of --source: a file that 'mfs identity' wrote.")
+@options.where(whose="the source photo")
+@options.detector
+@click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends it is proven on, separated by commas.")
+@click.option("--recipe", type=click.Choice([MIXED]), default=MIXED, show_default=True, help="What is looked for.")
+@click.option("--from", "base", default="w8a8", show_default=True, help="The recipe whose operations may be put back into floats.")
+@click.option("--min-psnr", type=float, default=38.0, show_default=True, metavar="DB", help="To the float network, in dB.")
+@click.option("--size", type=int, default=224, show_default=True, help="Side of the crop in pixels: 224 or 256.")
+@options.calibration
+@click.option(
+    "--out", type=options.PATH, default=Path("mixed.toml"), show_default=True, help="The recipe; a plot is put beside it."
+)
+@options.arch
+@output_options
+def command(console: Console, targets: str, out: Path, base: str, min_psnr: float, **kwargs: Any) -> None:
+    """Find which operations must stay in floating point, prove it in each runtime, and write it as a recipe.
+
+    \b
+    mfs quantize --checkpoint C --source photo.jpg --calibration photos/ --min-psnr 38 --out mine.toml
+    mfs export   --checkpoint C --source photo.jpg --calibration photos/ --recipe mine.toml --out bundles/face01
+    """
+    from mfs_deploy import pipeline, searching
+    from mfs_deploy.errors import OutputError, UsageError
+    from mfs_deploy.quant.recipe import to_toml
+
+    if out.suffix != ".toml":
+        raise UsageError(f"--out {out.name}: a recipe is written as .toml")
+    if not out.parent.is_dir():
+        raise OutputError(f"{out.parent} is not a folder", hint="create it, or choose another --out")
+    kwargs.pop("recipe")
+    request = pipeline.Request(
+        out=out,
+        targets=parse_targets(targets),
+        source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
+        calibration=options.make_calibration(kwargs),
+        **kwargs,
+    )
+    found = searching.mix(request, base, min_psnr, console)
+    out.write_text(to_toml(found.recipe), "utf-8")
+    picture = plot(found, min_psnr, out.with_suffix(".png"))
+    data = {
+        "recipe": str(out),
+        "plot": picture,
+        "psnr_db": found.measured_psnr_db,
+        "bytes": found.bytes,
+        "layers": [vars(one) for one in found.sensitivity],
+        "steps": [vars(one) for one in found.steps],
+        "floats": list(found.recipe.layers),
+    }
+    console.result(data, summary(found, out, picture))
+
+
+def summary(found: Mixture, out: Path, picture: str | None) -> str:
+    floats = set(found.recipe.layers)
+    header = ("operation", "kind", "alone", "all but it", "format")
+    rows = [
+        (s.name, s.kind, f"{s.alone_psnr_db:.1f} dB", f"{s.others_psnr_db:.1f} dB", "float" if s.name in floats else "integer")
+        for s in found.sensitivity
+    ]
+    lines = [table(header, rows), ""]
+    lines += [f"{name}: {psnr:.1f} dB, {found.bytes[name] / 1e6:.2f} MB" for name, psnr in found.measured_psnr_db.items()]
+    lines.append(f"recipe: {out}" + ("" if picture is None else f", picture: {picture}"))
+    return "\n".join(lines)
+
+
+def plot(found: Mixture, min_psnr: float, path: Path) -> str | None:
+    """The trade-off as a picture, or None where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([s.cost / 3 for s in found.steps], [s.psnr_db for s in found.steps], "o-", label="tried in simulation")
+    axes.axhline(min_psnr, linestyle="--", linewidth=1, label="asked for")
+    axes.set(xlabel="share of the network in floating point (bytes, multiply-adds, values)", ylabel="PSNR to the float network, dB")
+    axes.legend()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+    return str(path)

@@ -1,0 +1,147 @@
+"""A recipe of mixed number formats for one identity: searched in simulation, proven in the runtimes, written to a file.
+
+What simulation promises a runtime may not keep (it rounds elsewhere), so every artifact is converted and measured.  Where one falls
+short of the wanted quality, the search is told to aim higher by as much, and goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mfs_deploy import contents, parity, pipeline, quantizing
+from mfs_deploy.backends import workers
+from mfs_deploy.contract import Tolerance
+from mfs_deploy.errors import ParityError, UsageError
+from mfs_deploy.graph import simplify
+from mfs_deploy.pipeline import Request
+from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.quant import headroom, search
+from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.search import Sensitivity, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+CROPS = 8  # of the calibration set, evenly spaced, that quality is measured on
+ROUNDS = 4
+ROOM_DB = 0.3  # aimed for beyond what fell short
+CACHE = Path("~/.cache/mfs-deploy/sensitivity")  # under XDG_CACHE_HOME, where that is set
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The recipe found, PSNR by backend to the float network in dB, and how it was found."""
+
+    recipe: Recipe
+    measured_psnr_db: dict[str, float]
+    bytes: dict[str, int]
+    sensitivity: list[Sensitivity]
+    steps: tuple[Step, ...]
+
+
+def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SILENT) -> Mixture:
+    """Search from the recipe ``base``, whose every operation may be put back into floating point.
+
+    Raises:
+        UsageError: ``base`` has no integers to mix.
+        ParityError: no mixture keeps ``min_psnr_db``.
+        MfsError: as an export's.
+    """
+    start = recipes.load(base)
+    if not start.is_static:
+        raise UsageError(f"the recipe {base} has no integer values to mix with floating point", hint="choose w8a8 or w8a16")
+    pipeline.check(request)
+    quantizing.check(request.calibration, start, request.targets, request.tflite_io)
+    progress.start(5 + len(request.targets))
+    models = pipeline.open_models(request, progress)
+    person = pipeline.find_person(request, models, progress)
+    cases = [pipeline.target_case(request, models)]
+    targets = parity.inputs(cases)
+    progress.step("bake and simplify")
+    baked = models.arch.bake(models.generator, person.identity)
+    net = models.arch.load(baked)
+    graph = simplify(net)
+    reference = pipeline.run(net, targets)
+    calibrated = pipeline.calibrate(request, models, graph, targets, progress)
+    crops = targets if calibrated.crops is None else calibrated.crops[:: max(1, len(calibrated.crops) // CROPS)]
+    probe = torch.cat([torch.from_numpy(targets), torch.from_numpy(crops)])
+
+    progress.step("measure each operation")
+    key = _key(contents.weights_sha256(baked), start, calibrated.kept.ranges, probe)
+    hurt = _cached(key, lambda: search.sensitivity(graph, start, calibrated.kept.ranges, probe, progress.note))
+    order = [one.name for one in hurt]
+    costs = search.costs(graph, request.size)
+    room = headroom.scan(graph, targets)
+    facts = contents.Facts(models.arch.contract(request.size), start, models.files, contents.weights_sha256(baked))
+    aim = min_psnr_db
+    steps: tuple[Step, ...] = ()
+    for _ in range(ROUNDS):
+        found = search.search(graph, start, calibrated.kept.ranges, probe, costs, aim, order, progress.note)
+        steps = (*steps, *found.steps)
+        recipe = _named(found.recipe, min_psnr_db)
+        with workers.scratch() as scratch:
+            jobs = pipeline.make_jobs(request, room, replace(facts, recipe=recipe), calibrated)
+            done = workers.run(jobs, targets, scratch, weights=baked, on_done=lambda job: progress.note(f"{job.backend} converted"))
+            sizes = {one.job.backend: _size(one) for one in done}
+        measured = parity.judge(contents.outputs(done), cases, reference, recipe, None).measured
+        psnr = {name: measured[name][0].swapped_psnr_db if name in measured else float("nan") for name in sizes}
+        worst = min(psnr, key=lambda name: psnr[name])
+        if all(value >= min_psnr_db for value in psnr.values()):
+            progress.finish()
+            return Mixture(recipe, psnr, sizes, hurt, steps)
+        aim += max(min_psnr_db - psnr[worst], 0.0) + ROOM_DB
+    raise ParityError(
+        f"{worst} reaches {psnr[worst]:.1f} dB with the best mixture found, {min_psnr_db:g} dB were asked for",
+        hint="ask for less with --min-psnr, or leave that backend out of --targets",
+    )
+
+
+def _size(one: workers.Done) -> int:
+    return sum(path.stat().st_size for path in (one.folder / "out").rglob("*") if path.is_file())
+
+
+def _named(recipe: Recipe, min_psnr_db: float) -> Recipe:
+    """As a recipe of its own, with a gate at the quality asked for."""
+    base = recipe.gate
+    gate = Tolerance(min_psnr_db, base.swapped_max, base.mask_mean, min(base.composite_psnr_db, min_psnr_db), base.identity_cosine)
+    layers = ", ".join(recipe.layers) or "no operation"
+    return replace(recipe, name="mixed", description=f"{recipe.name} with {layers} in floating point", gate=gate)
+
+
+# ---- what was measured before
+
+
+def _key(weights: str, recipe: Recipe, ranges: Any, probe: Tensor) -> str:
+    facts = {"weights": weights, "recipe": asdict(recipe), "ranges": {n: [r.low, r.high] for n, r in sorted(ranges.items())}}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    digest.update(probe.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _cached(key: str, measure: Callable[[], list[Sensitivity]]) -> list[Sensitivity]:
+    """Kept from an earlier run with the very same weights, recipe, ranges and crops, or measured and kept."""
+    folder = Path(os.environ["XDG_CACHE_HOME"], "mfs-deploy/sensitivity") if "XDG_CACHE_HOME" in os.environ else CACHE.expanduser()
+    path = folder / f"{key}.json"
+    try:
+        return [Sensitivity(**one) for one in json.loads(path.read_text("utf-8"))]
+    except (OSError, ValueError, TypeError):
+        pass  # not there, or not ours: measured anew
+    found = measure()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps([asdict(one) for one in found]), "utf-8")
+        temporary.rename(path)
+    except OSError:
+        pass  # a cache that cannot be written costs time, nothing else
+    return found
