@@ -69,7 +69,7 @@ CALIBRATION = (
         help="How wide a range is made.",
     ),
     click.option("--accept-calibration", is_flag=True, help="Go on with a set that is too small or too much alike."),
-    click.option("--calibration-ranges", type=options.PATH, help="Instead of --calibration: the ranges.json of another bundle."),
+    click.option("--calibration-ranges", type=PATH, help="Instead of --calibration: the ranges.json of another bundle."),
 )
 
 
