@@ -1,0 +1,166 @@
+"""What every recipe costs on every backend, on rendered people whose true swap is known.
+
+    python benchmarks/recipes.py
+
+writes benchmarks/results/recipes.json, and from it the table in README.md and benchmarks/README.md (between their markers).  One
+identity that was never trained on, held-out targets and a clip; latency with one thread on this machine, as a ratio to the same
+backend's fp32 within this run.  Core ML is run by our evaluator off macOS, so it has no latency here.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import pages
+from numpy.typing import NDArray
+
+from mfs_deploy import contents, metrics, parity, pipeline, quantizing
+from mfs_deploy.backends import workers
+from mfs_deploy.backends.all import BACKENDS, has
+from mfs_deploy.graph import simplify
+from mfs_deploy.models.demo import evaluate, example
+from mfs_deploy.models.demo.attributes import sample_attributes
+from mfs_deploy.models.demo.people import sample_people
+from mfs_deploy.models.demo.render import crop_view, render_swap, scene_landmarks
+from mfs_deploy.progress import SILENT
+from mfs_deploy.quant import headroom, ranges_file
+from mfs_deploy.quant import recipe as recipes
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "recipes.json"
+SIZE = 224
+TARGETS, FRAMES = 24, 25
+RING = 4  # pixels on either side of the mask's edge
+ORDER = ("fp32", "fp16", "w8", "w8a16", "w8a8", "pal6", "pal4")
+TIMED = ("onnx", "tflite", "ncnn")  # run by the runtime itself on any machine
+
+Array = NDArray[np.float32]
+
+
+def inputs() -> tuple[Array, Array, Array]:
+    """Targets, truths (N, 3, S, S) and true masks (N, 1, S, S): held-out people with the demo source's face, then its clip."""
+    seed = evaluate.triplets.HELD_OUT + 2000
+    people, scenes = sample_people(TARGETS, seed), sample_attributes(TARGETS, seed)
+    faces = sample_people(1, example.SOURCE).take([0] * TARGETS)
+    before, after = render_swap(people, faces, scenes, SIZE, crop_view(scene_landmarks(people, scenes), SIZE))
+    moving = example.path(sample_attributes(1, example.TARGET), FRAMES, fps=example.CLIP_FPS)
+    head = sample_people(1, example.TARGET).take([0] * FRAMES)
+    shown, true = render_swap(head, faces.take([0] * FRAMES), moving, SIZE, crop_view(scene_landmarks(head, moving), SIZE))
+    pairs = ((before.image, shown.image), (after.image, true.image), (before.mask, shown.mask))
+    made = [np.concatenate([a.numpy(), b.numpy()]).astype(np.float32) for a, b in pairs]
+    return (np.rint(made[0] * 255) / np.float32(255)).astype(np.float32), made[1], made[2]
+
+
+def judge(got: parity.Outputs, reference: parity.Outputs, truth: Array, mask: Array, encode: parity.Encode) -> dict[str, float]:
+    """Means over the targets; the temporal error over the clip."""
+    rows = []
+    for i in range(TARGETS):
+        inside = mask[i, 0] > evaluate.INSIDE
+        kernel = np.ones((2 * RING + 1, 2 * RING + 1), np.uint8)
+        ring = (cv2.dilate(inside.astype(np.uint8), kernel) - cv2.erode(inside.astype(np.uint8), kernel)) > 0
+        a, b = got.swapped[i], reference.swapped[i]
+        said, was = got.mask[i, 0] > evaluate.INSIDE, reference.mask[i, 0] > evaluate.INSIDE
+        embeddings = [encode(parity.images.to_image(x[None])) for x in (a, b)]
+        rows.append(
+            {
+                "psnr_db": metrics.psnr_db(a, b, peak=1.0),
+                "in_mask_psnr_db": metrics.psnr_db(a[:, inside], b[:, inside], peak=1.0),
+                "seam_psnr_db": metrics.psnr_db(a[:, ring], b[:, ring], peak=1.0),
+                "truth_psnr_db": metrics.psnr_db(a, truth[i], peak=1.0),
+                "mask_iou": float((said & was).sum() / max((said | was).sum(), 1)),
+                "identity_cosine": metrics.cosine(*embeddings),
+            }
+        )
+    means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    clip = slice(TARGETS, None)
+    error, _ = evaluate.temporal_error(got.swapped[clip], truth[clip], mask[clip])
+    return {**means, "worst_psnr_db": min(row["psnr_db"] for row in rows), "temporal_error": error}
+
+
+def measure(names: list[str]) -> dict[str, Any]:
+    request = pipeline.Request(checkpoint=pipeline.DEMO, source=pipeline.DEMO, out=Path(), coreml_io="tensor")
+    models = pipeline.open_models(request)
+    person = pipeline.find_person(request, models).identity
+    baked = models.arch.bake(models.generator, person)
+    net = models.arch.load(baked)
+    graph = simplify(net)
+    targets, truth, mask = inputs()
+    reference = pipeline.run(net, targets)
+    room = headroom.scan(graph, targets[:4])
+    how = quantizing.How(photos=quantizing.DEMO)
+    calibrated = quantizing.calibrate(how, quantizing.Place(request.arch, SIZE, None), graph, targets[:1], SILENT)
+    encode = pipeline.encode_with(models)
+    assert encode is not None
+    results: dict[str, Any] = {"pytorch": judge(reference, reference, truth, mask, encode), "recipes": {}}
+    for name in names:
+        recipe = recipes.load(name)
+        wanted = tuple(backend for backend in BACKENDS if has(backend, recipe))
+        facts = contents.Facts(models.arch.contract(SIZE), recipe, models.files, contents.weights_sha256(baked))
+        with workers.scratch() as scratch:
+            given: ranges_file.Calibration | None = calibrated if recipe.is_static else None
+            jobs = pipeline.make_jobs(replace(request, targets=wanted), room, facts, given)
+            for one in workers.run(jobs, targets, scratch, weights=baked):
+                backend, folder = one.job.backend, one.folder / "out"
+                entry = judge(parity.Outputs(one.swapped, one.mask), reference, truth, mask, encode)
+                entry["bytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                if backend in TIMED:
+                    entry["frame_ms"] = latency(backend, folder / BACKENDS[backend].FILES[0])
+                results["recipes"].setdefault(name, {})[backend] = entry
+                click.echo(f"{name} {backend} {json.dumps({k: round(v, 3) for k, v in entry.items()})}", err=True)
+    results["versions"] = {name: asdict(recipes.load(name))["description"] for name in names}
+    return results
+
+
+def latency(backend: str, path: Path) -> float:
+    command = [sys.executable, str(Path(__file__).with_name("latency.py")), backend, str(path), str(SIZE)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def table(results: dict[str, Any]) -> str:
+    columns = (
+        *("backend", "recipe", "size", "of fp32", "PSNR to PyTorch", "inside the face", "at the seam", "to the truth (PyTorch)"),
+        *("mask IoU", "identity cosine", "temporal error (PyTorch)", "frame time of fp32"),
+    )
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    torch = results["pytorch"]
+    for backend, module in BACKENDS.items():
+        for name in ORDER:
+            entry, full = (results["recipes"].get(n, {}).get(backend) for n in (name, "fp32"))
+            if entry is None or full is None:
+                continue
+            cells = (
+                module.TITLE,
+                name,
+                f"{entry['bytes'] / 1e6:.2f} MB",
+                f"{entry['bytes'] / full['bytes']:.2f}",
+                *(f"{entry[key]:.1f} dB" for key in ("psnr_db", "in_mask_psnr_db", "seam_psnr_db")),
+                f"{entry['truth_psnr_db']:.2f} ({torch['truth_psnr_db']:.2f}) dB",
+                f"{entry['mask_iou']:.3f}",
+                f"{entry['identity_cosine']:.4f}",
+                f"{entry['temporal_error']:.2f} ({torch['temporal_error']:.2f})",
+                f"{entry['frame_ms'] / full['frame_ms']:.2f}" if "frame_ms" in entry else "-",
+            )
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+@click.command()
+@click.option("--recipe", "names", multiple=True, default=ORDER, show_default=True)
+def main(names: tuple[str, ...]) -> None:
+    results = measure(list(names))
+    text = table(results)
+    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
+    pages.fill("recipes", text, ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
