@@ -7,6 +7,7 @@ the same as if they had rounded it themselves.  Everything that is no convolutio
 
 From ncnn 1.0.20261020, ``forward_int8`` in src/layer/convolution.cpp and convolutiondepthwise.cpp.  Its x86 kernel for depthwise
 layers whose channels are a multiple of 8 divides by ``rcpps``, which is off by up to 4e-4 of the value; arm64 divides exactly.
+How far int8 is from torch, and where that comes from: tests/ncnn/test_ncnn_int8.py.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 LARGEST = 127
 SMALLEST = 1e-30  # what never exceeds this is taken for zero, so that every scale is finite
-FORMS = {"Convolution": 2, "ConvolutionDepthWise": 1}  # parameter 8 for one scale per output channel, as ncnn's own tool writes it
+FORMS = {"Convolution": 2, "ConvolutionDepthWise": 1}  # parameter 8 as ncnn's own tool writes it: a scale per channel or group
 
 
 def inputs(job: Conversion) -> dict[str, float]:
@@ -61,7 +62,7 @@ def beyond_float16(job: Conversion) -> set[str]:
 def quantize(
     layers: tuple[Layer, ...], weights: Weights, largest: Mapping[str, float], floating: Set[str]
 ) -> tuple[tuple[Layer, ...], Weights]:
-    """Make the convolutions named in ``largest`` int8.  ``weights`` are float32.
+    """Make the convolutions named in ``largest`` int8; theirs are float32 ``weights``.
 
     Args:
         largest: absolute value of what each of them reads.

@@ -32,6 +32,7 @@ from torch.nn import functional as F
 from mfs_deploy import metrics
 from mfs_deploy.backends import ncnn
 from mfs_deploy.backends.ncnn_format import parse_param, read_bin
+from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant.recipe import Format
 
@@ -204,37 +205,35 @@ def test_values_stay_integers_exactly_where_only_int8_convolutions_read_them(int
     assert set(forms.values()) == {101, 102, 2}
 
 
-def test_a_copy_for_two_convolutions_stays_integer(seen, contract, crop, quantized):
-    """Both read it through a Split; a third reader that is no convolution makes it float."""
-    from mfs_deploy.graph.trace import trace
+class Fork(torch.nn.Module):
+    """Two convolutions read the value x of a third; something else may read one of the two copies, or be given one."""
 
-    class Fork(torch.nn.Module):
-        def __init__(self, third: bool) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.third = third
-            self.stem = torch.nn.Conv2d(3, 8, 3, padding=1)
-            self.left = torch.nn.Conv2d(8, 3, 1)
-            self.right = torch.nn.Conv2d(8, 1, 1)
+    def __init__(self, other: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.other = other
+        self.stem = torch.nn.Conv2d(3, 3, 3, padding=1)
+        self.left = torch.nn.Conv2d(3, 3, 1)
+        self.right = torch.nn.Conv2d(3, 1, 1)
 
-        def forward(self, target):
-            x = F.leaky_relu(self.stem(target), 0.1)
-            left = self.left(torch.sigmoid(x)) if self.third else self.left(x)
-            return torch.sigmoid(left), torch.sigmoid(self.right(x))
+    def forward(self, target):
+        x = F.leaky_relu(self.stem(target), 0.1)
+        left = {"none": lambda: self.left(x), "operation": lambda: self.left(torch.sigmoid(x)), "output": lambda: x}[self.other]()
+        return left, self.right(x)
 
-    for third, form in ((False, 102), (True, 2)):
-        network = trace(Fork(third).eval())
-        observed = ranges.observe(network, crop)
-        path = quantized(network, observed)
-        assert {layer.name: layer.integer(8) for layer, _, _ in _convolutions(path, network)} == {
-            "stem": form,
-            "left": 2,
-            "right": 2,
-        }
-        with torch.inference_mode():
-            exact = network(torch.from_numpy(crop))
-        got = ncnn.open(path, contract).run(crop)
-        assert min(_psnr(got, _simulated(network, observed, crop))) > max(_psnr(got, exact)) + 20
+
+@pytest.mark.parametrize(("other", "form"), [("none", 102), ("operation", 2), ("output", 2)])
+def test_a_copy_stays_integer_if_all_who_read_it_are_int8(quantized, contract, crop, other, form):
+    network = trace(Fork(other))
+    seen = ranges.observe(network, crop)
+    path = quantized(network, seen)
+    assert {layer.name: layer.integer(8) for layer, _, _ in _convolutions(path, network)} == (
+        {"stem": form, "right": 2} | ({"left": 2} if other != "output" else {})
+    )
+    with torch.inference_mode():
+        exact = network(torch.from_numpy(crop))
+    got = ncnn.open(path, contract).run(crop)
+    assert min(_psnr(got, _simulated(network, seen, crop))) > max(_psnr(got, exact)) + 20
 
 
 # --- layers that stay in float

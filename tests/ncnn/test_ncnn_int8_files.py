@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import struct
 
@@ -11,6 +12,7 @@ import pytest
 from mfs_deploy.backends import ncnn
 from mfs_deploy.backends.ncnn_format import parse_param, read_bin, scales, write_bin, write_param
 from mfs_deploy.errors import BundleError, CalibrationError, UsageError
+from mfs_deploy.quant.ranges import Range
 from mfs_deploy.quant.recipe import Format
 
 
@@ -70,6 +72,15 @@ def test_account_of_an_int8_artifact(int8, fp16, graph):
     assert have.float32_layers == ()
 
 
+def test_what_is_only_zeros_has_scale_one(quantized, graph, seen):
+    dead = copy.deepcopy(graph)
+    dead.get_submodule("mask.0.2").weight.data[3] = 0
+    layers, weights = _weights(quantized(dead, seen | {"mask_0_1": Range(0.0, 0.0)}))
+    per_channel, read = scales(layers["mask_0_2"], weights["mask_0_2"])
+    assert list(np.flatnonzero(per_channel.values == 1)) == [3]
+    assert read.values == scales(layers["mask_0_1"], weights["mask_0_1"])[2].values == 1
+
+
 # --- formats
 
 
@@ -79,6 +90,7 @@ def test_every_format_of_the_list_can_be_given_to_one_layer(quantized, contract,
     layers, weights = _weights(path)
     assert weights["decoder_1_1"][0].values.dtype == wanted.weights
     assert (layers["decoder_1_1"].params.get(31) == "3") == (wanted.activations == "float32")
+    assert ncnn.describe(path).float32_layers == (("decoder_1_1",) if wanted.weights == "float32" else ())
     assert np.isfinite(ncnn.open(path, contract).run(crop)[0]).all()
 
 
