@@ -93,11 +93,11 @@ def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, st
                 skip_model_load=True,
                 **_interface(ct, job.contract, image=job.coreml_io == "image"),
             )
-        except ConversionError:
-            raise
         except Exception as exc:
             # The frames hold a temporary folder, whose late removal would warn on the terminal.
             traceback.clear_frames(exc.__traceback__)
+            if isinstance(exc, ConversionError):
+                raise
             raise ConversionError(f"coremltools failed: {last_line(exc)}") from exc
     return model, names, pinned
 

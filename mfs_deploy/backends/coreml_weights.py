@@ -18,10 +18,11 @@ ROUNDS = 300  # of k-means
 def to_int8(weight: Array) -> tuple[NDArray[np.int8], Array]:
     """Weights (out, ...) as whole numbers of the same shape, and the scale of each output channel (out,) in the weights' type."""
     flat = weight.reshape(len(weight), -1).astype(np.float64)
-    scale = np.abs(flat).max(1) / LARGEST
-    scale = np.where(scale > 0, scale, 1.0).astype(weight.dtype)
-    # A scale that rounds to zero has no numbers to it: its channel is below what the type can tell from nothing.
-    scale = np.maximum(scale, np.finfo(weight.dtype).smallest_subnormal)
+    exact = np.abs(flat).max(1) / LARGEST
+    exact = np.where(exact > 0, exact, 1.0)
+    scale = exact.astype(weight.dtype)
+    # Up, not to the nearest: a tiny scale has few digits in float16, and one that is too small would cut off the largest weights.
+    scale = np.where(scale < exact, np.nextafter(scale, np.inf, dtype=weight.dtype), scale)
     # Divided by the scale as it is stored, not as it would be: what is lost in rounding the scale is not lost twice.
     numbers = np.rint(flat / scale.astype(np.float64)[:, None]).clip(-LARGEST, LARGEST)
     return numbers.astype(np.int8).reshape(weight.shape), scale

@@ -103,15 +103,26 @@ def _parameters(program: mil.Program) -> dict[str, int]:
 
 
 def _stored_type(program: mil.Program, maker: mil.Operation | None, name: str) -> str:
-    if maker is not None and maker.kind in STORED_IN:
-        name = str(maker.inputs[STORED_IN[maker.kind]])
     stored = program.types[name]
-    if maker is not None and maker.kind == "constexpr_lut_to_dense":
-        entries = stored.shape[-1] if "shape" in maker.inputs else stored.shape[-2]
-        return f"uint{entries.bit_length() - 1}"
+    if maker is not None and maker.kind in STORED_IN:
+        table = maker.kind == "constexpr_lut_to_dense"
+        stored = _input(program, maker, STORED_IN[maker.kind], rank=(1 if "shape" in maker.inputs else 2) if table else 0)
+        if table:
+            entries = stored.shape[-1] if "shape" in maker.inputs else stored.shape[-2]
+            return f"uint{entries.bit_length() - 1}"
     return {"fp16": "float16", "fp32": "float32"}.get(stored.kind.name, stored.kind.name)
 
 
 def _macs(program: mil.Program, op: mil.Operation) -> int:
-    weight = program.types[str(op.inputs["weight"])]
-    return program.types[op.outputs[0]].count * weight.count // weight.shape[0]
+    weight = _input(program, op, "weight", rank=1)
+    return program.types[op.outputs[0]].count * weight.count // max(weight.shape[0], 1)
+
+
+def _input(program: mil.Program, op: mil.Operation, parameter: str, rank: int) -> mil.TensorType:
+    """The type of what an operation reads.  Raises BundleError where it reads nothing, or a tensor of lower rank."""
+    name = op.inputs.get(parameter)
+    if not isinstance(name, str):
+        raise BundleError(f"{op}: {parameter} is missing")
+    if len(program.types[name].shape) < rank:
+        raise BundleError(f"{op}: {parameter} is {program.types[name]}, must have rank {rank} or more")
+    return program.types[name]
