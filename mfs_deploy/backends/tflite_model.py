@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
+LARGEST_TOTAL = 2**30  # bytes of all tensors, ten times what a network of ours has: XNNPACK takes memory for whatever a shape says
 BUFFER_ALIGNMENT = 16  # schema.fbs: ``Buffer.data (force_align: 16)``; the generated Python does not heed it
 FILTER = 1  # position of the weights among the inputs of each operator in WEIGHTED
 BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
@@ -64,6 +66,8 @@ def read(data: bytes) -> Model:
 def _check_references(model: Model) -> None:
     """Every index must lead somewhere and every constant have its tensor's size: not all kernels check before they read."""
     graph = model.subgraphs[0]
+    if (total := sum(map(_size, graph.tensors))) > LARGEST_TOTAL:
+        raise ValueError(f"its tensors take {total} bytes")
     for tensor in graph.tensors:
         data = model.buffers[_within(tensor.buffer, model.buffers)].data
         if data is not None and len(data) and len(data) != _size(tensor):
@@ -73,6 +77,8 @@ def _check_references(model: Model) -> None:
         _within(operator.opcodeIndex, model.operatorCodes)
         for i in (*operator.inputs, *operator.outputs):
             _within(i if i != -1 else 0, graph.tensors)  # -1: an optional input left out
+        if kind(model, operator) == "RESIZE_BILINEAR":
+            _check_resize(model, operator)
     for _, operator in weighted(model):
         _within(FILTER, operator.inputs)
         _within(0, operator.outputs)
@@ -81,6 +87,14 @@ def _check_references(model: Model) -> None:
             _within(entry.tensorIndex, graph.tensors)
     for entry in model.metadata or []:
         _within(entry.buffer, model.buffers)
+
+
+def _check_resize(model: Model, operator: Operator) -> None:
+    """The size that it is told must be its output's: the kernel takes memory for any other, 20 GB for one wrong byte."""
+    size = values(model, operator.inputs[_within(1, operator.inputs)])
+    output = shape(model.subgraphs[0].tensors[operator.outputs[_within(0, operator.outputs)]])
+    if size is None or tuple(size.ravel().tolist()) != output[1:3]:
+        raise ValueError(f"a resize to {size} gives a tensor of shape {output}")
 
 
 def _check_scales(tensor: Any) -> None:
@@ -105,7 +119,9 @@ def _size(tensor: Any) -> int:
     name = dtype(tensor)
     if name not in sizes:
         raise ValueError(f"tensor {text(tensor.name)} has type {name}")
-    return int(np.prod(shape(tensor), dtype=np.int64)) * sizes[name]
+    if any(n < 0 for n in shape(tensor)):
+        raise ValueError(f"tensor {text(tensor.name)} has shape {shape(tensor)}")
+    return prod(shape(tensor)) * sizes[name]
 
 
 def write(model: Model) -> bytes:

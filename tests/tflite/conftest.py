@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mfs_deploy import images
 from mfs_deploy.backends import tflite
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.quant import recipe
+from mfs_deploy.quant.ranges import observe
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +28,32 @@ def make(lowered: bytes, graph, contract, tmp_path_factory: pytest.TempPathFacto
     def run(name: str, keep: tuple[str, ...] = (), network=graph, start: bytes = lowered) -> Path:
         path = tmp_path_factory.mktemp("tflite") / tflite.FILES[0]
         path.write_bytes(tflite.finish(start, Conversion(network, contract, recipe.load(name), frozenset(keep))))
+        return path
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def crops(crop, portrait) -> np.ndarray:
+    """What ranges are observed on: the aligned portrait, mirrored, darker, and the whole photo shrunk."""
+    whole = images.to_tensor(images.resize(portrait, 224))
+    return np.concatenate([crop, crop[..., ::-1], crop * np.float32(0.6), whole])
+
+
+@pytest.fixture(scope="session")
+def ranges(graph, crops):
+    return observe(graph, crops)
+
+
+@pytest.fixture(scope="session")
+def quantized(lowered, graph, contract, ranges, tmp_path_factory):
+    """Weights, activations, and further fields of the recipe and the conversion, to the path of an artifact."""
+
+    def run(weights: str, activations: str, *, operations=None, layers=None, **options):
+        wanted = recipe.Recipe("test", weights, activations, "", operations or {}, layers or {})
+        job = Conversion(graph, contract, wanted, **{"ranges": ranges, **options})
+        path = tmp_path_factory.mktemp("tflite") / tflite.FILES[0]
+        path.write_bytes(tflite.finish(lowered, job))
         return path
 
     return run

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from mfs_deploy import architecture, metrics
 from mfs_deploy.backends import tflite
 from mfs_deploy.backends import tflite_model as tfl
-from mfs_deploy.errors import ConversionError
+from mfs_deploy.errors import BundleError, ConversionError
 
 
 def test_operators_are_the_networks_own(fp32):
@@ -80,13 +81,14 @@ def test_converters_failure_is_told_in_its_own_words(graph, tmp_path):
 
 
 FLIPS = """
-import sys
+import resource, sys
 from pathlib import Path
 import numpy as np
 from mfs_deploy import architecture
 from mfs_deploy.backends import tflite
 from mfs_deploy.errors import BundleError
 data, broken = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))  # a file that asks for more must not stop the machine
 contract = architecture.get("mobilefaceswap").contract(224)
 refused, rng = 0, np.random.default_rng(0)
 # The tables lie before and behind the weights.
@@ -99,15 +101,34 @@ for at in (*range(64), *rng.integers(64, 1200, 40), *rng.integers(len(data) - 12
         tflite.open(broken, contract)
     except BundleError:
         refused += 1
-print(refused)
+print(refused, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_flipped_byte_in_the_structure_does_not_crash(fp32, tmp_path):
-    command = [sys.executable, "-c", FLIPS, str(fp32), str(tmp_path / "swap.tflite")]
+@pytest.mark.parametrize("formats", [("float32", "float32"), ("int8", "int8")], ids="-".join)
+def test_flipped_byte_in_the_structure_does_not_crash(quantized, tmp_path, formats):
+    command = [sys.executable, "-c", FLIPS, str(quantized(*formats)), str(tmp_path / "swap.tflite")]
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
-    assert int(done.stdout) > 40
+    refused, kilobytes = map(int, done.stdout.split())
+    assert refused > 40
+    assert kilobytes < 2_000_000
+
+
+def test_sizes_that_would_take_all_memory_are_refused(fp32, contract, tmp_path):
+    """XNNPACK believes a resize's size, and a computed tensor's shape."""
+    broken = tmp_path / "swap.tflite"
+    for said in ("a resize to", "its tensors take"):
+        model = tfl.read(fp32.read_bytes())
+        tensors = model.subgraphs[0].tensors
+        resize = next(o for o in model.subgraphs[0].operators if tfl.kind(model, o) == "RESIZE_BILINEAR")
+        if said == "a resize to":
+            model.buffers[tensors[resize.inputs[1]].buffer].data = np.array([14, 2**24], np.int32).view(np.uint8)
+        else:
+            tensors[resize.inputs[0]].shape = [1, 7, 2**24, 512]
+        broken.write_bytes(tfl.write(model))
+        with pytest.raises(BundleError, match=said):
+            tflite.open(broken, contract)
 
 
 def test_outputs_are_found_by_name_when_their_order_changes(fp32, contract, crop, expected, tmp_path):
