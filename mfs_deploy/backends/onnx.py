@@ -2,6 +2,8 @@
 
 One self-contained file.  Input ``target`` and outputs ``swapped`` and ``mask`` are float32, NCHW, in [0, 1], whatever the recipe.
 Nodes bear the names of the simplified graph's nodes, and weights those of the PyTorch modules.
+
+What integers mean is in ``onnx_quantize.py``; how ONNX Runtime executes them, at ``OnnxRunner``.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from mfs_deploy import __version__
 from mfs_deploy.backends import fx_order
 from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, TensorInfo, check_target, threads
 from mfs_deploy.backends.onnx_float16 import to_float16
+from mfs_deploy.backends.onnx_quantize import quantize
 from mfs_deploy.backends.quiet import last_line, quiet
 from mfs_deploy.contract import Contract
-from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
+from mfs_deploy.errors import BundleError, ConversionError, MissingExtra, UsageError
 from mfs_deploy.quant.recipe import Format
 
 if TYPE_CHECKING:
@@ -31,8 +34,17 @@ TITLE = "ONNX"
 EXTRA = "onnx"
 PACKAGES: tuple[str, ...] = ("onnx", "onnxruntime", "onnxscript")
 LAYOUT = "NCHW"
-FORMATS: tuple[Format, ...] = (Format("float32", "float32"), Format("float16", "float16"))
 FILES: tuple[str, ...] = ("swap.onnx",)
+
+# What an operation can be given.
+FORMATS: tuple[Format, ...] = (
+    Format("float32", "float32"),
+    Format("float16", "float16"),
+    Format("int8", "float32"),
+    Format("int8", "float16"),  # computed in float32: ONNX Runtime unpacks the weights to that
+    Format("int8", "int8"),
+    Format("int8", "int16"),
+)
 
 OPSET = 20  # what the exporter of torch 2.13 writes without translating; ONNX Runtime 1.17 and later read it
 KINDS = {
@@ -56,11 +68,17 @@ KINDS = {
 def convert(job: Conversion, directory: Path) -> None:
     """Write ``swap.onnx``.  Raises ConversionError."""
     fx_order.check_names(job.graph, job.keep_float32)
+    for name, wanted in job.formats.items():
+        if wanted not in FORMATS:
+            raise UsageError(f"ONNX cannot give {name} {wanted}", hint="it has: " + "; ".join(map(str, FORMATS)))
     model = _export(job.graph, job.contract)
     _strip(model)
     name_nodes(model, job.graph)
-    if job.recipe.is_float16:
-        to_float16(model, job.keep_float32)
+    formats = job.formats
+    if any(wanted.weights == "int8" for wanted in formats.values()):
+        quantize(model, job)
+    if halves := {name for name, wanted in formats.items() if wanted.weights == "float16"}:
+        to_float16(model, frozenset(node.name for node in model.graph.node) - halves)
     model = _checked(model)
     for key in sorted(job.metadata):
         model.metadata_props.add(key=key, value=job.metadata[key])
@@ -149,6 +167,10 @@ class OnnxRunner:
     the last two reads a weight).  So weights are those of float16, but arithmetic and the tensors between nodes are float32;
     an overflow of float16 cannot be seen, and a frame takes no less time.  On arm64 with half-precision arithmetic there are
     float16 kernels: 57 dB against PyTorch where x86 has 75, and a network that overflows gives NaN (emulated Cortex-A76).
+
+    What integers mean here: with 8-bit activations every operation but resizes and subtractions is fused into an integer kernel.
+    Weights in int8 alone are unpacked for every frame unless the option below is set, which an app must set, too.  16-bit
+    activations are rounded to 16 bits and computed in floats, which costs time and gives what an accelerator would.
     """
 
     pixels = False
@@ -178,8 +200,11 @@ def open(path: Path, contract: Contract) -> OnnxRunner:
     state = onnxruntime.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented", "RuntimeException")
     refusals = (UnicodeDecodeError, *(getattr(state, name) for name in names))  # the former while quoting a damaged name
+    data = _read(path)
+    if b"QuantizeLinear" not in data:  # only then: it also keeps ONNX Runtime from fusing integer operations
+        options.add_session_config_entry("session.disable_quant_qdq", "1")  # weights are unpacked once, not for every frame
     try:
-        session = onnxruntime.InferenceSession(_read(path), options, providers=["CPUExecutionProvider"], enable_fallback=False)
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=False)
     except refusals as exc:
         raise BundleError(f"{path.name} is damaged or not ONNX: {last_line(exc)}", hint="export it again") from exc
     _check_contract(path, session, contract)
@@ -219,17 +244,18 @@ def describe(path: Path) -> ArtifactInfo:
     except (DecodeError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as exc:
         raise BundleError(f"{path.name} is damaged or not ONNX: {last_line(exc)}", hint="export it again") from exc
     graph = model.graph
-    dtypes = {w.name: _dtype(w.data_type) for w in graph.initializer}
+    stored = _stored(graph)
     weighted = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
-    mixed = "float16" in dtypes.values()
+    dtypes = {node.name: _dtype(stored[node.input[1]].data_type) for node in weighted if node.input[1] in stored}
+    mixed = set(dtypes.values()) != {"float32"}
     return ArtifactInfo(
         format=f"ONNX opset {max(o.version for o in model.opset_import if o.domain in ('', 'ai.onnx'))}",
         inputs=tuple(_tensor_info(v) for v in graph.input),
         outputs=tuple(_tensor_info(v) for v in graph.output),
-        parameters=_parameters(graph, weighted),
-        macs=_macs(graph, weighted),
+        parameters=_parameters(stored, weighted),
+        macs=_macs(graph, stored, weighted),
         metadata={p.key: p.value for p in model.metadata_props},
-        float32_layers=tuple(node.name for node in weighted if mixed and dtypes.get(node.input[1]) == "float32"),
+        float32_layers=tuple(node.name for node in weighted if mixed and dtypes.get(node.name) == "float32"),
     )
 
 
@@ -244,23 +270,30 @@ def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
     return TensorInfo(value.name, tuple(d.dim_value for d in tensor.shape.dim), _dtype(tensor.elem_type))
 
 
-def _parameters(graph: onnx.GraphProto, weighted: list[onnx.NodeProto]) -> dict[str, int]:
+def _stored(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Each constant tensor to what is stored for it: itself, or what a DequantizeLinear node makes it from."""
+    stored = {w.name: w for w in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in stored:
+            stored[node.output[0]] = stored[node.input[0]]
+    return stored
+
+
+def _parameters(stored: dict[str, onnx.TensorProto], weighted: list[onnx.NodeProto]) -> dict[str, int]:
     """Weights and biases of convolutions and linear layers; what several read is counted once."""
-    read = {name for node in weighted for name in node.input[1:]}
+    read = {stored[name].name: stored[name] for node in weighted for name in node.input[1:] if name in stored}
     counts: Counter[str] = Counter()
-    for weight in graph.initializer:
-        if weight.name in read:
-            counts[_dtype(weight.data_type)] += prod(weight.dims)
+    for weight in read.values():
+        counts[_dtype(weight.data_type)] += prod(weight.dims)
     return dict(sorted(counts.items()))
 
 
-def _macs(graph: onnx.GraphProto, weighted: list[onnx.NodeProto]) -> int:
+def _macs(graph: onnx.GraphProto, stored: dict[str, onnx.TensorProto], weighted: list[onnx.NodeProto]) -> int:
     """Per output value, one multiply-add for each weight that goes into it."""
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)}
-    weights = {w.name: w for w in graph.initializer}
     total = 0
     for node in weighted:
-        weight = weights.get(node.input[1])
+        weight = stored.get(node.input[1])
         if weight is None or node.output[0] not in shapes:
             raise BundleError(f"{node.op_type} {node.name!r} has no stored weight or no known shape; not a file of ours")
         channels = shapes[node.output[0]][1]

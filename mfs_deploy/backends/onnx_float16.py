@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 # Operations whose float inputs and outputs all have one type T that may be float16 (ONNX operator specification, opset 20) ...
 ONE_TYPE = ("Conv", "Gemm", "LeakyRelu", "Resize", "Concat", "Sigmoid", "Tanh", "Add", "Sub", "Mul", "Div")
-ALWAYS_FLOAT32 = {"Resize": (2,)}  # ... but for these inputs, by position: Resize's scales
+ROUNDING = ("QuantizeLinear", "DequantizeLinear")  # ... which integer operations have around them, in float32 ...
+ALWAYS_FLOAT32 = {"Resize": (2,)}  # ... and these inputs by position: Resize's scales
 
 
 def to_float16(model: onnx.ModelProto, keep: frozenset[str]) -> None:
@@ -35,7 +36,7 @@ def to_float16(model: onnx.ModelProto, keep: frozenset[str]) -> None:
 
     graph = model.graph
     for node in graph.node:
-        if node.op_type not in ONE_TYPE:
+        if node.op_type not in (*ONE_TYPE, *ROUNDING):
             raise ConversionError(f"node {node.name}: how {node.op_type} behaves in float16 is not known; add it to ONE_TYPE")
     _rename_float16_outputs(graph, keep)
     wanted = {(node.name, i): _wanted(node, i, keep) for node in graph.node for i in range(len(node.input))}
@@ -53,9 +54,9 @@ def to_float16(model: onnx.ModelProto, keep: frozenset[str]) -> None:
     for node in graph.node:
         for i, name in enumerate(node.input):
             to = wanted[node.name, i]
-            if (name, to) in weights:
+            if to is not None and (name, to) in weights:
                 node.input[i] = weights[name, to]
-            elif name and types[name] != to:
+            elif to is not None and name and types[name] != to:
                 node.input[i] = cast(name, f"{name}_{_suffix(to)}", to)
         nodes.append(node)
         types |= dict.fromkeys(node.output, TensorProto.FLOAT if node.name in keep else TensorProto.FLOAT16)
@@ -72,9 +73,12 @@ def _suffix(to: int) -> str:
     return "float16" if to == TensorProto.FLOAT16 else "float32"
 
 
-def _wanted(node: onnx.NodeProto, position: int, keep: frozenset[str]) -> int:
+def _wanted(node: onnx.NodeProto, position: int, keep: frozenset[str]) -> int | None:
+    """The type that a node wants an input in; None: the one it has."""
     from onnx import TensorProto
 
+    if node.op_type == "DequantizeLinear" or (node.op_type == "QuantizeLinear" and position > 0):
+        return None
     kept = node.name in keep or position in ALWAYS_FLOAT32.get(node.op_type, ())
     return int(TensorProto.FLOAT if kept else TensorProto.FLOAT16)
 
@@ -88,11 +92,11 @@ def _rename_float16_outputs(graph: onnx.GraphProto, keep: frozenset[str]) -> Non
             names[:] = [renamed.get(name, name) for name in names]
 
 
-def _typed_weights(graph: onnx.GraphProto, wanted: dict[tuple[str, int], int]) -> dict[tuple[str, int], str]:
+def _typed_weights(graph: onnx.GraphProto, wanted: dict[tuple[str, int], int | None]) -> dict[tuple[str, int], str]:
     """Store each float32 initializer in the types its readers want; (name, type) to the name it then has."""
     from onnx import TensorProto, numpy_helper
 
-    readers: dict[str, dict[int, str]] = {}  # initializer: type: a node that wants it so
+    readers: dict[str, dict[int | None, str]] = {}  # initializer: type: a node that wants it so
     for node in graph.node:
         for i, name in enumerate(node.input):
             readers.setdefault(name, {}).setdefault(wanted[node.name, i], node.name)
