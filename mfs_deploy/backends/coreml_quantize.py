@@ -223,7 +223,7 @@ def _quantize(value: Any, node: str | None, plan: Plan, before: Any) -> Number:
 def scale_and_zero_point(seen: Range) -> tuple[np.float16, np.int8]:
     """For values in a range; zero, which convolutions pad with, is always exact.
 
-    With a zero point (coremltools' mode "linear") the demo network is 4 to 7 dB nearer to PyTorch than without one (its default,
+    With a zero point (coremltools' mode "linear") the demo network is 3 to 7 dB nearer to PyTorch than without one (its default,
     "linear_symmetric"): behind a LeakyReLU nearly all values lie on one side.
     """
     low, high = min(seen.low, 0.0), max(seen.high, 0.0)

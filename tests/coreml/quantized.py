@@ -57,6 +57,12 @@ def readers(program: mil.Program) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+def dequantized(program: mil.Program, layer: str) -> mil.Operation:
+    """What unpacks the weight of a layer."""
+    weight = work(program)[layer].inputs["weight"]
+    return next(op for op in program.operations if weight in op.outputs)
+
+
 class Small(nn.Module):
     """An addition of two convolutions with an activation behind it, which the face swap network has not, and quick to convert."""
 

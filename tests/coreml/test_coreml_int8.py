@@ -1,4 +1,4 @@
-"""Core ML with weights and values in int8: near PyTorch, in coremltools' own pattern, and only where the recipe says so."""
+"""Core ML with weights and values in int8: near PyTorch, in coremltools' own pattern, and as a simulation computes it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from coreml.quantized import bytes_of, package, readers, recipe, size_of, small, work
+from coreml.quantized import dequantized, package, readers, recipe, size_of, work
 from torch import fx
 
 from mfs_deploy import metrics
 from mfs_deploy.backends import coreml, coreml_quantize, coreml_weights, mil, mil_package
-from mfs_deploy.errors import BundleError, ConversionError, UsageError
 from mfs_deploy.quant.ranges import Range, observe
 from mfs_deploy.quant.recipe import Format
 
-HALF, FULL, W8, W8A8 = (
-    Format(*pair) for pair in (("float16", "float16"), ("float32", "float32"), ("int8", "float16"), ("int8", "int8"))
-)
+W8, W8A8 = Format("int8", "float16"), Format("int8", "int8")
 IOS17 = 8  # the version of its specification
 
 
@@ -42,8 +39,8 @@ def made(graph, contract, ranges, tmp_path_factory):
     return path
 
 
-# Of swapped and mask to PyTorch, in dB, on untrained weights: measured, less 2.  With the demo weights it is 62 and 54 with int8
-# weights, 55 and 45 with int8 values too.  Below 35 and 25 a sign, a scale or a zero point would have to be wrong.
+# Of swapped and mask to PyTorch, in dB, on untrained weights: measured, less 2.  With the demo weights it is 61 and 59 with int8
+# weights, 55 and 47 with int8 values too.  Below 35 and 25 a sign, a scale or a zero point would have to be wrong.
 BOUNDS = [
     pytest.param(W8, 45, 33, "iOS 16", id="w8"),
     pytest.param(Format("int8", "float32"), 45, 34, "iOS 16", id="w8-float32"),
@@ -68,12 +65,6 @@ def test_size_is_near_a_quarter_of_float32(made, package_of):
     float32 = size_of(package_of("fp32", "image"))
     for format in (W8, W8A8):
         assert 0.26 < size_of(made(format)) / float32 < 0.33
-
-
-def dequantized(program: mil.Program, layer: str) -> mil.Operation:
-    """What unpacks the weight of a layer."""
-    weight = work(program)[layer].inputs["weight"]
-    return next(op for op in program.operations if weight in op.outputs)
 
 
 def test_weights_are_those_coremltools_makes_itself(made, package_of, graph, tmp_path):
@@ -319,200 +310,3 @@ def test_one_convolution_equals_integer_arithmetic(evaluate):
     difference = np.abs(got[0] - wanted)
     assert difference.max() <= 1  # float16 before the last rounding
     assert (difference > 0).mean() < 0.1
-
-
-# ---- layer by layer ----
-
-MIXED = {
-    "layers": {
-        "encoder_0_1": FULL,
-        "encoder_1_1": HALF,
-        "encoder_2_1": W8A8,
-        "leaky_relu_2": W8A8,
-        "decoder_0_1": Format("palette4", "float16"),
-        "decoder_1_1": Format("palette6", "float16"),
-    }
-}
-
-
-@pytest.fixture(scope="module")
-def mixed(graph, contract, ranges, tmp_path_factory):
-    wanted = recipe("int8", "float16", **MIXED)
-    folders = [tmp_path_factory.mktemp("mixed") for _ in range(2)]
-    return [package(graph, contract, wanted, f, ranges=ranges, keep_float32=frozenset({"encoder_4_1"})) for f in folders]
-
-
-def test_a_recipe_of_all_formats_is_obeyed_layer_by_layer(mixed, graph):
-    _, program = mil.load(mixed[0])
-    constants = {"encoder_0_1": torch.float32, "encoder_4_1": torch.float32, "encoder_1_1": torch.float16}
-    kinds = {"decoder_0_1": "constexpr_lut_to_dense", "decoder_1_1": "constexpr_lut_to_dense"}
-    for name, op in work(program).items():
-        if op.kind != "conv":
-            continue
-        weight = op.inputs["weight"]
-        if name in constants:
-            exact = graph.get_submodule(".".join(name.rsplit("_", 2)).capitalize()).weight.detach().to(constants[name])
-            np.testing.assert_array_equal(program.constants[weight], exact.numpy())
-        else:
-            assert dequantized(program, name).kind == kinds.get(name, "constexpr_affine_dequantize"), name
-        full = constants.get(name) == torch.float32
-        assert {program.types[v].kind.name for v in (op.inputs["x"], weight, op.outputs[0])} == {"fp32" if full else "fp16"}
-
-
-def test_integers_are_around_the_one_layer_that_has_them(mixed):
-    _, program = mil.load(mixed[0])
-    assert {name: read for name, read in readers(program).items() if "int8" in dict(read)} == {
-        "encoder_2_1": [("int8", "encoder_2_0")],
-        # What an integer layer gives is int8 for all that read it.
-        "encoder_3_0": [("int8", "leaky_relu_2")],
-        "cat_1": [("float", "leaky_relu_6"), ("int8", "leaky_relu_2")],
-    }
-
-
-def test_describe_says_what_is_stored(mixed):
-    info = coreml.describe(mixed[0])
-    assert info.float32_layers == ("encoder_0_1", "encoder_4_1")
-    assert info.parameters == {
-        "float16": 993 + 64 * 32,
-        "float32": 32 * 3 + 512 * 256,
-        "int8": 494_979 - 64 * 32 - 32 * 3 - 512 * 256 - 256 * 512 - 128 * 512,
-        "uint4": 256 * 512,
-        "uint6": 128 * 512,
-    }
-    assert "iOS 17" in info.format
-
-
-def test_same_bytes_for_the_same_inputs(mixed):
-    assert bytes_of(mixed[0]) == bytes_of(mixed[1])
-
-
-def test_an_addition_reads_two_integers_and_its_activation_is_part_of_it(contract, tmp_path):
-    graph = small()
-    crop = np.random.default_rng(0).random((1, 3, 224, 224), np.float32)
-    path = package(graph, contract, recipe("int8", "int8"), tmp_path, ranges=observe(graph, crop), coreml_io="tensor")
-    _, program = mil.load(path)
-    assert readers(program) == {
-        "left": [("int8", "target")],
-        "right": [("int8", "target")],
-        "add": [("int8", "left"), ("int8", "right")],
-        "leaky_relu": [("float", "add")],
-        "sigmoid": [("int8", "leaky_relu")],
-        "mask": [("int8", "leaky_relu")],
-        "sigmoid_1": [("float", "mask")],
-    }
-    with torch.inference_mode():
-        wanted = graph(torch.from_numpy(crop))
-    for got, exact in zip(coreml.open(path, contract).run(crop), wanted, strict=True):
-        assert metrics.psnr_db(got, exact.numpy(), peak=1.0) > 45
-
-
-# ---- refused ----
-
-REFUSED = [
-    (Format("int8", "int16"), "int8 weights, int16 activations"),
-    (Format("float16", "int8"), "float16 weights, int8 activations"),
-    (Format("palette4", "int8"), "palette4 weights, int8 activations"),
-    (Format("float16", "float32"), "float16 weights, float32 activations"),
-]
-
-
-@pytest.mark.parametrize(("format", "says"), REFUSED)
-def test_formats_that_core_ml_lacks_are_named(graph, contract, tmp_path, ranges, format, says):
-    with pytest.raises(UsageError, match=f"recipe mine: Core ML cannot give decoder_0_1 {says}") as caught:
-        package(graph, contract, recipe("int8", "float16", layers={"decoder_0_1": format}), tmp_path, ranges=ranges)
-    assert str(W8A8) in caught.value.hint
-    assert format not in coreml.FORMATS
-    with pytest.raises(UsageError, match=f"cannot give .* and 65 more {says}"):
-        package(graph, contract, recipe(format.weights, format.activations), tmp_path, ranges=ranges)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_integers_need_ranges(contract, tmp_path):
-    graph = small()
-    seen = observe(graph, np.zeros((1, 3, 224, 224), np.float32))
-    cases = [
-        ({}, UsageError, "recipe mine: .* gives integers, and the range of its values is not known"),
-        ({name: seen[name] for name in seen if name != "right"}, ConversionError, "the range of right is not known"),
-        (seen | {"left": Range(-1e6, 0.0)}, ConversionError, r"left reaches 1e\+06: beyond float16"),
-    ]
-    for ranges, kind, says in cases:
-        with pytest.raises(kind, match=says):
-            package(graph, contract, recipe("int8", "int8"), tmp_path, ranges=ranges)
-        assert list(tmp_path.iterdir()) == []
-
-
-def test_an_operation_that_coremltools_lost_is_missed():
-    block = small_block()
-    plan = coreml_quantize.Plan({"conv": W8, "gone": W8}, {"conv": "conv"}, {}, frozenset())
-    with pytest.raises(ConversionError, match=r"lost operations .*: gone$"):
-        coreml_quantize.apply(block, plan)
-
-
-def small_block():
-    ct = mil_package.coremltools()
-    from coremltools.converters.mil import Builder as mb
-
-    @mb.program(input_specs=[mb.TensorSpec(shape=(1, 3, 8, 8))], opset_version=ct.target.iOS16)
-    def program(x):
-        return mb.conv(x=x, weight=np.ones((2, 3, 1, 1), np.float32), name="conv")
-
-    return program.functions["main"]
-
-
-# ---- damaged ----
-
-
-def operations(spec):
-    function = spec.mlProgram.functions["main"]
-    return function.block_specializations[function.opset].operations
-
-
-def lose_the_numbers(spec):
-    del next(op for op in operations(spec) if op.type == "constexpr_affine_dequantize").attributes["quantized_data"]
-
-
-def lose_the_table(spec):
-    del next(op for op in operations(spec) if op.type == "constexpr_lut_to_dense").attributes["lut"]
-
-
-def lose_the_weight(spec):
-    del next(op for op in operations(spec) if op.type == "conv").inputs["weight"]
-
-
-def cut_the_indices(spec):
-    op = next(op for op in operations(spec) if op.type == "constexpr_lut_to_dense")
-    op.attributes["indices"].type.tensorType.dimensions[0].constant.size -= 1
-
-
-def another_shape(spec):
-    op = next(op for op in operations(spec) if op.type == "constexpr_lut_to_dense")
-    op.attributes["shape"].immediateValue.tensor.bytes.values = b"\x01\0\0\0" * 4
-
-
-def scale_of_text(spec):
-    op = next(op for op in operations(spec) if op.type == "quantize")
-    op.inputs["scale"].CopyFrom(op.inputs["output_dtype"])
-
-
-DAMAGE = [
-    (lose_the_numbers, "quantized_data is missing", "quantized_data"),
-    (lose_the_table, "lut is missing", "lut"),
-    (lose_the_weight, "weight is missing", "weight"),
-    (cut_the_indices, "weight.bin: blob", "weight.bin: blob"),
-    (another_shape, None, "bytes of indices"),
-    (scale_of_text, None, "'quantize'"),
-]
-
-
-@pytest.mark.parametrize(("change", "describe_says", "open_says"), DAMAGE, ids=[change.__name__ for change, *_ in DAMAGE])
-def test_damage_is_refused(mixed, contract, crop, edit, tmp_path, change, describe_says, open_says):
-    import shutil
-
-    damaged = shutil.copytree(mixed[0], tmp_path / "swap.mlpackage")
-    edit(damaged, change)
-    if describe_says is not None:
-        with pytest.raises(BundleError, match=describe_says):
-            coreml.describe(damaged)
-    with pytest.raises((BundleError, ConversionError), match=open_says) as caught:
-        coreml.open(damaged, contract).run(crop)
-    assert "\n" not in caught.value.message

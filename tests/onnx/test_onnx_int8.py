@@ -24,10 +24,10 @@ from mfs_deploy.quant.recipe import Format, Recipe
 
 FLOAT32 = Format("float32", "float32")
 INT8 = Format("int8", "int8")
-# Least PSNR of the swapped crop against PyTorch, in dB; 1.5 below what was measured.
+# Least PSNR of the swapped crop against PyTorch, in dB; 1.5 to 2 below what was measured.
 EXPECTED = {
     Format("int8", "float32"): 46.2,
-    INT8: 37.0,
+    INT8: 39.0,
     Format("int8", "int16"): 46.1,
     Format("float16", "float16"): 73.0,
     FLOAT32: 120.0,
