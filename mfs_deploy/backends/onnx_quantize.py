@@ -4,7 +4,7 @@ The form is ONNX's own for integers ("QDQ"): each value that an integer operatio
 DequantizeLinear node, and its weights a DequantizeLinear node.  A runtime with integer kernels fuses them into the operation
 between; others compute the same in floats.
 
-``onnxruntime.quantization.QDQQuantizer`` was tried and not taken: it has no weights in int8 under activations in floats for
+``onnxruntime.quantization.QDQQuantizer`` was not taken: it has no weights in int8 under activations in floats for
 convolutions, no formats by the name of an operation but only by tensor, and the borders' scales would have to be forced on it.
 """
 
