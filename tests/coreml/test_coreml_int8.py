@@ -39,7 +39,7 @@ def made(graph, contract, ranges, tmp_path_factory):
     return path
 
 
-# Of swapped and mask to PyTorch, in dB, on untrained weights: measured, less 2.  Scales of values that are 1 % wrong give 36 and 28.
+# Of swapped and mask to PyTorch, in dB, on untrained weights: measured, less 2.  Scales of values 1 % too large give 36 and 28.
 # With the demo weights it is 61 and 59 with int8 weights, 55 and 47 with int8 values too.
 BOUNDS = [
     pytest.param(W8, 47.5, 36, "iOS 16", id="w8"),
