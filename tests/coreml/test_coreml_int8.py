@@ -39,12 +39,12 @@ def made(graph, contract, ranges, tmp_path_factory):
     return path
 
 
-# Of swapped and mask to PyTorch, in dB, on untrained weights: measured, less 2.  With the demo weights it is 61 and 59 with int8
-# weights, 55 and 47 with int8 values too.  Below 35 and 25 a sign, a scale or a zero point would have to be wrong.
+# Of swapped and mask to PyTorch, in dB, on untrained weights: measured, less 2.  Scales of values 1 % too large give 36 and 28.
+# With the demo weights it is 61 and 59 with int8 weights, 55 and 47 with int8 values too.
 BOUNDS = [
-    pytest.param(W8, 45, 33, "iOS 16", id="w8"),
-    pytest.param(Format("int8", "float32"), 45, 34, "iOS 16", id="w8-float32"),
-    pytest.param(W8A8, 41, 30, "iOS 17", id="w8a8"),
+    pytest.param(W8, 47.5, 36, "iOS 16", id="w8"),
+    pytest.param(Format("int8", "float32"), 45.5, 34, "iOS 16", id="w8-float32"),
+    pytest.param(W8A8, 41.5, 31, "iOS 17", id="w8a8"),
 ]
 
 
