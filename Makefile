@@ -10,8 +10,9 @@ demo: $(INSTALLED)
 	$(BIN)/mfs-export --checkpoint demo --source demo --out bundles/demo
 	$(BIN)/python -m mfs_deploy.models.demo.clip --bundle bundles/demo --out bundles/demo-clip.mp4
 
+# One thread each: two processes of two threads on two cores hinder each other, some tests by thirty times.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -145,7 +145,7 @@ def _manifest(
             "largest_value": _rounded(FLOAT16_MAX / room.ratio),
             "at": room.worst,
             "headroom": _rounded(room.ratio),
-            "kept_in_float32": sorted(room.keep_float32) if facts.recipe.is_float16 else [],
+            "kept_in_float32": sorted(room.keep_float32) if facts.recipe.may_overflow else [],
         },
         "checkpoint": [asdict(f) for f in facts.files],
         "weights": {"sha256": facts.weights_sha256},

@@ -75,6 +75,8 @@ def _added_db(a: float, b: float) -> float:
     return -10 * math.log10(10 ** (-a / 10) + 10 ** (-b / 10))
 
 
+NOTHING_PASSES = Tolerance(math.inf, 0.0, 0.0, math.inf, math.inf)  # until a recipe says what may
+
 # The stages before any converter: generator against baked network, baked network against its simplified graph.
 STAGE_MAX_ERROR = 1e-5
 FLOAT16_MAX = 65504.0

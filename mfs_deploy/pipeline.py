@@ -264,7 +264,7 @@ def make_jobs(
     request: Request, room: headroom.Headroom, facts: contents.Facts, calibrated: ranges_file.Calibration | None
 ) -> list[Job]:
     seen = {} if calibrated is None else calibrated.kept.ranges
-    keep = tuple(sorted(room.keep_float32)) if facts.recipe.is_float16 else ()
+    keep = tuple(sorted(room.keep_float32)) if facts.recipe.may_overflow else ()
     return [
         Job(
             backend=name,

@@ -28,7 +28,7 @@ class How:
 
     photos: str | None = None
     where: faces.Where = faces.UNKNOWN
-    method: str = "minmax"
+    method: str = "percentile"
     accept: bool = False
     ranges: Path | None = None
 

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 CROPS = 8  # of the calibration set, evenly spaced, that quality is measured on
-ROUNDS = 4
-ROOM_DB = 0.3  # aimed for beyond what fell short
+ROUNDS = 10
+LEAST_DB = 1.0  # by which the aim is raised where a runtime fell short
 CACHE = Path("~/.cache/mfs-deploy/sensitivity")  # under XDG_CACHE_HOME, where that is set
 
 
@@ -99,7 +99,7 @@ def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SI
         if all(value >= min_psnr_db for value in psnr.values()):
             progress.finish()
             return Mixture(recipe, psnr, sizes, hurt, steps)
-        aim += max(min_psnr_db - psnr[worst], 0.0) + ROOM_DB
+        aim += max(min_psnr_db - psnr[worst], LEAST_DB)
     raise ParityError(
         f"{worst} reaches {psnr[worst]:.1f} dB with the best mixture found, {min_psnr_db:g} dB were asked for",
         hint="ask for less with --min-psnr, or leave that backend out of --targets",

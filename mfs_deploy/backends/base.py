@@ -22,7 +22,7 @@ from mfs_deploy.quant.recipe import Format, Recipe
 if TYPE_CHECKING:
     from torch import fx
 
-    from mfs_deploy.quant.ranges import Range
+    from mfs_deploy.quant.recipe import Range
 
 Array = NDArray[np.float32]
 

@@ -24,7 +24,7 @@ from mfs_deploy.errors import ConversionError, UsageError
 from mfs_deploy.quant.recipe import Format
 
 if TYPE_CHECKING:
-    from mfs_deploy.quant.ranges import Range
+    from mfs_deploy.quant.recipe import Range
 
 PASS = ("mfs_deploy", "quantize")  # namespace and name in coremltools' registry
 BITS = {"palette4": 4, "palette6": 6}

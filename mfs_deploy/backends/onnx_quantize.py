@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.quant.ranges import Range
+from mfs_deploy.quant.recipe import Range
 
 if TYPE_CHECKING:
     import onnx

@@ -99,8 +99,8 @@ def _lower(graph: fx.GraphModule, contract: Contract, path: Path) -> None:
     import torch
 
     _, channels, height, width = contract.input.shape
-    before = os.environ.get("LITERT_TORCH_SHOW_PROGRESS")
-    os.environ["LITERT_TORCH_SHOW_PROGRESS"] = "n"
+    before = {name: os.environ.get(name) for name in CONVERTER_SETTINGS}
+    os.environ.update(CONVERTER_SETTINGS)
     try:
         with quiet():
             litert_torch = _litert_torch()
@@ -111,10 +111,11 @@ def _lower(graph: fx.GraphModule, contract: Contract, path: Path) -> None:
             except Exception as exc:  # the converter stacks torch.export, JAX and MLIR, and passes on what any of them raises
                 raise ConversionError(f"litert_torch.convert failed: {last_line(exc)}") from exc
     finally:
-        if before is None:
-            del os.environ["LITERT_TORCH_SHOW_PROGRESS"]
-        else:
-            os.environ["LITERT_TORCH_SHOW_PROGRESS"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _litert_torch() -> Any:

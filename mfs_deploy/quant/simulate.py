@@ -15,8 +15,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, fx, nn
 
-from mfs_deploy.quant.ranges import Range
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipe import Format, Range
 
 BATCH = 8
 

@@ -22,7 +22,7 @@ def test_the_recipe_found_exports_to_the_quality_that_was_asked_for(mfs, tmp_pat
     assert found.json["psnr_db"]["ncnn"] >= wanted
     assert 0 < len(found.json["floats"]) < len(found.json["layers"]) / 2
     assert (tmp_path / "mine.png").stat().st_size > 5000
-    (kept,) = (tmp_path / "cache").rglob("*.json")
+    (kept,) = (tmp_path / "cache" / "mfs-deploy").rglob("*.json")
     assert {one["name"] for one in json.loads(kept.read_text())} == {one["name"] for one in found.json["layers"]}
 
     made = mfs("export", *DEMO, *ranges, "--recipe", recipe, "--out", tmp_path / "mixed", "--json")

@@ -13,8 +13,8 @@ from torch import fx
 
 from mfs_deploy import metrics
 from mfs_deploy.backends import coreml, coreml_quantize, coreml_weights, mil, mil_package
-from mfs_deploy.quant.ranges import Range, observe
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.ranges import observe
+from mfs_deploy.quant.recipe import Format, Range
 
 W8, W8A8 = Format("int8", "float16"), Format("int8", "int8")
 IOS17 = 8  # the version of its specification

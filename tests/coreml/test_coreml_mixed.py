@@ -12,8 +12,8 @@ from coreml.quantized import bytes_of, dequantized, package, readers, recipe, sm
 from mfs_deploy import metrics
 from mfs_deploy.backends import coreml, coreml_quantize, mil, mil_package
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
-from mfs_deploy.quant.ranges import Range, observe
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.ranges import observe
+from mfs_deploy.quant.recipe import Format, Range
 
 HALF, FULL, W8, W8A8 = (
     Format(*pair) for pair in (("float16", "float16"), ("float32", "float32"), ("int8", "float16"), ("int8", "int8"))

@@ -12,8 +12,7 @@ import pytest
 from mfs_deploy.backends import ncnn
 from mfs_deploy.backends.ncnn_format import parse_param, read_bin, scales, write_bin, write_param
 from mfs_deploy.errors import BundleError, CalibrationError, UsageError
-from mfs_deploy.quant.ranges import Range
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipe import Format, Range
 
 
 @pytest.fixture

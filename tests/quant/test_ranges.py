@@ -9,7 +9,8 @@ from torch import fx, nn
 
 from mfs_deploy.errors import CalibrationError, UsageError
 from mfs_deploy.quant import ranges
-from mfs_deploy.quant.ranges import Range, observe, saturation
+from mfs_deploy.quant.ranges import observe, saturation
+from mfs_deploy.quant.recipe import Range
 
 
 @pytest.fixture

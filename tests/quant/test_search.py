@@ -10,12 +10,11 @@ import torch
 from mfs_deploy import metrics
 from mfs_deploy.errors import ParityError
 from mfs_deploy.graph.kinds import kinds
-from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant import search, simulate
 from mfs_deploy.quant.ranges import observe
 from mfs_deploy.quant.recipe import Recipe
 
-W8A8 = Recipe("w8a8", "int8", "int8", "for a test", recipes.load("fp16").gate)
+W8A8 = Recipe("w8a8", "int8", "int8", "for a test")
 SIZE = 64
 
 

@@ -9,8 +9,8 @@ import torch
 from mfs_deploy import metrics
 from mfs_deploy.graph.kinds import kinds
 from mfs_deploy.quant import simulate
-from mfs_deploy.quant.ranges import Range, observe
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.ranges import observe
+from mfs_deploy.quant.recipe import Format, Range
 
 INT8 = Format("int8", "int8")
 

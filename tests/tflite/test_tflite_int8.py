@@ -19,8 +19,7 @@ from mfs_deploy.backends import tflite_model as tfl
 from mfs_deploy.backends import tflite_quantize as integers
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
-from mfs_deploy.quant.ranges import Range
-from mfs_deploy.quant.recipe import Format, Recipe
+from mfs_deploy.quant.recipe import Format, Range, Recipe
 
 FLOAT32 = Format("float32", "float32")
 # Least PSNR of the swapped crop against PyTorch, in dB; 1.5 below what was measured.
@@ -67,7 +66,13 @@ def test_every_format_runs_and_is_as_near_as_its_bits_allow(quantized, contract,
 
 
 def test_formats_of_the_list_are_those_tested_and_float16_arithmetic():
-    assert set(tflite.FORMATS) == {*EXPECTED, Format("float16", "float16")}
+    assert set(tflite.FORMATS) == {*EXPECTED, Format("float16", "float16"), Format("int8", "float16")}
+
+
+def test_int8_weights_alone_allow_float16_arithmetic_where_the_recipe_does(quantized):
+    plain, half = (tfl.read(quantized("int8", kind).read_bytes()) for kind in ("float32", "float16"))
+    assert "reduced_precision_support" not in tfl.metadata(plain)
+    assert tfl.metadata(half)["reduced_precision_support"] == "fp16accfp16"
 
 
 def test_int8_files_are_small(quantized, fp32):
