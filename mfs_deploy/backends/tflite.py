@@ -58,6 +58,9 @@ PACKAGES: tuple[str, ...] = ("litert-torch", "ai-edge-litert")
 LAYOUT = "NHWC"
 FILES: tuple[str, ...] = ("swap.tflite",)
 
+# No progress on the terminal; and none of oneDNN's kernels, which announce themselves there on CPUs with the newest instructions.
+CONVERTER_SETTINGS = {"LITERT_TORCH_SHOW_PROGRESS": "n", "TF_ENABLE_ONEDNN_OPTS": "0"}
+
 # What an operation can be given.
 FORMATS: tuple[Format, ...] = (
     Format("float32", "float32"),
