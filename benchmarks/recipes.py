@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def measure(names: list[str]) -> dict[str, Any]:
                     entry["frame_ms"] = latency(backend, folder / BACKENDS[backend].FILES[0])
                 results["recipes"].setdefault(name, {})[backend] = entry
                 click.echo(f"{name} {backend} {json.dumps({k: round(v, 3) for k, v in entry.items()})}", err=True)
-    results["versions"] = {name: asdict(recipes.load(name))["description"] for name in names}
+    results["descriptions"] = {name: recipes.load(name).description for name in names}
     return results
 
 
