@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.errors import ConversionError
 from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.scales import Scale, fit, range_of, weights_to_int8
 
 if TYPE_CHECKING:
     import onnx
@@ -29,38 +28,11 @@ if TYPE_CHECKING:
 # What values are stored in, by the recipe's word.  8 bits with a zero point are the same numbers as int8 or uint8; ONNX Runtime's
 # x86 kernels want uint8, and it converts int8 only where one node reads a value, so that operations between stay in floats.
 STORED = {"int8": "uint8", "int16": "int16"}
-LIMITS = {"uint8": (0, 255), "int16": (-32767, 32767)}
-LARGEST_WEIGHT = 127  # -128 is not used, so that there is no zero point
-SMALLEST_CHANNEL = 1e-6  # of the largest; below, a channel's step could be too small for float32
 LARGEST_BIAS = 2.0**30  # in int32, leaves room for the sum that it starts
 INT16_OPSET, INT16_IR = 21, 10  # the first whose QuantizeLinear takes int16; ONNX Runtime 1.18 and later read it
 WEIGHTED = ("Conv", "Gemm")
 WEIGHT, BIAS = 1, 2  # positions among their inputs
 SAME_SCALE = ("Resize",)  # only then can a runtime drop the nodes around it
-
-
-@dataclass(frozen=True)
-class Scale:
-    """``dtype`` integers q that stand for (q - zero) * step."""
-
-    dtype: str
-    step: float
-    zero: int
-
-
-def fit(dtype: str, seen: Range) -> Scale:
-    """The finest scale that holds a range, and zero exactly (padding is zero); int16 has no zero point."""
-    lowest, highest = LIMITS[dtype]
-    if dtype == "int16":
-        return Scale(dtype, _step(seen.largest / highest), 0)
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    step = _step((high - low) / (highest - lowest))
-    return Scale(dtype, step, int(np.clip(round(lowest - low / step), lowest, highest)))
-
-
-def _step(step: float) -> float:
-    """As float32, which the file holds; of a value that is always zero, anything above zero."""
-    return float(np.float32(step)) if step > np.finfo(np.float32).tiny else 1.0
 
 
 def quantize(model: onnx.ModelProto, job: Conversion) -> None:
@@ -134,10 +106,7 @@ class _Rewriting:
         self.graph.node.extend(self.nodes)
 
     def _range(self, value: str) -> Range:
-        name = self.makers.get(value, value)
-        if name not in self.ranges:
-            raise ConversionError(f"the range of {name} is not known, which integers need", hint="calibrate on some crops")
-        return self.ranges[name]
+        return range_of(self.ranges, self.makers.get(value, value))
 
     def _own_scale(self, value: str, dtype: str) -> Scale:
         """The scale that a value already has in this type, else the one that fits it."""
@@ -153,9 +122,8 @@ class _Rewriting:
             return self.read[value]
         if (value, scale) not in self.forms:
             if value in self.constants:
-                lowest, highest = LIMITS[scale.dtype]
-                integers = np.clip(np.rint(self.constants[value] / np.float32(scale.step)) + scale.zero, lowest, highest)
-                self.forms[value, scale] = self._dequantized(value, integers.astype(scale.dtype), scale.step, scale.zero)
+                integers = scale.store(self.constants[value])
+                self.forms[value, scale] = self._dequantized(value, integers, scale.step, scale.zero)
             else:
                 name = f"{self.makers.get(value, value)}_{scale.dtype}"
                 self.forms[value, scale] = self._round(self.read.get(value, value), name, f"{name}_float32", scale)
@@ -189,7 +157,7 @@ class _Rewriting:
         if scale is not None and offset is not None:
             # A channel of tiny weights with a bias would have steps too small to count the bias in.
             smallest = np.abs(offset).astype(np.float64) / (LARGEST_BIAS * scale.step)
-        integers, steps = to_int8(values, axis, smallest)
+        integers, steps = weights_to_int8(values, axis, smallest)
         node.input[WEIGHT] = self._dequantized(weight, integers, steps, axis=axis)
         if scale is not None and offset is not None:
             bias_steps = (steps * np.float32(scale.step)).astype(np.float32)
@@ -215,12 +183,3 @@ class _Rewriting:
         self.stored.append(numpy_helper.from_array(np.asarray(steps), f"{name}_scale"))
         self.stored.append(numpy_helper.from_array(np.asarray(zeros), f"{name}_zero_point"))
         return f"{name}_scale", f"{name}_zero_point"
-
-
-def to_int8(weights: NDArray[Any], axis: int, smallest: NDArray[Any] | float = 0.0) -> tuple[NDArray[np.int8], NDArray[Any]]:
-    """Weights in int8, and the step of each channel along ``axis``, none below ``smallest``."""
-    largest = np.abs(weights).max(axis=tuple(i for i in range(weights.ndim) if i != axis)).astype(np.float64)
-    floor = float(largest.max(initial=0)) * SMALLEST_CHANNEL or 1.0
-    steps = np.maximum(np.maximum(largest, floor) / LARGEST_WEIGHT, smallest).astype(np.float32)
-    spread = steps.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
-    return np.clip(np.rint(weights / spread), -LARGEST_WEIGHT, LARGEST_WEIGHT).astype(np.int8), steps

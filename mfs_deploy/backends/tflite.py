@@ -42,11 +42,11 @@ from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, check_targ
 from mfs_deploy.backends.quiet import last_line, quiet
 from mfs_deploy.backends.tflite_edit import drop_unused
 from mfs_deploy.backends.tflite_quantize import quantize
-from mfs_deploy.backends.tflite_scales import Scale
 from mfs_deploy.backends.tflite_weights import shrink
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, ConversionError, MissingExtra, UsageError
 from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.scales import Scale
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn

@@ -17,11 +17,11 @@ import numpy as np
 
 from mfs_deploy.backends import tflite_edit as edit
 from mfs_deploy.backends import tflite_model as tfl
-from mfs_deploy.backends import tflite_scales as scales
-from mfs_deploy.backends.tflite_scales import Scale
-from mfs_deploy.backends.tflite_weights import CHANNEL_AXIS, to_int8
+from mfs_deploy.backends.tflite_scales import value_scales
+from mfs_deploy.backends.tflite_weights import CHANNEL_AXIS
 from mfs_deploy.errors import UsageError
 from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.scales import Scale, fit, range_of, weights_to_int8
 
 if TYPE_CHECKING:
     from mfs_deploy.backends.base import Conversion
@@ -75,7 +75,7 @@ def quantize(model: tfl.Model, operators: Mapping[str, tfl.Operator], job: Conve
     for i in map(int, (*graph.inputs, *graph.outputs)):
         name = tfl.text(graph.tensors[i].name)
         ranges[names.setdefault(i, name)] = known[name]
-    made = scales.value_scales(model, order, formats, ranges, names)
+    made = value_scales(model, order, formats, ranges, names)
     _Rewriting(model, names, ranges, {id(operators[name]): scale for name, scale in made.items()}).run(job.tflite_io)
 
 
@@ -96,7 +96,7 @@ class _Rewriting:
         """``made``: the scale of what each integer operator gives, by its id; the others compute in floats."""
         graph = self.model.subgraphs[0]
         for i in map(int, graph.inputs):
-            border = None if io == "float32" else scales.fit(io, self.ranges[self.names[i]])
+            border = None if io == "float32" else fit(io, self.ranges[self.names[i]])
             self._set_scale(i, border)
             self.forms[i] = {border: i}
         for operator in graph.operators:
@@ -128,9 +128,9 @@ class _Rewriting:
     def _own_scale(self, i: int, dtype: str) -> Scale:
         """The scale that a value already has in this type, else the one that fits it."""
         if (constant := tfl.values(self.model, i)) is not None:
-            return scales.fit(dtype, Range(float(constant.min()), float(constant.max())))
+            return fit(dtype, Range(float(constant.min()), float(constant.max())))
         there = [scale for scale in self.forms[i] if scale is not None and scale.dtype == dtype]
-        return there[0] if there else scales.fit(dtype, scales.range_of(self.ranges, self.names[i]))
+        return there[0] if there else fit(dtype, range_of(self.ranges, self.names[i]))
 
     def _store_weights(self, operator: tfl.Operator, kind: str, dtype: str) -> None:
         tensors, bias_dtype = self.model.subgraphs[0].tensors, BIAS_DTYPES[dtype]
@@ -140,7 +140,7 @@ class _Rewriting:
         ((step,), _) = tfl.scales(tensors[int(operator.inputs[0])])
         # A channel of tiny weights with a bias would have steps too small to count the bias in.
         smallest = np.abs(bias).astype(np.float64) / (LARGEST_BIAS[bias_dtype] * step)
-        integers, steps = to_int8(kind, weights, smallest)
+        integers, steps = weights_to_int8(weights, CHANNEL_AXIS[kind], smallest)
         bias_steps = (steps * np.float32(step)).astype(np.float32)
         name = tfl.text(tensors[int(operator.inputs[tfl.FILTER])].name)
         operator.inputs[tfl.FILTER] = edit.add_constant(self.model, name, integers)
@@ -172,7 +172,7 @@ class _Rewriting:
             return None
         if scale is not None and scale.dtype == "int8":
             return scale if io == "int8" else Scale("uint8", scale.step, scale.zero + 128)
-        return scales.fit(io, self.ranges[self.names[i]])
+        return fit(io, self.ranges[self.names[i]])
 
     def _form(self, i: int, wanted: Scale | None) -> int:
         """The tensor that holds value ``i`` on a scale."""

@@ -18,11 +18,9 @@ from mfs_deploy.backends import tflite_edit as edit
 from mfs_deploy.backends import tflite_model as tfl
 from mfs_deploy.contract import FLOAT16_MAX
 from mfs_deploy.errors import ConversionError
+from mfs_deploy.quant.scales import weights_to_int8
 
 CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}  # of OHWI, 1HWO and OI
-LARGEST = 127  # -128 is not used, so that there is no zero point
-# XNNPACK refuses to rescale by 2^-32 or less, so a channel far below the others is stored more coarsely than it could be.
-SMALLEST_CHANNEL = 1e-6
 DEQUANTIZE_FLOAT16, DEQUANTIZE_CHANNELS = 3, 5  # versions that brought them (tflite/tools/versioning/op_version.cc)
 
 
@@ -60,7 +58,7 @@ def _behind_dequantize(model: tfl.Model, kind: str, source: int, dtype: str) -> 
     if dtype == "float16":
         stored = edit.add_constant(model, name, _half(name, weights))
     else:
-        integers, steps = to_int8(kind, weights)
+        integers, steps = weights_to_int8(weights, CHANNEL_AXIS[kind])
         stored = edit.add_constant(model, name, integers)
         edit.set_scales(model, stored, steps, axis=CHANNEL_AXIS[kind])
     version = DEQUANTIZE_FLOAT16 if dtype == "float16" else DEQUANTIZE_CHANNELS
@@ -74,13 +72,3 @@ def _half(name: str, weights: NDArray[Any]) -> NDArray[np.float16]:
             f"{name} holds {largest:.6g}, beyond float16's 65504", hint="keep its layer in float32, or use the recipe fp32"
         )
     return weights.astype(np.float16)
-
-
-def to_int8(kind: str, weights: NDArray[Any], smallest: NDArray[Any] | float = 0.0) -> tuple[NDArray[np.int8], NDArray[Any]]:
-    """Weights in int8, and the step of each output channel, none below ``smallest``."""
-    axis = CHANNEL_AXIS[kind]
-    largest = np.abs(weights).max(axis=tuple(i for i in range(weights.ndim) if i != axis)).astype(np.float64)
-    floor = float(largest.max(initial=0)) * SMALLEST_CHANNEL or 1.0
-    steps = np.maximum(np.maximum(largest, floor) / LARGEST, smallest).astype(np.float32)
-    spread = steps.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
-    return np.clip(np.rint(weights / spread), -LARGEST, LARGEST).astype(np.int8), steps

@@ -17,10 +17,10 @@ from onnx import numpy_helper
 from mfs_deploy import images, metrics
 from mfs_deploy.backends import onnx
 from mfs_deploy.backends.base import Conversion
-from mfs_deploy.backends.onnx_quantize import to_int8
 from mfs_deploy.errors import ConversionError, UsageError
 from mfs_deploy.quant.ranges import observe
 from mfs_deploy.quant.recipe import Format, Range, Recipe
+from mfs_deploy.quant.scales import weights_to_int8
 
 FLOAT32 = Format("float32", "float32")
 INT8 = Format("int8", "int8")
@@ -278,9 +278,9 @@ def test_a_channel_of_tiny_weights_keeps_its_bias(quantized, exported):
 
 def test_weights_of_a_linear_layer_are_divided_by_its_outputs():
     weights = np.array([[1.0, 2.0], [30.0, -60.0], [0.0, 0.0]], np.float32)
-    assert np.allclose(to_int8(weights, 0)[1], np.array([2.0, 60.0, 60e-6]) / 127)
-    assert np.allclose(to_int8(weights, 1)[1], np.array([30.0, 60.0]) / 127)
-    assert to_int8(weights, 0)[0].tolist() == [[64, 127], [64, -127], [0, 0]]
+    assert np.allclose(weights_to_int8(weights, 0)[1], np.array([2.0, 60.0, 60e-6]) / 127)
+    assert np.allclose(weights_to_int8(weights, 1)[1], np.array([30.0, 60.0]) / 127)
+    assert weights_to_int8(weights, 0)[0].tolist() == [[64, 127], [64, -127], [0, 0]]
 
 
 def test_metadata_are_kept(quantized):
