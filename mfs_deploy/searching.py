@@ -77,16 +77,17 @@ def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SI
     probe = torch.cat([torch.from_numpy(targets), torch.from_numpy(crops)])
 
     progress.step("measure each operation")
-    key = _key(contents.weights_sha256(baked), start, calibrated.kept.ranges, probe)
+    facts = contents.Facts(models.arch.contract(request.size), start, models.files, contents.weights_sha256(baked))
+    key = _key(facts.weights_sha256, start, calibrated.kept.ranges, probe)
     hurt = _cached(key, lambda: search.sensitivity(graph, start, calibrated.kept.ranges, probe, progress.note))
     order = [one.name for one in hurt]
     costs = search.costs(graph, request.size)
+    measure = search.meter(graph, start, calibrated.kept.ranges, probe, costs)
     room = headroom.scan(graph, targets)
-    facts = contents.Facts(models.arch.contract(request.size), start, models.files, contents.weights_sha256(baked))
     aim = min_psnr_db
     steps: tuple[Step, ...] = ()
     for _ in range(ROUNDS):
-        found = search.search(graph, start, calibrated.kept.ranges, probe, costs, aim, order, progress.note)
+        found = search.search(start, measure, costs, aim, order, progress.note)
         steps = (*steps, *found.steps)
         recipe = _named(found.recipe, min_psnr_db)
         with workers.scratch() as scratch:

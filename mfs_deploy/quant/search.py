@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor, fx
@@ -71,11 +72,29 @@ def sensitivity(
     return sorted(found, key=lambda s: s.alone_psnr_db)
 
 
+Measure = Callable[[frozenset[str]], Step]
+
+
+def meter(graph: fx.GraphModule, recipe: Recipe, ranges: Mapping[str, Range], targets: Tensor, costs: Costs) -> Measure:
+    """Names of operations in floating point, all others as ``recipe`` has them, to quality and cost; each set measured once.
+
+    Args:
+        costs: what it costs to have an operation in floating point, in any unit.
+    """
+    formats = recipe.formats(kinds(graph))
+    reference = _reference(graph, targets)
+
+    @cache
+    def measure(floats: frozenset[str]) -> Step:
+        mixed = formats | dict.fromkeys(floats, FLOAT)
+        return Step(tuple(sorted(floats)), _psnr(graph, mixed, ranges, targets, reference), sum(costs[name] for name in floats))
+
+    return measure
+
+
 def search(
-    graph: fx.GraphModule,
     recipe: Recipe,
-    ranges: Mapping[str, Range],
-    targets: Tensor,
+    measure: Measure,
     costs: Costs,
     min_psnr_db: float,
     order: list[str],
@@ -84,23 +103,16 @@ def search(
     """The cheapest recipe found that keeps ``min_psnr_db``.
 
     Args:
-        costs: what it costs to have an operation in floating point, in any unit.
+        measure, costs: the recipe's ``meter``, and the costs it was given.
         order: operations, most hurt first, as ``sensitivity`` gives them.
 
     Raises:
         ParityError: not even all in float16 keeps it.
     """
-    formats = recipe.formats(kinds(graph))
-    reference = _reference(graph, targets)
-
-    def measure(floats: list[str]) -> Step:
-        mixed = formats | dict.fromkeys(floats, FLOAT)
-        return Step(tuple(sorted(floats)), _psnr(graph, mixed, ranges, targets, reference), sum(costs[name] for name in floats))
-
     floats: list[str] = []
-    steps = [measure(floats)]
+    steps = [measure(frozenset())]
     while steps[-1].psnr_db < min_psnr_db:
-        tried = {name: measure([*floats, name]) for name in [n for n in order if n not in floats][:CANDIDATES]}
+        tried = {name: measure(frozenset([*floats, name])) for name in [n for n in order if n not in floats][:CANDIDATES]}
         if not tried:
             best = max(steps, key=lambda s: s.psnr_db)
             raise ParityError(
@@ -112,7 +124,7 @@ def search(
         steps.append(tried[name])
         note(f"{len(floats)} in floating point, {steps[-1].psnr_db:.1f} dB")
     for name in sorted(floats, key=lambda n: -costs[n]):
-        without = measure([other for other in floats if other != name])
+        without = measure(frozenset(floats) - {name})
         if without.psnr_db >= min_psnr_db:
             floats.remove(name)
             steps.append(without)
@@ -137,10 +149,7 @@ def _psnr(
 
 
 def costs(graph: fx.GraphModule, size: int) -> dict[str, float]:
-    """An estimate of what floating point costs, as a share of the whole network's: half by bytes, half by multiply-adds.
-
-    Operations without weights cost what the values they read and write weigh against all values.
-    """
+    """An estimate of what floating point costs: an operation's shares of all weights, multiply-adds and values given, added up."""
     counter = _Sizes(graph)
     with torch.inference_mode():
         counter.run(torch.zeros(1, 3, size, size))

@@ -48,7 +48,7 @@ def test_the_recipe_found_keeps_the_target_and_most_of_the_network_in_integers(u
     exact = simulate.run(uneven, {}, {}, targets)[0]
     before = metrics.psnr_db(plain.numpy(), exact.numpy(), peak=1.0)
     wanted = before + 6
-    found = search.search(uneven, W8A8, ranges, targets, costs, wanted, order)
+    found = search.search(W8A8, search.meter(uneven, W8A8, ranges, targets, costs), costs, wanted, order)
     made = simulate.run(uneven, found.recipe.formats(kinds(uneven)), ranges, targets)[0]
     assert metrics.psnr_db(made.numpy(), exact.numpy(), peak=1.0) >= wanted
     assert 0 < len(found.recipe.layers) < len(order) / 2
@@ -58,8 +58,9 @@ def test_the_recipe_found_keeps_the_target_and_most_of_the_network_in_integers(u
 def test_a_target_that_nothing_keeps_is_refused_with_the_best_there_is(graph, targets):
     ranges = observe(graph, targets.numpy())
     order = list(kinds(graph))
+    costs = search.costs(graph, SIZE)
     with pytest.raises(ParityError, match="no mixture keeps 300 dB"):
-        search.search(graph, W8A8, ranges, targets, search.costs(graph, SIZE), 300, order)
+        search.search(W8A8, search.meter(graph, W8A8, ranges, targets, costs), costs, 300, order)
 
 
 def test_costs_count_weights_and_work(graph):
