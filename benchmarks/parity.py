@@ -56,7 +56,7 @@ def measure() -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> str:
     """The results as a Markdown table, a row for each backend and recipe."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    rows = []
     for backend, module in BACKENDS.items():
         for name in sorted(results["recipes"], reverse=True):
             entry = results["recipes"][name][backend]
@@ -73,8 +73,8 @@ def table(results: dict[str, Any]) -> str:
                 f"{noise['swapped_psnr_db']:.1f} dB",
                 entry["runtime"],
             )
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            rows.append(cells)
+    return pages.markdown(COLUMNS, rows)
 
 
 def main() -> None:

@@ -129,7 +129,7 @@ def table(results: dict[str, Any]) -> str:
         *("backend", "recipe", "size", "of fp32", "PSNR to PyTorch", "inside the face", "at the seam", "to the truth (PyTorch)"),
         *("mask IoU", "identity cosine", "temporal error (PyTorch)", "frame time of fp32"),
     )
-    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    rows = []
     torch = results["pytorch"]
     for backend, module in BACKENDS.items():
         for name in ORDER:
@@ -148,8 +148,8 @@ def table(results: dict[str, Any]) -> str:
                 f"{entry['temporal_error']:.2f} ({torch['temporal_error']:.2f})",
                 f"{entry['frame_ms'] / full['frame_ms']:.2f}" if "frame_ms" in entry else "-",
             )
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            rows.append(cells)
+    return pages.markdown(columns, rows)
 
 
 @click.command()

@@ -18,12 +18,7 @@ TARGETS = ("onnx", "tflite", "ncnn", "coreml")
 
 
 @click.command("export", short_help="A photo and a checkpoint to a bundle: the main job.")
-@options.checkpoint
-@options.encoder
-@click.option("--source", metavar="PHOTO", help="A photo of the person; 'demo' for a rendered person.")
-@click.option("--identity", type=options.PATH, help="Instead of --source: a file that 'mfs identity' wrote.")
-@options.where(whose="the source photo")
-@options.detector
+@options.person
 @click.option("--target", type=options.PATH, help="A photo to measure parity on, instead of a sample.")
 @options.where("target", "the target photo")
 @click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")

@@ -46,6 +46,21 @@ def where(prefix: str = "", whose: str = "the photo") -> Decorator:
     return decorate
 
 
+def person(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The checkpoint, and whose weights it is to predict: what every verb that bakes takes."""
+    parts = (
+        checkpoint,
+        encoder,
+        click.option("--source", metavar="PHOTO", help="A photo of the person; 'demo' for a rendered person."),
+        click.option("--identity", type=PATH, help="Instead of --source: a file that 'mfs identity' wrote."),
+        where(whose="the source photo"),
+        detector,
+    )
+    for part in reversed(parts):
+        command = part(command)
+    return command
+
+
 def make_where(landmarks: str | None, aligned: bool, face: int | None) -> Where:
     from mfs_deploy.errors import UsageError
     from mfs_deploy.faces import Where

@@ -19,12 +19,7 @@ MIXED = "mixed"
 
 
 @click.command("quantize", short_help="Find the cheapest mixture of number formats that keeps a quality.")
-@options.checkpoint
-@options.encoder
-@click.option("--source", metavar="PHOTO", help="A photo of the person; 'demo' for a rendered person.")
-@click.option("--identity", type=options.PATH, help="Instead of --source: a file that 'mfs identity' wrote.")
-@options.where(whose="the source photo")
-@options.detector
+@options.person
 @click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends it is proven on, separated by commas.")
 @click.option("--recipe", type=click.Choice([MIXED]), default=MIXED, show_default=True, help="What is looked for.")
 @click.option("--from", "base", default="w8a8", show_default=True, help="The recipe whose operations may be put back into floats.")
