@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import standin
 import torch
+from memory import PEAK
 from safetensors.torch import save_file
 
 from mfs_deploy.checkpoint.fit import layout
@@ -141,17 +142,16 @@ def test_a_truncated_generator_is_unreadable(checkpoint: Path, tmp_path: Path) -
 
 def test_loading_holds_the_weights_little_more_than_once(checkpoint: Path) -> None:
     """Peak memory of a fresh process, beyond what its imports take, against the two files' 292 MB."""
-    code = """
-import resource, sys
+    code = f"""{PEAK}
+import sys
 from pathlib import Path
 import torch, safetensors
 from mfs_deploy.checkpoint.fit import layout
 from mfs_deploy.checkpoint.load import load
 layout("generator"), layout("identity encoder")
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
 load(Path(sys.argv[1]))
-print(peak() - before)
+print((peak() - before) * 1024)
 """
     done = subprocess.run([sys.executable, "-c", code, str(checkpoint)], capture_output=True, text=True, check=True)
     files = sum(file.stat().st_size for file in checkpoint.glob("*.pdparams"))

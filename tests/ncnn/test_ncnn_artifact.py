@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 
 import numpy as np
+from memory import PEAK
 
 from mfs_deploy.backends import ncnn
 from mfs_deploy.backends.ncnn_format import parse_param
@@ -44,8 +45,7 @@ def test_float64_is_taken_as_float32(fp32, contract, crop):
 
 def test_opening_and_running_over_and_over_neither_crashes_nor_leaks(fp32, contract):
     """In a process of its own, which must also end well: ncnn is loud when its buffers outlive it."""
-    script = f"""
-import resource
+    script = f"""{PEAK}
 import numpy as np
 from pathlib import Path
 from mfs_deploy.backends import ncnn
@@ -59,10 +59,10 @@ def frame():
         np.testing.assert_array_equal(have, want)
 for _ in range(10):
     frame()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 for _ in range(40):
     frame()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(peak() - before)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr == ""

@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from memory import PEAK
 
 from mfs_deploy import architecture, metrics
 from mfs_deploy.backends import tflite
@@ -80,7 +81,7 @@ def test_converters_failure_is_told_in_its_own_words(graph, tmp_path):
         tflite._lower(graph, architecture.get("mobilefaceswap").contract(100), tmp_path / "swap.tflite")
 
 
-FLIPS = """
+FLIPS = f"""{PEAK}
 import resource, sys
 from pathlib import Path
 import numpy as np
@@ -101,7 +102,7 @@ for at in (*range(64), *rng.integers(64, 1200, 40), *rng.integers(len(data) - 12
         tflite.open(broken, contract)
     except BundleError:
         refused += 1
-print(refused, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(refused, peak())
 """
 
 
