@@ -10,9 +10,6 @@ backend's fp32 within this run.  Core ML is run by our evaluator off macOS, so i
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ import numpy as np
 import pages
 from numpy.typing import NDArray
 
-from mfs_deploy import contents, metrics, parity, pipeline, quantizing
+from mfs_deploy import choosing, contents, metrics, parity, pipeline, quantizing
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.all import BACKENDS, has
 from mfs_deploy.graph import simplify
@@ -40,7 +37,6 @@ SIZE = 224
 TARGETS, FRAMES = 24, 25
 RING = 4  # pixels on either side of the mask's edge
 ORDER = ("fp32", "fp16", "w8", "w8a16", "w8a8", "pal6", "pal4")
-TIMED = ("onnx", "tflite", "ncnn")  # run by the runtime itself on any machine
 
 Array = NDArray[np.float32]
 
@@ -100,28 +96,24 @@ def measure(names: list[str]) -> dict[str, Any]:
     encode = pipeline.encode_with(models)
     assert encode is not None
     results: dict[str, Any] = {"pytorch": judge(reference, reference, truth, mask, encode), "recipes": {}}
+    facts = contents.Facts(models.arch.contract(SIZE), models.files, contents.weights_sha256(baked))
     for name in names:
         recipe = recipes.load(name)
         wanted = tuple(backend for backend in BACKENDS if has(backend, recipe))
-        facts = contents.Facts(models.arch.contract(SIZE), recipe, models.files, contents.weights_sha256(baked))
         with workers.scratch() as scratch:
             given: ranges_file.Calibration | None = calibrated if recipe.is_static else None
-            jobs = pipeline.make_jobs(replace(request, targets=wanted), room, facts, given)
-            for one in workers.run(jobs, targets, scratch, weights=baked):
-                backend, folder = one.job.backend, one.folder / "out"
+            jobs = pipeline.make_jobs(request, [(backend, recipe) for backend in wanted], room, facts, given)
+            done = workers.run(jobs, targets, scratch, weights=baked)
+            for one, frame_ms in zip(done, choosing.time(done, targets[:1], scratch), strict=True):
+                backend = one.job.backend
                 entry = judge(parity.Outputs(one.swapped, one.mask), reference, truth, mask, encode)
-                entry["bytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-                if backend in TIMED:
-                    entry["frame_ms"] = latency(backend, folder / BACKENDS[backend].FILES[0])
+                entry["bytes"] = contents.size(one)
+                if frame_ms is not None:
+                    entry["frame_ms"] = frame_ms
                 results["recipes"].setdefault(name, {})[backend] = entry
                 click.echo(f"{name} {backend} {json.dumps({k: round(v, 3) for k, v in entry.items()})}", err=True)
     results["descriptions"] = {name: recipes.load(name).description for name in names}
     return results
-
-
-def latency(backend: str, path: Path) -> float:
-    command = [sys.executable, str(Path(__file__).with_name("latency.py")), backend, str(path), str(SIZE)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def table(results: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from mfs_deploy.checkpoint.fit import GENERATOR
 from mfs_deploy.checkpoint.published import DEMO, SourceFile, card
 from mfs_deploy.contract import FLOAT16_MAX, Contract
 from mfs_deploy.quant import ranges_file
+from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.headroom import Headroom
 from mfs_deploy.quant.recipe import Recipe
 
@@ -37,7 +38,6 @@ class Facts:
     """What an artifact carries of its own making."""
 
     contract: Contract
-    recipe: Recipe
     files: tuple[SourceFile, ...]
     weights_sha256: str
 
@@ -50,14 +50,14 @@ def weights_sha256(baked: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def metadata(facts: Facts) -> dict[str, str]:
+def metadata(facts: Facts, recipe: Recipe) -> dict[str, str]:
     """Strings for a format's own metadata."""
     checkpoint = {f.role: f.sha256 for f in facts.files}
     return {
-        "name": f"{facts.contract.arch} {facts.contract.size} {facts.recipe.name}",
+        "name": f"{facts.contract.arch} {facts.contract.size} {recipe.name}",
         "version": mfs_deploy.__version__,
         "mfs.architecture": facts.contract.arch,
-        "mfs.recipe": facts.recipe.name,
+        "mfs.recipe": recipe.name,
         "mfs.contract": json.dumps(facts.contract.as_dict(), sort_keys=True),
         "mfs.checkpoint_sha256": json.dumps(checkpoint, sort_keys=True),
         "mfs.weights_sha256": facts.weights_sha256,
@@ -67,6 +67,15 @@ def metadata(facts: Facts) -> dict[str, str]:
 
 def outputs(done: Sequence[Done]) -> dict[str, parity.Outputs]:
     return {one.job.backend: parity.Outputs(one.swapped, one.mask, one.result.pixels) for one in done}
+
+
+def recipes_of(done: Sequence[Done]) -> dict[str, Recipe]:
+    return {one.job.backend: recipes.from_dict(one.job.recipe) for one in done}
+
+
+def size(one: Done) -> int:
+    """Bytes of an artifact that has not been moved yet."""
+    return sum(path.stat().st_size for path in (one.folder / "out").rglob("*") if path.is_file())
 
 
 def move_artifacts(done: Sequence[Done], folder: Path) -> None:
@@ -108,7 +117,7 @@ def write(
     reference_file.write(folder / reference_file.NAME, cases, reference)
     rows = [preview_row("PyTorch", target, reference)]
     for one in done:
-        label = f"{BACKENDS[one.job.backend].TITLE}\n{facts.recipe.name}\n{report[one.job.backend][0].swapped_psnr_db:.1f} dB"
+        label = f"{BACKENDS[one.job.backend].TITLE}\n{one.job.recipe_name}\n{report[one.job.backend][0].swapped_psnr_db:.1f} dB"
         rows.append(preview_row(label, target, parity.Outputs(one.swapped, one.mask)))
     preview.write(folder / PREVIEW, source, target.frame if target.frame is not None else target.crop, rows, target.truth)
     if calibrated is not None:
@@ -135,17 +144,17 @@ def _manifest(
         "tool": f"mfs-deploy {mfs_deploy.__version__}",
         "architecture": facts.contract.arch,
         "contract": facts.contract.as_dict(),
-        "recipe": {key: value for key, value in asdict(facts.recipe).items() if key != "gate"},
+        "recipes": {one.job.recipe_name: {k: v for k, v in one.job.recipe.items() if k != "name"} for one in done},
         "alignment": asdict(images.ALIGNMENT),
         "paste_back": images.PASTE_BACK.as_dict(),
         "artifacts": artifacts,
-        "reference": {"file": reference_file.NAME, "tolerance": asdict(facts.recipe.gate)},
+        "reference": {"file": reference_file.NAME},
         "stages": {name: _rounded(error) for name, error in stages.items()},
         "float16": {
             "largest_value": _rounded(FLOAT16_MAX / room.ratio),
             "at": room.worst,
             "headroom": _rounded(room.ratio),
-            "kept_in_float32": sorted(room.keep_float32) if facts.recipe.may_overflow else [],
+            "kept_in_float32": sorted({name for one in done for name in one.job.keep_float32}),
         },
         "checkpoint": [asdict(f) for f in facts.files],
         "weights": {"sha256": facts.weights_sha256},
@@ -164,7 +173,7 @@ def _artifact(one: Done, measured: list[parity.CaseParity], files: dict[str, dic
         "bytes": sum(facts["bytes"] for facts in own.values()),
         "sha256": {name: facts["sha256"] for name, facts in own.items()},
         "layout": backend.LAYOUT,
-        "precision": one.job.recipe_name,
+        "recipe": one.job.recipe_name,
         **{key: one.result.info[key] for key in ("format", "inputs", "outputs", "parameters", "macs", "float32_layers")},
         "parity": parity_entry(one, measured),
     }

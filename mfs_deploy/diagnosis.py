@@ -78,10 +78,9 @@ def _try(backend: Backend) -> str:
     with workers.scratch() as scratch:
         job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=asdict(recipe), convert=True)
         (done,) = workers.run([job], targets, scratch, weights=net.state_dict())
-    judgement = parity.judge(
-        {backend.NAME: parity.Outputs(done.swapped, done.mask, done.result.pixels)}, cases, run(net, targets), recipe, None
-    )
+    outputs = {backend.NAME: parity.Outputs(done.swapped, done.mask, done.result.pixels)}
+    judgement = parity.judge(outputs, cases, run(net, targets), {backend.NAME: recipe}, None)
     if judgement.complaints:
-        raise judgement.error(RECIPE, hint=REINSTALL)
+        raise judgement.error(hint=REINSTALL)
     psnr_db = judgement.measured[backend.NAME][0].swapped_psnr_db
     return f"yes, {done.result.convert_s:.0f} s, {psnr_db:.0f} dB ({done.result.runtime})"

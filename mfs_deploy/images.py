@@ -123,7 +123,12 @@ def soften(mask: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def paste_back(frame: Image, swapped: NDArray[np.float32], mask: NDArray[np.float32], back: NDArray[np.float64]) -> Image:
-    """Blend a swapped crop into the frame it came from.
+    """Blend a swapped crop into the frame it came from: ``blend`` as bytes, truncated and not rounded, as the original does."""
+    return _pixels(blend(frame, swapped, mask, back).astype(np.uint8))
+
+
+def blend(frame: Image, swapped: NDArray[np.float32], mask: NDArray[np.float32], back: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The finished frame, (H, W, 3) in [0, 255], before it becomes bytes.
 
     Args:
         frame: (H, W, 3) the whole photo or video frame.
@@ -135,8 +140,8 @@ def paste_back(frame: Image, swapped: NDArray[np.float32], mask: NDArray[np.floa
     crop = swapped[0].transpose(1, 2, 0) * np.float32(255)
     face = cv2.warpAffine(crop, back, (width, height))
     alpha = cv2.warpAffine(soften(mask[0, 0]), back, (width, height))[..., None]
-    blended = face * alpha + frame * (1 - alpha)
-    return _pixels(blended.clip(0, 255).astype(np.uint8))  # truncated, not rounded, as the original does
+    blended: NDArray[np.float32] = face * alpha + frame * (1 - alpha)
+    return blended.clip(0, 255)
 
 
 def _pixels(array: NDArray[Any]) -> Image:

@@ -72,11 +72,10 @@ def bundle(path: Path) -> dict[str, Any]:
     return {
         "kind": "bundle",
         "architecture": said["architecture"],
-        "recipe": said["recipe"]["name"],
         "size": said["contract"]["size"],
         "checksums": f"all {len(said['files'])} files are as they were written",
         "artifacts": {
-            name: {key: facts[key] for key in ("format", "bytes", "parameters", "macs")}
+            name: {key: facts[key] for key in ("recipe", "format", "bytes", "parameters", "macs")}
             for name, facts in said["artifacts"].items()
         },
         "checkpoint": said["checkpoint"],

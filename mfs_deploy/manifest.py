@@ -24,11 +24,14 @@ FORM: dict[str, Any] = {
     "tool": Text,
     "architecture": Text,
     "contract": {"arch": Text, "size": int, "input": dict, "outputs": [dict]},
-    "recipe": {
-        **{"name": Text, "weights": Text, "activations": Text, "description": Text},
-        **{key: {...: {"weights": Text, "activations": Text}} for key in ("operations", "layers")},
+    "recipes": {
+        ...: {
+            **{"weights": Text, "activations": Text, "description": Text},
+            **{key: {...: {"weights": Text, "activations": Text}} for key in ("operations", "layers")},
+            "gate": {...: Number},
+        },
     },
-    "calibration": dict,  # empty where the recipe needs none
+    "calibration": dict,  # empty where no recipe needs one
     "alignment": dict,
     "paste_back": dict,
     "artifacts": {
@@ -37,7 +40,7 @@ FORM: dict[str, Any] = {
             "bytes": int,
             "sha256": {...: Text},
             "layout": Text,
-            "precision": Text,
+            "recipe": Text,
             "format": Text,
             "inputs": [dict],
             "outputs": [dict],
@@ -47,7 +50,7 @@ FORM: dict[str, Any] = {
             "parity": {"runtime": Text, "cases": [dict]},
         }
     },
-    "reference": {"file": Text, "tolerance": {...: Number}},
+    "reference": {"file": Text},
     "stages": {...: Number},
     "float16": {"largest_value": Number, "at": Text, "headroom": Number, "kept_in_float32": [Text]},
     "checkpoint": [{"role": Text, "name": Text, "bytes": int, "sha256": Text, "recognised": Text}],

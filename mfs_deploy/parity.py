@@ -5,7 +5,7 @@ Works on arrays only, so it does not matter which process or machine made them. 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -118,9 +118,10 @@ def _measure_case(case: Case, i: int, reference: Outputs, got: Outputs, encode: 
     a, b = got.swapped[i : i + 1], reference.swapped[i : i + 1]
     mask_a, mask_b = got.mask[i : i + 1], reference.mask[i : i + 1]
     composite_db = identity = None
-    pasted = composite(case, got, i), composite(case, reference, i)
-    if pasted[0] is not None and pasted[1] is not None:
-        composite_db = metrics.psnr_db(pasted[0], pasted[1], peak=255)
+    if case.frame is not None and case.back is not None:
+        # Before they become bytes: a mask of 1e-6 in place of 0 truncates 120 to 119 over a whole background, which nobody sees.
+        frames = [images.blend(case.frame, *pair, case.back) for pair in ((a, mask_a), (b, mask_b))]
+        composite_db = metrics.psnr_db(frames[0], frames[1], peak=255)
         if encode is not None:
             identity = metrics.cosine(encode(images.to_image(a)), encode(images.to_image(b)))
     return CaseParity(
@@ -182,22 +183,31 @@ class Judgement:
         measured = {name: [asdict(case) for case in cases] for name, cases in self.measured.items()}
         return {"complaints": self.complaints, "measured": measured}
 
-    def error(self, recipe: str, hint: str) -> ParityError:
+    def error(self, hint: str) -> ParityError:
         """The worst offender as an error."""
         rest = f" ({len(self.complaints)} limits broken in all)" if len(self.complaints) > 1 else ""
-        return ParityError(f"{recipe} {self.complaints[0]}{rest}", hint=hint)
+        return ParityError(f"{self.complaints[0]}{rest}", hint=hint)
 
 
-def judge(outputs: dict[str, Outputs], cases: list[Case], reference: Outputs, recipe: Recipe, encode: Encode | None) -> Judgement:
-    """Measure and gate every artifact's outputs (by artifact name)."""
+def judge(
+    outputs: Mapping[str, Outputs],
+    cases: list[Case],
+    reference: Outputs,
+    recipes: Mapping[str, Recipe],
+    encode: Encode | None,
+) -> Judgement:
+    """Measure every artifact's outputs and gate them by its recipe (both by artifact name)."""
     measured: dict[str, list[CaseParity]] = {}
     complaints: list[tuple[float, str]] = []
     for name, got in outputs.items():
+        recipe = recipes[name]
         try:
             measured[name] = measure(cases, reference, got, encode)
         except ParityError as exc:
-            complaints.append((float("inf"), f"{name}: {exc.message}"))
+            complaints.append((float("inf"), f"{recipe.name} {name}: {exc.message}"))
             continue
         gated = [case for case in measured[name] if case.case != NOISE or not recipe.is_static]
-        complaints += [(failure.severity, f"{name}: {failure}") for failure in failures(gated, recipe.gate, pixels=got.pixels)]
+        complaints += [
+            (failure.severity, f"{recipe.name} {name}: {failure}") for failure in failures(gated, recipe.gate, pixels=got.pixels)
+        ]
     return Judgement(measured, [line for _, line in sorted(complaints, key=lambda c: -c[0])])

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy import architecture, bundle, contents, faces, images, manifest, metrics, parity, quantizing, reference_file, sample
+from mfs_deploy import (
+    architecture,
+    bundle,
+    choosing,
+    contents,
+    faces,
+    images,
+    manifest,
+    metrics,
+    parity,
+    quantizing,
+    reference_file,
+    sample,
+)
 from mfs_deploy.architecture import Architecture
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.worker import Job
@@ -23,9 +37,10 @@ from mfs_deploy.models.demo import example
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import headroom, ranges_file
 from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant.recipe import Recipe
 
 if TYPE_CHECKING:
-    from torch import fx, nn
+    from torch import Tensor, fx, nn
 
 DEMO = "demo"  # as --checkpoint: weights trained on rendered people; as --source: one of them, never seen in training
 PARITY_FRAME = 1024  # a larger target photo is shrunk to this for parity and for the reference tensors
@@ -78,6 +93,21 @@ class Exported:
 
     path: Path
     manifest: dict[str, Any]
+    trials: Sequence[choosing.Trial] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A person's network before any converter, and what it gives."""
+
+    models: Models
+    person: Person
+    cases: list[parity.Case]
+    targets: parity.Array
+    baked: Mapping[str, Tensor]
+    net: nn.Module
+    graph: fx.GraphModule
+    reference: parity.Outputs
 
 
 def export(request: Request, progress: Progress = SILENT) -> Exported:
@@ -86,43 +116,63 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
     Raises:
         MfsError: of the kind of what went wrong; then there is no new bundle, and an old one is as it was.
     """
-    recipe = recipes.load(request.recipe)
     check(request)
-    quantizing.check(request.calibration, recipe, request.targets, request.tflite_io)
-    progress.start(6 + recipe.is_static + len(request.targets))
+    wanted = wanted_artifacts(request)
+    quantizing.check(request.calibration, wanted, request.tflite_io)
+    is_static = any(recipe.is_static for _, recipe in wanted)
+    progress.start(6 + is_static + len(wanted))
     with bundle.staging(request.out) as folder, workers.scratch() as scratch:
-        models = open_models(request, progress)
-        person = find_person(request, models, progress)
-        cases = [target_case(request, models), parity.noise_case(request.size)]
-        targets = parity.inputs(cases)
-
-        progress.step("bake and simplify")
-        baked = models.arch.bake(models.generator, person.identity)
-        net = models.arch.load(baked)
-        graph = simplify(net)
-        reference = run(net, targets)
-        stages = check_stages(models, person, graph, targets, reference)
+        ready = prepare(request, progress)
+        stages = check_stages(ready)
+        encode = encode_with(ready.models)
 
         progress.step("scan the float16 headroom")
-        room = headroom.scan(graph, targets)
-        calibrated = calibrate(request, models, graph, targets, progress) if recipe.is_static else None
+        room = headroom.scan(ready.graph, ready.targets)
+        calibrated = calibrate(request, ready, progress) if is_static else None
 
         progress.step(f"convert to {', '.join(request.targets)}")
-        facts = contents.Facts(models.arch.contract(request.size), recipe, models.files, contents.weights_sha256(baked))
-        jobs = make_jobs(request, room, facts, calibrated)
-        done = workers.run(jobs, targets, scratch, weights=baked, on_done=lambda job: progress.step(f"{job.backend} converted"))
-        judgement = parity.judge(contents.outputs(done), cases, reference, recipe, encode_with(models))
+        facts = make_facts(request, ready)
+        jobs = make_jobs(request, wanted, room, facts, calibrated)
+        done = workers.run(jobs, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.step(converted(job)))
+        trials: Sequence[choosing.Trial] = ()
+        if request.recipe == choosing.AUTO:
+            done, trials = choosing.choose(done, ready.cases, ready.reference, encode, scratch, progress)
+        judgement = parity.judge(contents.outputs(done), ready.cases, ready.reference, contents.recipes_of(done), encode)
         if judgement.complaints:
             contents.move_artifacts(done, folder)
-            reference_file.write(folder / reference_file.NAME, cases, reference)
+            reference_file.write(folder / reference_file.NAME, ready.cases, ready.reference)
             kept = bundle.keep_rejected(folder, request.out, judgement.as_dict())
-            raise judgement.error(recipe.name, hint=f"the artifacts are kept in {kept}; no bundle was written")
+            raise judgement.error(hint=f"the artifacts are kept in {kept}; no bundle was written")
 
         progress.step("write the bundle")
-        contents.write(folder, facts, done, judgement.measured, room, stages, person.crop, cases, reference, calibrated)
+        source = ready.person.crop
+        contents.write(folder, facts, done, judgement.measured, room, stages, source, ready.cases, ready.reference, calibrated)
         bundle.publish(folder, request.out)
     progress.finish()
-    return Exported(request.out, manifest.read(request.out))
+    return Exported(request.out, manifest.read(request.out), trials)
+
+
+def wanted_artifacts(request: Request) -> list[tuple[str, Recipe]]:
+    """Backend and recipe of each artifact to make.  Raises UsageError where a recipe does not exist."""
+    if request.recipe == choosing.AUTO:
+        return choosing.candidates(request.targets, calibrated=request.calibration.is_given)
+    recipe = recipes.load(request.recipe)
+    return [(name, recipe) for name in request.targets]
+
+
+def prepare(request: Request, progress: Progress) -> Prepared:
+    models = open_models(request, progress)
+    person = find_person(request, models, progress)
+    cases = [target_case(request, models), parity.noise_case(request.size)]
+    targets = parity.inputs(cases)
+    progress.step("bake and simplify")
+    baked = models.arch.bake(models.generator, person.identity)
+    net = models.arch.load(baked)
+    return Prepared(models, person, cases, targets, baked, net, simplify(net), run(net, targets))
+
+
+def converted(job: Job) -> str:
+    return f"{job.backend} converted to {job.recipe_name}"
 
 
 def check(request: Request) -> None:
@@ -216,9 +266,7 @@ def run(net: nn.Module, targets: parity.Array) -> parity.Outputs:
     return parity.Outputs(np.concatenate([t.numpy() for t in swapped]), np.concatenate([t.numpy() for t in mask]))
 
 
-def check_stages(
-    models: Models, person: Person, graph: nn.Module, targets: parity.Array, baked: parity.Outputs
-) -> dict[str, float]:
+def check_stages(ready: Prepared) -> dict[str, float]:
     """The two steps before any converter, told apart: generator to baked network, baked network to simplified graph.
 
     Returns:
@@ -227,11 +275,12 @@ def check_stages(
     Raises:
         ParityError: one is above ``STAGE_MAX_ERROR``, or not a number.
     """
-    unbaked = run(models.arch.reference(models.generator, person.identity), targets)  # type: ignore[arg-type]
-    simplified = run(graph, targets)
+    arch, generator = ready.models.arch, ready.models.generator
+    unbaked = run(arch.reference(generator, ready.person.identity), ready.targets)  # type: ignore[arg-type]
+    simplified = run(ready.graph, ready.targets)
     stages = {
-        "generator_to_baked": _largest_error(unbaked, baked),
-        "baked_to_simplified": _largest_error(baked, simplified),
+        "generator_to_baked": _largest_error(unbaked, ready.reference),
+        "baked_to_simplified": _largest_error(ready.reference, simplified),
     }
     for stage, error in stages.items():
         if not error <= STAGE_MAX_ERROR:
@@ -252,31 +301,36 @@ def encode_with(models: Models) -> parity.Encode | None:
     return None if encoder is None else lambda crop: models.arch.encode(encoder, crop).embedding
 
 
-def calibrate(
-    request: Request, models: Models, graph: fx.GraphModule, targets: parity.Array, progress: Progress
-) -> ranges_file.Calibration:
+def calibrate(request: Request, ready: Prepared, progress: Progress) -> ranges_file.Calibration:
     progress.step("calibrate")
-    place = quantizing.Place(request.arch, request.size, models.detector)
-    return quantizing.calibrate(request.calibration, place, graph, targets[:1], progress)
+    place = quantizing.Place(request.arch, request.size, ready.models.detector)
+    return quantizing.calibrate(request.calibration, place, ready.graph, ready.targets[:1], progress)
+
+
+def make_facts(request: Request, ready: Prepared) -> contents.Facts:
+    return contents.Facts(ready.models.arch.contract(request.size), ready.models.files, contents.weights_sha256(ready.baked))
 
 
 def make_jobs(
-    request: Request, room: headroom.Headroom, facts: contents.Facts, calibrated: ranges_file.Calibration | None
+    request: Request,
+    wanted: Sequence[tuple[str, Recipe]],
+    room: headroom.Headroom,
+    facts: contents.Facts,
+    calibrated: ranges_file.Calibration | None,
 ) -> list[Job]:
     seen = {} if calibrated is None else calibrated.kept.ranges
-    keep = tuple(sorted(room.keep_float32)) if facts.recipe.may_overflow else ()
     return [
         Job(
             backend=name,
             arch=request.arch,
             size=request.size,
-            recipe=asdict(facts.recipe),
+            recipe=asdict(recipe),
             convert=True,
-            keep_float32=keep,
-            metadata=contents.metadata(facts),
+            keep_float32=tuple(sorted(room.keep_float32)) if recipe.may_overflow else (),
+            metadata=contents.metadata(facts, recipe),
             coreml_io=request.coreml_io,
             tflite_io=request.tflite_io,
-            ranges={name: (r.low, r.high) for name, r in seen.items()},
+            ranges={node: (r.low, r.high) for node, r in seen.items()} if recipe.is_static else {},
         )
-        for name in request.targets
+        for name, recipe in wanted
     ]

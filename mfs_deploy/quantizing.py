@@ -32,6 +32,10 @@ class How:
     accept: bool = False
     ranges: Path | None = None
 
+    @property
+    def is_given(self) -> bool:
+        return (self.photos, self.ranges) != (None, None)
+
 
 NOTHING = How()
 
@@ -45,19 +49,26 @@ class Place:
     detector: Detector | None
 
 
-def check(how: How, recipe: Recipe, targets: Sequence[str], tflite_io: str) -> None:
-    """Raises UsageError where a backend lacks the recipe, or the recipe a calibration, or an option would be ignored."""
-    for name in targets:
+def check(how: How, wanted: Sequence[tuple[str, Recipe]], tflite_io: str) -> None:
+    """Of backends and the recipes they are to have.
+
+    Raises:
+        UsageError: a backend lacks its recipe, or the recipe a calibration, or an option would be ignored.
+    """
+    for name, recipe in wanted:
         check_recipe(name, recipe)
-    ways = [way for way in (how.photos, how.ranges) if way is not None]
-    if recipe.is_static and len(ways) != 1:
+    static = [recipe.name for _, recipe in wanted if recipe.is_static]
+    if how.photos is not None and how.ranges is not None:
+        raise UsageError("--calibration and --calibration-ranges both say where ranges come from", hint="give one of them")
+    if static and not how.is_given:
         raise UsageError(
-            f"the recipe {recipe.name} computes with integers, whose ranges must be measured",
+            f"the recipe {static[0]} computes with integers, whose ranges must be measured",
             hint="give one of --calibration DIR, CLIP or PHOTO ('demo' for rendered people) and --calibration-ranges FILE",
         )
-    if ways and not recipe.is_static:
-        raise UsageError(f"the recipe {recipe.name} needs no calibration", hint="leave it out, or choose a recipe such as w8a8")
-    if tflite_io != "float32" and not recipe.is_static:
+    if how.is_given and not static:
+        name = wanted[0][1].name
+        raise UsageError(f"the recipe {name} needs no calibration", hint="leave it out, or choose a recipe such as w8a8")
+    if tflite_io != "float32" and not all(recipe.is_static for _, recipe in wanted):
         raise UsageError(f"--tflite-io {tflite_io} needs a recipe with integer values, such as w8a8")
 
 

@@ -17,7 +17,6 @@ from mfs_deploy.errors import BundleError, UsageError
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.quant.recipe import Recipe
 
 
 def recheck(folder: Path, progress: Progress = SILENT) -> dict[str, Any]:
@@ -40,18 +39,17 @@ def recheck(folder: Path, progress: Progress = SILENT) -> dict[str, Any]:
             backend=name,
             arch=contract.arch,
             size=contract.size,
-            recipe=said["recipe"],
+            recipe={"name": artifact["recipe"], **said["recipes"][artifact["recipe"]]},
             convert=False,
             artifact=str((folder / BACKENDS[name].FILES[0]).resolve()),
         )
-        for name in said["artifacts"]
+        for name, artifact in said["artifacts"].items()
     ]
     with workers.scratch() as scratch:
         done = workers.run(jobs, parity.inputs(cases), scratch, on_done=lambda job: progress.step(job.backend))
-    recipe = recipe_of(said)
-    judgement = parity.judge(contents.outputs(done), cases, reference, recipe, encode=None)
+    judgement = parity.judge(contents.outputs(done), cases, reference, contents.recipes_of(done), encode=None)
     if judgement.complaints:
-        raise judgement.error(recipe.name, hint="export the bundle again, and compare tool versions")
+        raise judgement.error(hint="export the bundle again, and compare tool versions")
     for one in done:
         said["artifacts"][one.job.backend]["parity"] = contents.parity_entry(one, judgement.measured[one.job.backend])
     return said
@@ -72,13 +70,15 @@ def verify(folder: Path, said: dict[str, Any]) -> Contract:
         problems.append(f"artifacts are {sorted(artifacts)}; at least one is needed, of {', '.join(BACKENDS)}")
     if arch not in ARCHITECTURES or size not in get(arch).sizes:
         problems.append(f"{arch!r} at {size} is not known")
-    name = said["recipe"]["name"]
-    try:
-        if name in recipes.names() and recipe_of(said) != recipes.load(name):
-            problems.append(f"recipe {name!r} is not what this version means by it")
-    except UsageError as exc:
-        problems.append(exc.message)
-    problems += [f"{a} says it is {x['precision']!r}, not {name!r}" for a, x in artifacts.items() if x["precision"] != name]
+    for name, table in said["recipes"].items():
+        try:
+            recipe = recipes.from_table(name, table)
+            if name in recipes.names() and recipe != recipes.load(name):
+                problems.append(f"recipe {name!r} is not what this version means by it")
+        except UsageError as exc:
+            problems.append(exc.message)
+    if {artifact["recipe"] for artifact in artifacts.values()} != set(said["recipes"]):
+        problems.append("the artifacts' recipes are not those that the manifest explains")
     if problems:
         raise damaged(folder, problems)
     contract = get(arch).contract(size)
@@ -96,12 +96,6 @@ def verify(folder: Path, said: dict[str, Any]) -> Contract:
     if problems:
         raise damaged(folder, problems)
     return contract
-
-
-def recipe_of(said: dict[str, Any]) -> Recipe:
-    """The recipe that a manifest tells of.  Raises UsageError where it makes no sense."""
-    table = {key: value for key, value in said["recipe"].items() if key != "name"}
-    return recipes.from_table(said["recipe"]["name"], {**table, "gate": said["reference"]["tolerance"]})
 
 
 def damaged(folder: Path, problems: list[str]) -> BundleError:

@@ -20,7 +20,6 @@ from mfs_deploy import contents, parity, pipeline, quantizing
 from mfs_deploy.backends import workers
 from mfs_deploy.contract import Tolerance
 from mfs_deploy.errors import ParityError, UsageError
-from mfs_deploy.graph import simplify
 from mfs_deploy.pipeline import Request
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import headroom, search
@@ -61,40 +60,36 @@ def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SI
     if not start.is_static:
         raise UsageError(f"the recipe {base} has no integer values to mix with floating point", hint="choose w8a8 or w8a16")
     pipeline.check(request)
-    quantizing.check(request.calibration, start, request.targets, request.tflite_io)
+    quantizing.check(request.calibration, [(name, start) for name in request.targets], request.tflite_io)
     progress.start(5 + len(request.targets))
-    models = pipeline.open_models(request, progress)
-    person = pipeline.find_person(request, models, progress)
-    cases = [pipeline.target_case(request, models)]
-    targets = parity.inputs(cases)
-    progress.step("bake and simplify")
-    baked = models.arch.bake(models.generator, person.identity)
-    net = models.arch.load(baked)
-    graph = simplify(net)
-    reference = pipeline.run(net, targets)
-    calibrated = pipeline.calibrate(request, models, graph, targets, progress)
-    crops = targets if calibrated.crops is None else calibrated.crops[:: max(1, len(calibrated.crops) // CROPS)]
-    probe = torch.cat([torch.from_numpy(targets), torch.from_numpy(crops)])
+    ready = pipeline.prepare(request, progress)
+    graph, target = ready.graph, ready.targets[:1]
+    calibrated = pipeline.calibrate(request, ready, progress)
+    crops = target if calibrated.crops is None else calibrated.crops[:: max(1, len(calibrated.crops) // CROPS)]
+    probe = torch.cat([torch.from_numpy(target), torch.from_numpy(crops)])
 
     progress.step("measure each operation")
-    facts = contents.Facts(models.arch.contract(request.size), start, models.files, contents.weights_sha256(baked))
+    facts = pipeline.make_facts(request, ready)
     key = _key(facts.weights_sha256, start, calibrated.kept.ranges, probe)
     hurt = _cached(key, lambda: search.sensitivity(graph, start, calibrated.kept.ranges, probe, progress.note))
     order = [one.name for one in hurt]
     costs = search.costs(graph, request.size)
     measure = search.meter(graph, start, calibrated.kept.ranges, probe, costs)
-    room = headroom.scan(graph, targets)
+    room = headroom.scan(graph, ready.targets)
     aim = min_psnr_db
     steps: tuple[Step, ...] = ()
     for _ in range(ROUNDS):
         found = search.search(start, measure, costs, aim, order, progress.note)
         steps = (*steps, *found.steps)
         recipe = _named(found.recipe, min_psnr_db)
+        wanted = [(name, recipe) for name in request.targets]
         with workers.scratch() as scratch:
-            jobs = pipeline.make_jobs(request, room, replace(facts, recipe=recipe), calibrated)
-            done = workers.run(jobs, targets, scratch, weights=baked, on_done=lambda job: progress.note(f"{job.backend} converted"))
-            sizes = {one.job.backend: _size(one) for one in done}
-        measured = parity.judge(contents.outputs(done), cases, reference, recipe, None).measured
+            jobs = pipeline.make_jobs(request, wanted, room, facts, calibrated)
+            done = workers.run(
+                jobs, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.note(pipeline.converted(job))
+            )
+            sizes = {one.job.backend: contents.size(one) for one in done}
+        measured = parity.judge(contents.outputs(done), ready.cases, ready.reference, dict(wanted), None).measured
         psnr = {name: measured[name][0].swapped_psnr_db if name in measured else float("nan") for name in sizes}
         worst = min(psnr, key=lambda name: psnr[name])
         if all(value >= min_psnr_db for value in psnr.values()):
@@ -105,10 +100,6 @@ def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SI
         f"{worst} reaches {psnr[worst]:.1f} dB with the best mixture found, {min_psnr_db:g} dB were asked for",
         hint="ask for less with --min-psnr, or leave that backend out of --targets",
     )
-
-
-def _size(one: workers.Done) -> int:
-    return sum(path.stat().st_size for path in (one.folder / "out").rglob("*") if path.is_file())
 
 
 def _named(recipe: Recipe, min_psnr_db: float) -> Recipe:

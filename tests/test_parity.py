@@ -28,6 +28,10 @@ def reference(expected, net, cases) -> parity.Outputs:
     return run(net, parity.inputs(cases))
 
 
+def judge(outputs, cases, reference, recipe, encode):
+    return parity.judge(outputs, cases, reference, dict.fromkeys(outputs, recipe), encode)
+
+
 def encode(crop):
     return crop.astype(np.float32).mean(axis=(0, 1))
 
@@ -37,7 +41,7 @@ def changed(reference: parity.Outputs, **outputs) -> dict[str, parity.Outputs]:
 
 
 def test_equal_outputs_pass_at_full_marks(cases, reference):
-    judgement = parity.judge({"onnx": reference}, cases, reference, FP32, encode)
+    judgement = judge({"onnx": reference}, cases, reference, FP32, encode)
     assert judgement.complaints == []
     target, noise = judgement.measured["onnx"]
     assert target.swapped_psnr_db == target.composite_psnr_db == metrics.IDENTICAL_DB
@@ -50,7 +54,7 @@ def test_quality_is_measured_against_the_truth_where_it_is_known(cases, referenc
     truth = images.to_image(reference.swapped[:1])
     known = [replace(cases[0], truth=truth), cases[1]]
     noisy = reference.swapped + np.float32(0.02)
-    target, noise = parity.judge(changed(reference, swapped=noisy), known, reference, FP16, None).measured["onnx"]
+    target, noise = judge(changed(reference, swapped=noisy), known, reference, FP16, None).measured["onnx"]
     assert noise.quality is None
     assert target.quality.psnr_db == pytest.approx(34, abs=0.1)  # 20 log10(1 / 0.02)
     assert target.quality.reference_psnr_db > 50  # rounding to 8 bits is all there is
@@ -61,12 +65,12 @@ def test_quality_is_measured_against_the_truth_where_it_is_known(cases, referenc
 def test_one_value_that_is_not_finite_fails(cases, reference, value, output):
     array = getattr(reference, output).copy()
     array[1, 0, 5, 5] = value
-    judgement = parity.judge(changed(reference, **{output: array}), cases, reference, FP16, None)
-    assert judgement.complaints == [f"onnx: {output} holds 1 values that are NaN or infinite, of {array.size}"]
+    judgement = judge(changed(reference, **{output: array}), cases, reference, FP16, None)
+    assert judgement.complaints == [f"fp16 onnx: {output} holds 1 values that are NaN or infinite, of {array.size}"]
 
 
 def test_bgr_for_rgb_fails(cases, reference):
-    judgement = parity.judge(changed(reference, swapped=reference.swapped[:, ::-1].copy()), cases, reference, FP16, None)
+    judgement = judge(changed(reference, swapped=reference.swapped[:, ::-1].copy()), cases, reference, FP16, None)
     assert "swapped_psnr_db on target" in " ".join(judgement.complaints)
 
 
@@ -91,9 +95,9 @@ def test_each_limit_is_watched_by_itself(metric, recipe):
 def test_the_worst_offender_comes_first(cases, reference):
     slightly, badly = reference.swapped + np.float32(2e-4), reference.swapped + np.float32(0.2)
     outputs = {"onnx": replace(reference, swapped=slightly), "ncnn": replace(reference, swapped=badly)}
-    judgement = parity.judge(outputs, cases, reference, FP32, None)
-    assert judgement.complaints[0].startswith("ncnn: swapped_max")
-    error = judgement.error("fp32", hint="")
+    judgement = judge(outputs, cases, reference, FP32, None)
+    assert judgement.complaints[0].startswith("fp32 ncnn: swapped_max")
+    error = judgement.error(hint="")
     assert error.exit_code == 7
     assert "limits broken in all" in error.message
 
@@ -110,8 +114,15 @@ def test_psnr_is_the_textbook_figure():
 def test_bytes_from_a_pixel_buffer_are_held_to_what_rounding_allows(cases, reference):
     """Core ML on macOS gives 8 bits; half a level must pass there at fp32, and a level and a half must not."""
     rounded = replace(reference, swapped=np.rint(reference.swapped * 255).astype(np.float32) / 255)
-    assert parity.judge({"coreml": rounded}, cases, reference, FP32, None).complaints != []
+    assert judge({"coreml": rounded}, cases, reference, FP32, None).complaints != []
     rounded = replace(rounded, pixels=True)
-    assert parity.judge({"coreml": rounded}, cases, reference, FP32, None).complaints == []
+    assert judge({"coreml": rounded}, cases, reference, FP32, None).complaints == []
     off = replace(rounded, swapped=rounded.swapped + np.float32(1.5 / 255))
-    assert parity.judge({"coreml": off}, cases, reference, FP32, None).complaints != []
+    assert judge({"coreml": off}, cases, reference, FP32, None).complaints != []
+
+
+def test_each_artifact_is_gated_by_its_own_recipe(cases, reference):
+    noisy = replace(reference, swapped=reference.swapped + np.float32(2e-3))  # 54 dB: less than fp32 promises, more than w8a8 does
+    recipe = {"onnx": FP32, "ncnn": recipes.load("w8a8")}
+    judgement = parity.judge({"onnx": noisy, "ncnn": noisy}, cases, reference, recipe, None)
+    assert {line.split(":")[0] for line in judgement.complaints} == {"fp32 onnx"}

@@ -118,6 +118,7 @@ class Backend(Protocol):
     EXTRA: str  # the pip extra that brings PACKAGES
     PACKAGES: tuple[str, ...]  # distributions; their versions go into the manifest
     LAYOUT: str  # of the artifact's input and outputs: "NCHW", "CHW" or "NHWC"; of arrays, where it can also take pixel buffers
+    RUNS_HERE: bool  # whether its runtime runs on this machine, so that its speed can be measured
     FORMATS: tuple[Format, ...]  # what an operation can have
     FILES: tuple[str, ...]  # what one artifact consists of; the first is the one to open
 

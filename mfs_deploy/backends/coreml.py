@@ -36,6 +36,7 @@ TITLE = "Core ML"
 EXTRA = "coreml"
 PACKAGES: tuple[str, ...] = ("coremltools",)
 LAYOUT = "NCHW"
+RUNS_HERE = sys.platform == "darwin"  # elsewhere our own evaluator stands in for it
 FILES: tuple[str, ...] = ("swap.mlpackage",)
 
 # What an operation can be given; where its values are int8 see coreml_quantize.
@@ -46,7 +47,7 @@ FORMATS: tuple[Format, ...] = (
     Format("int8", "int8"),
 )
 
-__all__ = ["EXTRA", "FILES", "FORMATS", "LAYOUT", "NAME", "PACKAGES", "TITLE", "convert", "describe", "open"]
+__all__ = ["EXTRA", "FILES", "FORMATS", "LAYOUT", "NAME", "PACKAGES", "RUNS_HERE", "TITLE", "convert", "describe", "open"]
 
 IO = ("image", "tensor")
 # torch.export's operations, as fx_order calls them.
@@ -227,7 +228,7 @@ def open(path: Path, contract: Contract) -> Runner:
     ct = mil_package.coremltools()
     spec, program = mil.load(path)
     image = check_interface(path, spec, program, contract)
-    if sys.platform == "darwin":
+    if RUNS_HERE:
         return CoreMLRunner(_compile(ct, path), contract, ct.__version__, image=image)
     from mfs_deploy.backends.mil_run import Evaluator
 

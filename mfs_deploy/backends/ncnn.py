@@ -48,6 +48,7 @@ TITLE = "NCNN"
 EXTRA = "ncnn"
 PACKAGES: tuple[str, ...] = ("ncnn", "pnnx")
 LAYOUT = "CHW"
+RUNS_HERE = True
 FILES: tuple[str, ...] = ("swap.param", "swap.bin")
 FORMATS: tuple[Format, ...] = (  # what can be given to an operation
     *(Format(weights, values) for weights in ("float32", "float16") for values in ("float32", "float16")),

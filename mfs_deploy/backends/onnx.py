@@ -34,6 +34,7 @@ TITLE = "ONNX"
 EXTRA = "onnx"
 PACKAGES: tuple[str, ...] = ("onnx", "onnxruntime", "onnxscript")
 LAYOUT = "NCHW"
+RUNS_HERE = True
 FILES: tuple[str, ...] = ("swap.onnx",)
 
 # What an operation can be given.

@@ -56,6 +56,7 @@ TITLE = "TFLite (LiteRT)"
 EXTRA = "tflite"
 PACKAGES: tuple[str, ...] = ("litert-torch", "ai-edge-litert")
 LAYOUT = "NHWC"
+RUNS_HERE = True
 FILES: tuple[str, ...] = ("swap.tflite",)
 
 # No progress on the terminal; and none of oneDNN's kernels, which announce themselves there on CPUs with the newest instructions.

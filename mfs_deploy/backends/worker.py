@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import statistics
 import sys
 import threading
 import time
@@ -28,16 +29,23 @@ from mfs_deploy import errors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mfs_deploy.backends.base import Array, Runner
+
+
+WARM_UP, MIN_FRAMES, MAX_FRAMES = 5, 15, 100
+TIMING_S = 2.0  # no longer than this for more than MIN_FRAMES
+
 
 @dataclass(frozen=True)
 class Job:
     """What one worker is to do.
 
     Attributes:
-        recipe: name, and what ``recipe.from_table`` takes.
+        recipe: what ``recipe.from_dict`` takes.
         ranges: lowest and highest by name of node; empty where the recipe needs none.
         convert: false to run the artifact at ``artifact`` as it is.
         artifact: path of the artifact's first file; set by the worker where it converts.
+        time: whether to measure how long a frame takes.
     """
 
     backend: str
@@ -51,6 +59,7 @@ class Job:
     coreml_io: str = "image"
     tflite_io: str = "float32"
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    time: bool = False
 
     @property
     def recipe_name(self) -> str:
@@ -59,7 +68,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """``info`` is the artifact's ``ArtifactInfo`` as a dict; ``pixels`` as in ``Runner``."""
+    """``info`` is the artifact's ``ArtifactInfo`` as a dict; ``pixels`` as in ``Runner``; ``frame_ms`` where it was asked for."""
 
     backend: str
     runtime: str
@@ -67,6 +76,7 @@ class Result:
     convert_s: float
     run_s: float
     info: dict[str, Any]
+    frame_ms: float | None
 
 
 def work(folder: Path) -> Result:
@@ -92,7 +102,7 @@ def work(folder: Path) -> Result:
         conversion = Conversion(
             graph=simplify(arch.load(load_file(folder / "weights.safetensors"))),
             contract=contract,
-            recipe=recipes.from_table(job.recipe_name, {key: v for key, v in job.recipe.items() if key != "name"}),
+            recipe=recipes.from_dict(job.recipe),
             keep_float32=frozenset(job.keep_float32),
             metadata=job.metadata or {},
             coreml_io=job.coreml_io,
@@ -105,11 +115,31 @@ def work(folder: Path) -> Result:
         artifact = out / backend.FILES[0]
     converted = time.perf_counter()
     runner = backend.open(artifact, contract)
-    outputs = [runner.run(np.ascontiguousarray(target[None])) for target in np.load(folder / "targets.npy")]
+    targets = [np.ascontiguousarray(target[None]) for target in np.load(folder / "targets.npy")]
+    outputs = [runner.run(target) for target in targets]
     for name, arrays in zip(("swapped", "mask"), zip(*outputs, strict=True), strict=True):
         save_array(folder / f"{name}.npy", np.concatenate(arrays))
-    info = asdict(backend.describe(artifact))
-    return Result(job.backend, runner.runtime, runner.pixels, converted - started, time.perf_counter() - converted, info)
+    ran = time.perf_counter()
+    return Result(
+        backend=job.backend,
+        runtime=runner.runtime,
+        pixels=runner.pixels,
+        convert_s=converted - started,
+        run_s=ran - converted,
+        info=asdict(backend.describe(artifact)),
+        frame_ms=frame_ms(runner, targets[0]) if job.time else None,
+    )
+
+
+def frame_ms(runner: Runner, target: Array) -> float:
+    """Median time of a frame in milliseconds, after a warm-up; one thread, as the worker's environment says."""
+    times: list[float] = []
+    began = time.perf_counter()
+    while len(times) < MIN_FRAMES or (len(times) < MAX_FRAMES and time.perf_counter() - began < TIMING_S):
+        started = time.perf_counter()
+        runner.run(target)
+        times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times[WARM_UP:])
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:

@@ -61,13 +61,15 @@ def run(
     *,
     weights: Mapping[str, Tensor] | None = None,
     on_done: OnDone = lambda job: None,
+    side_by_side: bool = True,
 ) -> list[Done]:
-    """Run jobs in processes of their own, as many at once as there are cores; answers in the order of ``jobs``.
+    """Run jobs in processes of their own; answers in the order of ``jobs``.
 
     Args:
         targets: (N, 3, S, S) float32, given to every artifact.
         folder: where job folders and artifacts go; the caller's to delete.
         weights: the baked network, needed where a job converts.
+        side_by_side: as many at once as there are cores, else one after another.
 
     Raises:
         the first job's error, after the others were stopped; ConversionError if a worker crashed.
@@ -75,9 +77,10 @@ def run(
     waiting = [_prepare(job, targets, folder, weights) for job in jobs]
     running: list[_Process] = []
     finished: list[_Process] = []
+    at_once = (os.cpu_count() or 1) if side_by_side else 1
     try:
         while waiting or running:
-            while waiting and len(running) < (os.cpu_count() or 1):
+            while waiting and len(running) < at_once:
                 running.append(_start(*waiting.pop(0)))
             for process in [p for p in running if p.popen.poll() is not None]:
                 running.remove(process)

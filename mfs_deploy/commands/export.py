@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,10 @@ import click
 
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
-from mfs_deploy.commands.tables import parity_table
+from mfs_deploy.commands.tables import parity_table, table
 
 if TYPE_CHECKING:
+    from mfs_deploy.choosing import Trial
     from mfs_deploy.pipeline import Exported
 
 TARGETS = ("onnx", "tflite", "ncnn", "coreml")
@@ -23,7 +25,12 @@ TARGETS = ("onnx", "tflite", "ncnn", "coreml")
 @options.where("target", "the target photo")
 @click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
 @click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
-@click.option("--recipe", default="fp16", show_default=True, help="The number format, by name or as a .toml file; see the README.")
+@click.option(
+    "--recipe",
+    default="fp16",
+    show_default=True,
+    help="The number format by name, a .toml file, or auto: the fastest on this machine.",
+)
 @click.option("--size", type=int, default=224, show_default=True, help="Side of the crop in pixels: 224 or 256.")
 @click.option(
     "--coreml-io",
@@ -48,7 +55,7 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
     \b
     mfs-export --checkpoint checkpoints.tar --source photo.jpg --out bundles/face01
     """
-    from mfs_deploy import pipeline
+    from mfs_deploy import choosing, pipeline
 
     request = pipeline.Request(
         out=out,
@@ -60,8 +67,11 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
     )
     if request.checkpoint == pipeline.DEMO:
         console.note("note: the demo weights know rendered faces only; do not judge photos of people by them")
+    if request.recipe == choosing.AUTO and not request.calibration.is_given:
+        console.note("note: recipes with integer values are tried only with --calibration")
     exported = pipeline.export(request, console)
-    console.result({"bundle": str(out), "manifest": exported.manifest}, summary(exported))
+    data = {"bundle": str(out), "manifest": exported.manifest, "trials": [trial.as_dict() for trial in exported.trials]}
+    console.result(data, summary(exported))
 
 
 def parse_targets(text: str) -> tuple[str, ...]:
@@ -84,8 +94,23 @@ def summary(exported: Exported) -> str:
     lines.append(f"float16: largest value {room['largest_value']:g} at {room['at']}, headroom {room['headroom']:g}x")
     if manifest["calibration"]:
         lines.append(calibration_line(manifest["calibration"]))
+    if exported.trials:
+        lines += ["", trials_table(exported.trials)]
     lines += ["", parity_table(manifest), "", f"bundle: {exported.path}", f"picture: {exported.path / 'preview.png'}"]
     return "\n".join(lines)
+
+
+def trials_table(trials: Sequence[Trial]) -> str:
+    """What ``--recipe auto`` tried, and took."""
+    rows = []
+    for trial in trials:
+        verdict = "taken" if trial.chosen else trial.complaint or ""
+        if trial.chosen and trial.frame_ms is None and trial.complaint is None:
+            verdict = "taken: its runtime is not on this machine, so nothing could be timed"
+        time = "-" if trial.frame_ms is None else f"{trial.frame_ms:.2f} ms"
+        psnr = "-" if trial.psnr_db is None else f"{trial.psnr_db:.1f} dB"
+        rows.append((trial.backend, trial.recipe, f"{trial.bytes / 1e6:.2f} MB", psnr, time, verdict))
+    return table(("tried", "recipe", "size", "PSNR", "frame, one thread", ""), rows)
 
 
 def calibration_line(said: dict[str, Any]) -> str:

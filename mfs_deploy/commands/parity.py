@@ -23,5 +23,5 @@ def command(console: Console, bundle: Path) -> None:
 
     manifest = recheck.recheck(bundle, console)
     console.finish()
-    artifacts = {name: artifact["parity"] for name, artifact in manifest["artifacts"].items()}
-    console.result({"bundle": str(bundle), "recipe": manifest["recipe"]["name"], "artifacts": artifacts}, parity_table(manifest))
+    artifacts = {name: {"recipe": artifact["recipe"], **artifact["parity"]} for name, artifact in manifest["artifacts"].items()}
+    console.result({"bundle": str(bundle), "artifacts": artifacts}, parity_table(manifest))

@@ -35,7 +35,7 @@ def parity_table(manifest: dict[str, Any]) -> str:
             rows.append(
                 (
                     name,
-                    manifest["recipe"]["name"],
+                    artifact["recipe"],
                     f"{artifact['bytes'] / 1e6:.2f} MB",
                     case["case"],
                     f"{case['swapped_psnr_db']:.1f} dB",

@@ -138,7 +138,7 @@ def parse(name: str, text: str) -> Recipe:
 
 
 def from_table(name: str, table: Mapping[str, Any]) -> Recipe:
-    """A recipe from its file's content, which is also ``asdict`` of it without the name.
+    """A recipe from its file's content.
 
     Raises:
         UsageError: a key or a format that is not known.
@@ -151,6 +151,15 @@ def from_table(name: str, table: Mapping[str, Any]) -> Recipe:
     overrides = {key: _overrides(name, key, table.get(key, {})) for key in TABLES}
     _check_keys(name, "operations", set(overrides["operations"]), set(), set(KINDS))
     return Recipe(name, default.weights, default.activations, table["description"], **overrides, gate=_gate(name, table["gate"]))
+
+
+def from_dict(said: Mapping[str, Any]) -> Recipe:
+    """A recipe from what ``asdict`` makes of it.
+
+    Raises:
+        UsageError: a key or a format that is not known.
+    """
+    return from_table(said["name"], {key: value for key, value in said.items() if key != "name"})
 
 
 def to_toml(recipe: Recipe) -> str:

@@ -84,7 +84,7 @@ def test_inspect_tells_a_bundle_an_artifact_a_checkpoint_and_an_identity_apart(m
     from mfs_deploy.checkpoint import identity_file
 
     ran = mfs("inspect", made, "--json").json
-    assert (ran["kind"], ran["recipe"]) == ("bundle", "fp32")
+    assert (ran["kind"], ran["artifacts"]["onnx"]["recipe"]) == ("bundle", "fp32")
     ran = mfs("inspect", made / "swap.onnx", "--json").json
     assert (ran["kind"], ran["macs"]) == ("artifact", manifest.read(made)["artifacts"]["onnx"]["macs"])
     assert ran["files"]["swap.onnx"]["sha256"] == manifest.sha256(made / "swap.onnx")
@@ -183,7 +183,9 @@ def tamper(bundle, change) -> None:
         lambda m: m["contract"]["input"].update(colour="BGR"),
         lambda m: m["paste_back"].update(erosions=1),
         lambda m: m["alignment"]["points"].reverse(),
-        lambda m: m["recipe"].update(name="int3"),
+        lambda m: m["artifacts"]["onnx"].update(recipe="int3"),
+        lambda m: m["recipes"].update(int3=m["recipes"]["fp32"]),
+        lambda m: m["recipes"]["fp32"]["gate"].update(swapped_psnr_db=1.0),
         lambda m: m.update(synthetic_media={}),
         lambda m: m.update(weights=None),
         lambda m: m.update(files=["swap.onnx"]),

@@ -88,5 +88,7 @@ def test_a_recipe_from_a_file_that_names_an_unknown_layer_lists_the_layers(mfs, 
     (tmp_path / "mine.toml").write_text(text.replace("encoder_77", "encoder_0_0"))
     ran = mfs(*DEMO, *args, "--json")
     assert ran.code == 0, ran.err
-    assert ran.json["manifest"]["recipe"]["layers"] == {"encoder_0_0": {"weights": "float16", "activations": "float16"}}
+    assert next(iter(ran.json["manifest"]["recipes"].values()))["layers"] == {
+        "encoder_0_0": {"weights": "float16", "activations": "float16"}
+    }
     assert ran.json["manifest"]["artifacts"]["ncnn"]["parameters"]["float16"] == 48
