@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant.recipe import Format, Recipe
+from mfs_deploy.quant.recipe import Format, Range, Recipe
 
 if TYPE_CHECKING:
     from torch import fx
-
-    from mfs_deploy.quant.recipe import Range
 
 Array = NDArray[np.float32]
 
@@ -57,6 +55,15 @@ class Conversion:
         kept = Format("float32", "float32")
         formats = self.recipe.formats(kinds(self.graph))
         return {name: kept if name in self.keep_float32 else wanted for name, wanted in formats.items()}
+
+    @property
+    def value_ranges(self) -> dict[str, Range]:
+        """``ranges``, but of the input and the outputs what the contract says: pixels are bytes, so one step is one 255th of it."""
+        (output,) = (node for node in self.graph.graph.nodes if node.op == "output")
+        nodes = [*(node for node in self.graph.graph.nodes if node.op == "placeholder"), *output.all_input_nodes]
+        specs = (self.contract.input, *self.contract.outputs)
+        border = {node.name: Range(spec.low, spec.high) for node, spec in zip(nodes, specs, strict=True)}
+        return {**self.ranges, **border}
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def _plan(job: Conversion, names: dict[str, str]) -> coreml_quantize.Plan:
     """What is to be stored and computed in fewer bits than ``ct.convert`` leaves it in."""
     (output,) = (node for node in job.graph.graph.nodes if node.op == "output")
     nodes = {theirs: ours for ours, theirs in names.items()} | {INPUT_SCALING: INPUT_NAME}
-    return coreml_quantize.Plan(job.formats, nodes, job.ranges, frozenset(node.name for node in output.all_input_nodes))
+    return coreml_quantize.Plan(job.formats, nodes, job.value_ranges, frozenset(node.name for node in output.all_input_nodes))
 
 
 def _precision(ct: Any, plan: coreml_quantize.Plan, pinned: frozenset[str]) -> Any:

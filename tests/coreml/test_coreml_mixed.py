@@ -108,6 +108,16 @@ def test_an_addition_reads_two_integers_and_its_activation_is_part_of_it(contrac
         assert metrics.psnr_db(got, exact.numpy(), peak=1.0) > 45
 
 
+def test_white_stays_white_though_no_crop_had_any(contract, tmp_path):
+    graph = small()
+    grey = np.full((1, 3, 224, 224), 0.5, np.float32)
+    path = package(graph, contract, recipe("int8", "int8"), tmp_path, ranges=observe(graph, grey), coreml_io="tensor")
+    _, program = mil.load(path)
+    (op,) = (op for op in program.operations if op.kind == "quantize" and "target" in str(op.inputs["input"]))
+    assert program.constants[op.inputs["scale"]] == np.float16(1 / 255)
+    assert program.constants[op.inputs["zero_point"]] == -128
+
+
 # ---- refused ----
 
 REFUSED = [
