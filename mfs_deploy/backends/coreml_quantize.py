@@ -21,6 +21,7 @@ from mfs_deploy.backends import coreml_weights
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.contract import FLOAT16_MAX, INPUT_NAME
 from mfs_deploy.errors import ConversionError, UsageError
+from mfs_deploy.quant import palettes
 from mfs_deploy.quant.recipe import Format
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _store_weight(op: Any, weights: str) -> None:
         zero = np.zeros(len(scale), np.int8)
         small = mb.constexpr_affine_dequantize(quantized_data=data, zero_point=zero, scale=scale, axis=np.int32(0), **options)
     elif weights in BITS:
-        table, indices = coreml_weights.to_palette(weight.val, BITS[weights])
+        table, indices = palettes.to_palette(weight.val, BITS[weights])
         packed = coreml_weights.pack(indices, BITS[weights])
         small = mb.constexpr_lut_to_dense(indices=packed, lut=table, shape=np.array(weight.shape, np.uint32), **options)
     else:
