@@ -31,11 +31,15 @@ class Conversion:
 
     Attributes:
         graph: the simplified network in float32, from ``graph.simplify``.
+        recipe: one that ``all.check_recipe`` lets pass for the backend; no backend looks again.
         keep_float32: names of nodes of ``graph`` that must not be computed in float16, whatever the recipe says.
         metadata: strings to embed where the format has a place for them.
         coreml_io: "image" for pixel buffers in and out, "tensor" for arrays.
         tflite_io: number format of the input and the outputs: "float32", "int8" or "uint8".
         ranges: of the input and of every node of ``graph``, by name, where the recipe is static; else empty.
+
+    Raises:
+        UsageError: the recipe names a layer that ``graph`` does not have.
     """
 
     graph: fx.GraphModule
@@ -47,9 +51,12 @@ class Conversion:
     tflite_io: str = "float32"
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _ = self.formats  # raises now, and not when a converter has worked for seconds
+
     @property
     def formats(self) -> dict[str, Format]:
-        """Number formats by node of ``graph``, in the order of execution.  Raises UsageError where the recipe names another."""
+        """Number formats by node of ``graph``, in the order of execution."""
         from mfs_deploy.graph.kinds import kinds
 
         kept = Format("float32", "float32")

@@ -63,7 +63,6 @@ def convert(job: Conversion, directory: Path) -> None:
     if job.coreml_io not in IO:
         raise UsageError(f"Core ML input and output {job.coreml_io!r}", hint=f"choose from: {', '.join(IO)}")
     fx_order.check_names(job.graph, job.keep_float32)
-    coreml_quantize.check(job, FORMATS)
     ct = mil_package.coremltools()
     with tempfile.TemporaryDirectory() as scratch:
         model, names, pinned = _convert(ct, job, Path(scratch))

@@ -13,7 +13,7 @@ from torch import nn
 from mfs_deploy.backends import ncnn, ncnn_int8
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.ncnn_format import parse_param, read_bin, scales, write_bin, write_param
-from mfs_deploy.errors import BundleError, CalibrationError, UsageError
+from mfs_deploy.errors import BundleError, CalibrationError
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant.recipe import Format, Range, Recipe
 
@@ -94,24 +94,6 @@ def test_every_format_of_the_list_can_be_given_to_one_layer(quantized, contract,
     assert (layers["decoder_1_1"].params.get(31) == "3") == (wanted.activations == "float32")
     assert ncnn.describe(path).float32_layers == (("decoder_1_1",) if wanted.weights == "float32" else ())
     assert np.isfinite(ncnn.open(path, contract).run(crop)[0]).all()
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        *(Format("int8", values) for values in ("float32", "float16", "int16")),
-        *(Format(weights, "int8") for weights in ("float32", "float16", "palette6")),
-        *(Format("palette4", "float16"), Format("palette6", "float32")),
-    ],
-    ids=str,
-)
-def test_a_format_that_ncnn_lacks_is_refused_by_name(quantized, wanted):
-    with pytest.raises(UsageError, match=f"decoder_1_1: NCNN has no {wanted}") as caught:
-        quantized(layers={"decoder_1_1": wanted})
-    assert "int8 weights, int8 activations" in caught.value.hint
-    assert str(wanted) not in caught.value.hint
-    with pytest.raises(UsageError, match=f"sub: NCNN has no {wanted}"):  # the first operation
-        quantized(default=(wanted.weights, wanted.activations))
 
 
 def test_a_range_that_is_not_known_is_refused_by_name(quantized, seen):

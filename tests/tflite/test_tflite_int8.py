@@ -311,17 +311,6 @@ def test_parameters_are_counted_as_stored(quantized, graph):
     assert len(macs) == 1
 
 
-@pytest.mark.parametrize(
-    "wanted", [Format("palette6", "float32"), Format("float32", "int8"), Format("float32", "float16")], ids=str
-)
-def test_formats_it_does_not_have_are_refused_by_name(contract, graph, tmp_path, wanted):
-    recipe = Recipe("test", "float32", "float32", "", layers={"decoder_0_0": wanted})
-    with pytest.raises(UsageError, match=f"TFLite cannot give decoder_0_0 {wanted}") as caught:
-        tflite.convert(Conversion(graph, contract, recipe), tmp_path)
-    assert "int8 weights, int16 activations" in caught.value.hint
-    assert not list(tmp_path.iterdir())
-
-
 def test_other_borders_are_refused(contract, graph, tmp_path):
     job = Conversion(graph, contract, Recipe("test", "float32", "float32", ""), tflite_io="int16")
     with pytest.raises(UsageError, match="'int16'"):
