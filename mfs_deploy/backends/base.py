@@ -32,7 +32,7 @@ class Conversion:
     Attributes:
         graph: the simplified network in float32, from ``graph.simplify``.
         recipe: one that ``all.check_recipe`` lets pass for the backend; no backend looks again.
-        keep_float32: names of nodes of ``graph`` that must not be computed in float16, whatever the recipe says.
+        keep_float32: names of nodes of ``graph`` to be stored and computed in float32, whatever the recipe says.
         metadata: strings to embed where the format has a place for them.
         coreml_io: "image" for pixel buffers in and out, "tensor" for arrays.
         tflite_io: number format of the input and the outputs: "float32", "int8" or "uint8".
@@ -88,7 +88,7 @@ class ArtifactInfo:
         format: the file format and its version, such as "ONNX opset 20".
         parameters: stored weight values by dtype name, such as {"float16": 491212}.
         macs: multiply-adds in convolutions for one frame.
-        float32_layers: convolutions kept in float32 in a float16 artifact.
+        float32_layers: convolutions and linear layers with weights in float32, in an artifact that stores others in fewer bits.
     """
 
     format: str
