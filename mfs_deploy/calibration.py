@@ -124,8 +124,11 @@ def _photos(path: Path) -> Iterator[tuple[str, images.Image | PhotoError]]:
     """Names and pictures, evenly spaced where there are more than ``MOST``; instead of one that cannot be read, the reason."""
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-        for i in _evenly(len(files)):
-            yield files[i].name, _read(files[i])
+        found = [file for file in files if photos.is_photo(file)]
+        left_out = set(found) - {found[i] for i in _evenly(len(found))}
+        for file in files:  # what is no photo takes no photo's place, and is named
+            if file not in left_out:
+                yield file.name, _read(file)
     elif path.suffix.lower() in CLIP_SUFFIXES:
         yield from _clip(path)
     else:

@@ -9,7 +9,7 @@ from importlib import metadata
 
 from mfs_deploy import parity
 from mfs_deploy.backends import workers
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.all import BACKENDS, has
 from mfs_deploy.backends.base import Backend
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.errors import MfsError, install_line
@@ -42,6 +42,11 @@ def examine(progress: Progress = SILENT) -> list[Diagnosis]:
             found[running[done]] = done.result()
             progress.step(running[done])
     return [found[name] for name in BACKENDS]
+
+
+def recipes_by_backend() -> dict[str, dict[str, bool]]:
+    """Of each recipe that is shipped, which backends have it, installed or not."""
+    return {recipe: {name: has(name, recipes.load(recipe)) for name in BACKENDS} for recipe in recipes.names()}
 
 
 def _examine(backend: Backend) -> Diagnosis:

@@ -28,6 +28,8 @@ MAX_BYTES = 100_000_000
 MAX_PIXELS = 100_000_000  # 300 MB decoded; the largest phone sensors give 200, but their photos come out at 12 to 50
 MIN_SIDE = 32  # pixels
 ALLOWED = "JPEG, PNG, WebP or HEIC"
+READABLE = ("JPEG", "PNG", "WEBP", "HEIC")
+HEAD = 256  # bytes that tell what a file is
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _ORIENTATION_TAG = 0x0112
@@ -68,9 +70,18 @@ def read(path: Path) -> Image:
     found = _identify(data)
     if found == "HEIC":
         return _decode_heic(path, data)
-    if found not in ("JPEG", "PNG", "WEBP"):
+    if found not in READABLE:
         _refuse(path, f"is {found}, not {ALLOWED}", "export it as JPEG or PNG")
     return _decode(path, data, found)
+
+
+def is_photo(path: Path) -> bool:
+    """Whether a regular file begins as those do that ``read`` takes."""
+    try:
+        with path.open("rb") as file:
+            return _identify(file.read(HEAD)) in READABLE
+    except OSError:
+        return False
 
 
 def _printable(text: object) -> str:
@@ -124,7 +135,7 @@ def _identify(data: bytes) -> str:
 
 def _identify_iso_media(data: bytes) -> str:
     """HEIC, AVIF and MP4 share a container; the brands in its first box tell them apart (ISO/IEC 14496-12, 23008-12)."""
-    size = min(int.from_bytes(data[:4], "big"), 256)
+    size = min(int.from_bytes(data[:4], "big"), HEAD)
     brands = [data[8:12]] + [data[i : i + 4] for i in range(16, size - 3, 4)]
     if any(b in (b"avif", b"avis") for b in brands):
         return "an AVIF"

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant.recipe import Format, Recipe
+from mfs_deploy.quant.recipe import Format, Range, Recipe
 
 if TYPE_CHECKING:
     from torch import fx
-
-    from mfs_deploy.quant.recipe import Range
 
 Array = NDArray[np.float32]
 
@@ -33,11 +31,15 @@ class Conversion:
 
     Attributes:
         graph: the simplified network in float32, from ``graph.simplify``.
-        keep_float32: names of nodes of ``graph`` that must not be computed in float16, whatever the recipe says.
+        recipe: one that ``all.check_recipe`` lets pass for the backend; no backend looks again.
+        keep_float32: names of nodes of ``graph`` to be stored and computed in float32, whatever the recipe says.
         metadata: strings to embed where the format has a place for them.
         coreml_io: "image" for pixel buffers in and out, "tensor" for arrays.
         tflite_io: number format of the input and the outputs: "float32", "int8" or "uint8".
         ranges: of the input and of every node of ``graph``, by name, where the recipe is static; else empty.
+
+    Raises:
+        UsageError: the recipe names a layer that ``graph`` does not have.
     """
 
     graph: fx.GraphModule
@@ -49,14 +51,26 @@ class Conversion:
     tflite_io: str = "float32"
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _ = self.formats  # raises now, and not when a converter has worked for seconds
+
     @property
     def formats(self) -> dict[str, Format]:
-        """Number formats by node of ``graph``, in the order of execution.  Raises UsageError where the recipe names another."""
+        """Number formats by node of ``graph``, in the order of execution."""
         from mfs_deploy.graph.kinds import kinds
 
         kept = Format("float32", "float32")
         formats = self.recipe.formats(kinds(self.graph))
         return {name: kept if name in self.keep_float32 else wanted for name, wanted in formats.items()}
+
+    @property
+    def value_ranges(self) -> dict[str, Range]:
+        """``ranges``, but of the input and the outputs what the contract says: pixels are bytes, so one step is one 255th of it."""
+        (output,) = (node for node in self.graph.graph.nodes if node.op == "output")
+        nodes = [*(node for node in self.graph.graph.nodes if node.op == "placeholder"), *output.all_input_nodes]
+        specs = (self.contract.input, *self.contract.outputs)
+        border = {node.name: Range(spec.low, spec.high) for node, spec in zip(nodes, specs, strict=True)}
+        return {**self.ranges, **border}
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class ArtifactInfo:
         format: the file format and its version, such as "ONNX opset 20".
         parameters: stored weight values by dtype name, such as {"float16": 491212}.
         macs: multiply-adds in convolutions for one frame.
-        float32_layers: convolutions kept in float32 in a float16 artifact.
+        float32_layers: convolutions and linear layers with weights in float32, in an artifact that stores others in fewer bits.
     """
 
     format: str

@@ -64,7 +64,6 @@ def convert(job: Conversion, directory: Path) -> None:
     if job.coreml_io not in IO:
         raise UsageError(f"Core ML input and output {job.coreml_io!r}", hint=f"choose from: {', '.join(IO)}")
     fx_order.check_names(job.graph, job.keep_float32)
-    coreml_quantize.check(job, FORMATS)
     ct = mil_package.coremltools()
     with tempfile.TemporaryDirectory() as scratch:
         model, names, pinned = _convert(ct, job, Path(scratch))
@@ -137,7 +136,7 @@ def _plan(job: Conversion, names: dict[str, str]) -> coreml_quantize.Plan:
     """What is to be stored and computed in fewer bits than ``ct.convert`` leaves it in."""
     (output,) = (node for node in job.graph.graph.nodes if node.op == "output")
     nodes = {theirs: ours for ours, theirs in names.items()} | {INPUT_SCALING: INPUT_NAME}
-    return coreml_quantize.Plan(job.formats, nodes, job.ranges, frozenset(node.name for node in output.all_input_nodes))
+    return coreml_quantize.Plan(job.formats, nodes, job.value_ranges, frozenset(node.name for node in output.all_input_nodes))
 
 
 def _precision(ct: Any, plan: coreml_quantize.Plan, pinned: frozenset[str]) -> Any:

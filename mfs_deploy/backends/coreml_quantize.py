@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfs_deploy.backends import coreml_weights
-from mfs_deploy.backends.base import Conversion
 from mfs_deploy.contract import FLOAT16_MAX, INPUT_NAME
-from mfs_deploy.errors import ConversionError, UsageError
+from mfs_deploy.errors import ConversionError
+from mfs_deploy.quant import palettes
 from mfs_deploy.quant.recipe import Format
 
 if TYPE_CHECKING:
@@ -33,28 +33,6 @@ INTEGER = {"conv": ("x",), "linear": ("x",), "add": ("x", "y")}
 FUSED = ("leaky_relu", "sigmoid", "tanh")  # computed with the integer operation before them: no pair in between
 FLOATS = ("float16", "float32")
 FLOAT16_NORMAL = 2.0**-14  # the smallest number of full precision
-
-
-def check(job: Conversion, formats: tuple[Format, ...]) -> None:
-    """Refuse what Core ML cannot store or compute.
-
-    Raises:
-        UsageError: naming an operation, its format, and what there is.
-    """
-    wanted = job.formats
-    for format in dict.fromkeys(wanted.values()):
-        if format not in formats:
-            names = [name for name, other in wanted.items() if other == format]
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise UsageError(
-                f"recipe {job.recipe.name}: Core ML cannot give {names[0]}{more} {format}",
-                hint=f"choose from: {'; '.join(map(str, formats))}",
-            )
-    if not job.ranges and (integers := [name for name, format in wanted.items() if format.is_static]):
-        raise UsageError(
-            f"recipe {job.recipe.name}: {integers[0]} gives integers, and the range of its values is not known",
-            hint="calibrate first: ranges come from crops run through the network",
-        )
 
 
 @dataclass(frozen=True)
@@ -157,7 +135,7 @@ def _store_weight(op: Any, weights: str) -> None:
         zero = np.zeros(len(scale), np.int8)
         small = mb.constexpr_affine_dequantize(quantized_data=data, zero_point=zero, scale=scale, axis=np.int32(0), **options)
     elif weights in BITS:
-        table, indices = coreml_weights.to_palette(weight.val, BITS[weights])
+        table, indices = palettes.to_palette(weight.val, BITS[weights])
         packed = coreml_weights.pack(indices, BITS[weights])
         small = mb.constexpr_lut_to_dense(indices=packed, lut=table, shape=np.array(weight.shape, np.uint32), **options)
     else:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -40,7 +40,7 @@ from mfs_deploy.backends.ncnn_format import (
     write_param,
 )
 from mfs_deploy.contract import Contract
-from mfs_deploy.errors import BundleError, ConversionError, MissingExtra, UsageError
+from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
 from mfs_deploy.quant.recipe import Format
 
 NAME = "ncnn"
@@ -64,13 +64,11 @@ def convert(job: Conversion, directory: Path) -> None:
 
     Raises:
         MissingExtra: pnnx is not installed.
-        UsageError: a format that ncnn does not have.
         CalibrationError: int8, and no range of what a convolution reads.
         ConversionError: pnnx failed, what it made is not the graph, or a weight does not fit into float16.
     """
     fx_order.check_names(job.graph, job.keep_float32)
     formats = job.formats
-    _check_formats(formats)
     int8_inputs = ncnn_int8.inputs(job)
     layers, weights = _from_pnnx(job)
     node_of = ncnn_graph.match(job.graph, layers, weights)
@@ -161,12 +159,6 @@ class _NcnnRunner:
         if values.shape != shape:
             raise BundleError(f"{name} has shape {values.shape}, must be {shape}", hint=HINT)
         return values
-
-
-def _check_formats(formats: Mapping[str, Format]) -> None:
-    for name, wanted in formats.items():
-        if wanted not in FORMATS:
-            raise UsageError(f"{name}: NCNN has no {wanted}", hint=f"it has: {'; '.join(map(str, FORMATS))}")
 
 
 # --- pnnx

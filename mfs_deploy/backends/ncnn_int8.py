@@ -39,13 +39,13 @@ def inputs(job: Conversion) -> dict[str, float]:
         CalibrationError: the range of what one of them reads is not known.
     """
     found = {}
-    formats = job.formats
+    formats, ranges = job.formats, job.value_ranges
     for node in job.graph.graph.nodes:
         if node.op == "call_module" and formats[node.name].activations == "int8":
             source = node.all_input_nodes[0].name
-            if source not in job.ranges:
+            if source not in ranges:
                 raise CalibrationError(f"{node.name} is to read int8, and the range of {source} is not known")
-            found[node.name] = job.ranges[source].largest
+            found[node.name] = ranges[source].largest
     return found
 
 

@@ -22,7 +22,7 @@ from mfs_deploy.backends.onnx_float16 import to_float16
 from mfs_deploy.backends.onnx_quantize import quantize
 from mfs_deploy.backends.quiet import last_line, quiet
 from mfs_deploy.contract import Contract
-from mfs_deploy.errors import BundleError, ConversionError, MissingExtra, UsageError
+from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
 from mfs_deploy.quant.recipe import Format
 
 if TYPE_CHECKING:
@@ -69,9 +69,6 @@ KINDS = {
 def convert(job: Conversion, directory: Path) -> None:
     """Write ``swap.onnx``.  Raises ConversionError."""
     fx_order.check_names(job.graph, job.keep_float32)
-    for name, wanted in job.formats.items():
-        if wanted not in FORMATS:
-            raise UsageError(f"ONNX cannot give {name} {wanted}", hint="it has: " + "; ".join(map(str, FORMATS)))
     model = _export(job.graph, job.contract)
     _strip(model)
     name_nodes(model, job.graph)

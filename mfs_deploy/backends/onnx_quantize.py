@@ -41,12 +41,8 @@ def quantize(model: onnx.ModelProto, job: Conversion) -> None:
     Raises:
         ConversionError: a range is not known.
     """
-    ranges = dict(job.ranges)
     makers = {output: node.name for node in model.graph.node for output in node.output}
-    # Pixels are bytes, so at the borders one step is one 255th, whatever was seen.
-    for spec in (job.contract.input, *job.contract.outputs):
-        ranges[makers.get(spec.name, spec.name)] = Range(spec.low, spec.high)
-    rewriting = _Rewriting(model.graph, ranges, makers)
+    rewriting = _Rewriting(model.graph, job.value_ranges, makers)
     formats = job.formats
     for node in list(model.graph.node):
         wanted = formats.get(node.name)

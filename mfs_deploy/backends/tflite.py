@@ -81,21 +81,13 @@ HALF_ARITHMETIC = {"reduced_precision_support": "fp16accfp16"}  # XNNPACK ignore
 
 
 def convert(job: Conversion, directory: Path) -> None:
-    """Write ``swap.tflite``.  Raises ConversionError."""
+    """Write ``swap.tflite``.  See ``base.Backend``."""
     fx_order.check_names(job.graph, job.keep_float32)
-    check_formats(job)
+    if job.tflite_io not in IO:
+        raise UsageError(f"TFLite has no input and outputs in {job.tflite_io!r}", hint=f"choose from: {', '.join(IO)}")
     path = directory / FILES[0]
     _lower(job.graph, job.contract, path)
     path.write_bytes(finish(path.read_bytes(), job))
-
-
-def check_formats(job: Conversion) -> None:
-    """Refuse what no operation can be given.  Raises UsageError, naming the operation."""
-    for name, wanted in job.formats.items():
-        if wanted not in FORMATS:
-            raise UsageError(f"TFLite cannot give {name} {wanted}", hint="it has: " + "; ".join(map(str, FORMATS)))
-    if job.tflite_io not in IO:
-        raise UsageError(f"TFLite has no input and outputs in {job.tflite_io!r}", hint=f"choose from: {', '.join(IO)}")
 
 
 def _lower(graph: fx.GraphModule, contract: Contract, path: Path) -> None:

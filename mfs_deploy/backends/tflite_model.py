@@ -26,6 +26,7 @@ BUFFER_ALIGNMENT = 16  # schema.fbs: ``Buffer.data (force_align: 16)``; the gene
 FILTER = 1  # position of the weights among the inputs of each operator in WEIGHTED
 BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
 WEIGHTED = tuple(BIAS)
+INTEGERS = ("int8", "uint8", "int16", "int32", "int64")
 KINDS = {
     "CONV_2D": "conv",
     "DEPTHWISE_CONV_2D": "conv",
@@ -75,13 +76,16 @@ def _check_references(model: Model) -> None:
         _check_scales(tensor)
     for operator in graph.operators:
         _within(operator.opcodeIndex, model.operatorCodes)
-        for i in (*operator.inputs, *operator.outputs):
-            _within(i if i != -1 else 0, graph.tensors)  # -1: an optional input left out
-        if kind(model, operator) == "RESIZE_BILINEAR":
-            _check_resize(model, operator)
-    for _, operator in weighted(model):
-        _within(FILTER, operator.inputs)
+        name = kind(model, operator)
+        for position, i in enumerate(operator.inputs):
+            # -1 is an optional input left out, as a bias may be; XNNPACK looks up any other without asking.
+            _within(0 if i == -1 and position == BIAS.get(name) else i, graph.tensors)
+        for i in operator.outputs:
+            _within(i, graph.tensors)
+        _within(BIAS[name] - 1 if name in BIAS else 0, operator.inputs)
         _within(0, operator.outputs)
+        if name == "RESIZE_BILINEAR":
+            _check_resize(model, operator)
     for signature in model.signatureDefs or []:
         for entry in (*signature.inputs, *signature.outputs):
             _within(entry.tensorIndex, graph.tensors)
@@ -106,6 +110,8 @@ def _check_scales(tensor: Any) -> None:
         raise ValueError(f"tensor {text(tensor.name)} has {len(steps)} scales and {len(zeros)} zero points, {shape(tensor)}")
     if not all(0 < step < float("inf") for step in steps):
         raise ValueError(f"tensor {text(tensor.name)} has a scale that is not a positive number")
+    if (name := dtype(tensor)) in INTEGERS and not all(np.iinfo(name).min <= zero <= np.iinfo(name).max for zero in zeros):
+        raise ValueError(f"tensor {text(tensor.name)} has a zero point beyond {name}")  # on which XNNPACK ends the process
 
 
 def _within(index: int, items: Sequence[Any]) -> int:

@@ -69,12 +69,8 @@ def quantize(model: tfl.Model, operators: Mapping[str, tfl.Operator], job: Conve
                 hint=f'leave it in floats: [layers.{name}] weights = "float32", activations = "float32"',
             )
     names = {int(operator.outputs[0]): name for name, operator in order}
-    ranges = dict(job.ranges)
-    # Pixels are bytes, so one step at the borders is one 255th, whatever was seen.
-    known = {spec.name: Range(spec.low, spec.high) for spec in (job.contract.input, *job.contract.outputs)}
-    for i in map(int, (*graph.inputs, *graph.outputs)):
-        name = tfl.text(graph.tensors[i].name)
-        ranges[names.setdefault(i, name)] = known[name]
+    names |= {int(i): tfl.text(graph.tensors[int(i)].name) for i in graph.inputs}
+    ranges = job.value_ranges
     made = value_scales(model, order, formats, ranges, names)
     _Rewriting(model, names, ranges, {id(operators[name]): scale for name, scale in made.items()}).run(job.tflite_io)
 

@@ -71,15 +71,17 @@ def observe(graph: fx.GraphModule, crops: Crops, method: str = "minmax") -> dict
 
 def saturation(graph: fx.GraphModule, crops: Crops, ranges: Mapping[str, Range]) -> dict[str, float]:
     """The share of each node's values that lie outside a given range: what would be cut off."""
-    outside: dict[str, list[float]] = {name: [] for name in ranges}
+    outside: dict[str, int] = {}
+    values: dict[str, int] = {}
 
     def count(name: str, value: torch.Tensor) -> None:
         if name in ranges:
             out = (value < ranges[name].low) | (value > ranges[name].high)
-            outside[name].append(float(out.float().mean()))
+            outside[name] = outside.get(name, 0) + int(out.sum())
+            values[name] = values.get(name, 0) + value.numel()
 
     _visit(graph, crops, count)
-    return {name: float(np.mean(shares)) for name, shares in outside.items() if shares}
+    return {name: outside[name] / values[name] for name in values}
 
 
 def _visit(graph: fx.GraphModule, crops: Crops, see: Callable[[str, torch.Tensor], None]) -> None:

@@ -9,12 +9,12 @@ Ranges depend on the identity, because its weights do.  Nothing in the file tell
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import fx
 
 from mfs_deploy.errors import CalibrationError
@@ -25,6 +25,7 @@ NAME = "ranges.json"  # in a bundle
 SCHEMA = 1
 MAX_BYTES = 1_000_000
 KEYS = {"schema", "architecture", "size", "method", "calibration_sha256", "ranges"}
+LARGEST = float(np.finfo(np.float32).max)  # values are float32, and so are scales
 MAX_OUTSIDE = 0.01  # share of a node's values that may lie outside ranges of another identity
 AGAIN = "calibrate this identity with --calibration, or make the file again"
 
@@ -106,7 +107,7 @@ def read(path: Path, architecture: str, size: int, names: Collection[str]) -> Ca
 
 
 def _range(path: Path, name: str, pair: Any) -> Range:
-    numbers = isinstance(pair, list) and len(pair) == 2 and all(type(x) in (int, float) and math.isfinite(x) for x in pair)
+    numbers = isinstance(pair, list) and len(pair) == 2 and all(type(x) in (int, float) and abs(x) <= LARGEST for x in pair)
     if not numbers or pair[0] > pair[1]:
         raise _refused(path, f"gives {name} the range {pair!r}; a lower and an upper number are due")
     return Range(float(pair[0]), float(pair[1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -132,7 +132,7 @@ def parse(name: str, text: str) -> Recipe:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except (ValueError, RecursionError) as exc:
         raise UsageError(f"recipe {name} is not TOML: {exc}") from exc
     return from_table(name, table)
 
@@ -166,14 +166,19 @@ def to_toml(recipe: Recipe) -> str:
     """The file that ``parse`` reads as this recipe."""
 
     def section(title: str, values: Mapping[str, object]) -> list[str]:
-        return [f"\n[{title}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+        return [f"\n[{title}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
 
-    lines = [f"{key} = {json.dumps(getattr(recipe, key))}" for key in ("description", "weights", "activations")]
+    lines = [f"{key} = {_toml(getattr(recipe, key))}" for key in ("description", "weights", "activations")]
     lines += section("gate", asdict(recipe.gate))
     for key in TABLES:
         for item, wanted in getattr(recipe, key).items():
             lines += section(f"{key}.{item}", asdict(wanted))
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    """A text or a number as JSON has it; but TOML has no pairs of surrogates, and wants DEL escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")
 
 
 def _gate(name: str, table: Any) -> Tolerance:
@@ -182,7 +187,7 @@ def _gate(name: str, table: Any) -> Tolerance:
         raise UsageError(f"recipe {name}: gate must be a table [gate]")
     _check_keys(name, "gate", set(table), keys, keys)
     for key, value in table.items():
-        if type(value) not in (int, float) or not math.isfinite(value):
+        if type(value) not in (int, float) or not abs(value) <= sys.float_info.max:
             raise UsageError(f"recipe {name}: gate.{key} = {value!r}, must be a number")
     return Tolerance(**{key: float(value) for key, value in table.items()})
 

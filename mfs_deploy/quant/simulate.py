@@ -4,8 +4,7 @@ Runtimes differ in where they round (ncnn not between a convolution and its acti
 after every operation, as TFLite and a QDQ graph do.  Good enough to tell which layers are hurt, in a second and not by forty
 conversions; what counts in the end is what the runtime gives.
 
-Integers as the LiteRT quantization specification has them: weights int8 per output channel in [-127, 127] without zero point, int8
-values with a scale and a zero point such that 0 is exact, int16 values without zero point.
+Integers are those of ``scales``, palettes those of ``palettes``.
 """
 
 from __future__ import annotations
@@ -13,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
+from mfs_deploy.quant.palettes import to_palette
 from mfs_deploy.quant.recipe import Format, Range
+from mfs_deploy.quant.scales import LIMITS, fit, weights_to_int8
 
 BATCH = 8
 
@@ -70,29 +71,12 @@ def round_weights(weight: Tensor, kind: str) -> Tensor:
         return weight
     if kind == "float16":
         return weight.half().float()
+    exact = weight.detach().numpy()
     if kind == "int8":
-        scale = weight.detach().abs().flatten(1).amax(1).clamp_min(1e-12) / 127
-        scale = scale.reshape(-1, *[1] * (weight.dim() - 1))
-        return (weight / scale).round() * scale
-    return palette(weight, int(kind.removeprefix("palette")))
-
-
-def palette(weight: Tensor, bits: int, rounds: int = 20) -> Tensor:
-    """Each weight replaced by the nearest of ``2 ** bits`` values, which Lloyd's algorithm places.
-
-    It starts from places as dense as the cube root of the weights' density, which is where it would end with many values.
-    """
-    flat = weight.detach().flatten()
-    ordered = flat.sort().values
-    density = torch.cat([torch.zeros(1), (ordered[1:] - ordered[:-1]).pow(2 / 3)]).cumsum(0)
-    share = (torch.arange(2**bits) + 0.5) / 2**bits
-    centres = ordered[torch.searchsorted(density, share * density[-1]).clamp_max(len(flat) - 1)]
-    for _ in range(rounds):
-        nearest = torch.bucketize(flat, (centres[1:] + centres[:-1]) / 2)
-        counts = torch.bincount(nearest, minlength=len(centres))
-        sums = torch.bincount(nearest, flat, len(centres))
-        centres = torch.where(counts > 0, sums / counts.clamp_min(1), centres)
-    return centres[torch.bucketize(flat, (centres[1:] + centres[:-1]) / 2)].reshape(weight.shape)
+        integers, steps = weights_to_int8(exact, axis=0)
+        return torch.from_numpy(integers * steps.reshape(-1, *[1] * (exact.ndim - 1)))
+    table, indices = to_palette(exact, int(kind.removeprefix("palette")))
+    return torch.from_numpy(table[indices].reshape(exact.shape))
 
 
 def round_values(value: Tensor, kind: str, seen: Range | None) -> Tensor:
@@ -102,15 +86,5 @@ def round_values(value: Tensor, kind: str, seen: Range | None) -> Tensor:
     if kind == "float16":
         return value.half().float()
     assert seen is not None
-    if kind == "int16":
-        scale = max(seen.largest, 1e-12) / 32767
-        return (value / scale).round().clamp(-32768, 32767) * scale
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    scale = max(high - low, 1e-12) / 255
-    zero = round(-128 - low / scale)
-    return ((value / scale).round() + zero).clamp(-128, 127).sub(zero) * scale
-
-
-def modules(graph: fx.GraphModule) -> dict[str, nn.Module]:
-    """The weighted operations of a graph by node name."""
-    return {n.name: graph.get_submodule(str(n.target)) for n in graph.graph.nodes if n.op == "call_module"}
+    scale = fit(kind, seen)
+    return ((value / scale.step).round() + scale.zero).clamp(*LIMITS[kind]).sub(scale.zero) * scale.step

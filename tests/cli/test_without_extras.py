@@ -42,12 +42,36 @@ def test_what_needs_torch_says_so(verb, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_doctor_lists_what_to_install():
+def test_doctor_lists_what_to_install_and_which_recipes_that_brings():
     ran = run("doctor", "--json")
     assert ran.returncode == 0, ran
-    found = {d["backend"]: d for d in json.loads(ran.stdout)["backends"]}
+    said = json.loads(ran.stdout)
+    assert said["recipes"] == {
+        name: {"onnx": onnx, "tflite": tflite, "ncnn": ncnn, "coreml": coreml}
+        for name, (onnx, tflite, ncnn, coreml) in {
+            "fp32": (True, True, True, True),
+            "fp16": (True, True, True, True),
+            "w8": (True, True, False, True),
+            "w8a8": (True, True, True, True),
+            "w8a16": (True, True, False, False),
+            "pal6": (False, False, False, True),
+            "pal4": (False, False, False, True),
+        }.items()
+    }
+    found = {d["backend"]: d for d in said["backends"]}
     assert set(found) == {"onnx", "tflite", "ncnn", "coreml"}
     for name, diagnosis in found.items():
         assert not diagnosis["installed"]
         assert not diagnosis["works"]
         assert f'".[{name}]"' in diagnosis["advice"]
+
+
+def test_doctor_prints_recipes_in_columns_of_backends():
+    ran = run("doctor")
+    assert ran.returncode == 0, ran
+    lines = [line.split() for line in ran.stdout.splitlines()]
+    at = lines.index(["recipe", "onnx", "tflite", "ncnn", "coreml"])
+    assert lines[at - 1] == []
+    assert ["w8a8", "yes", "yes", "yes", "yes"] in lines[at:]
+    assert ["w8", "yes", "yes", "-", "yes"] in lines[at:]
+    assert ["pal4", "-", "-", "-", "yes"] in lines[at:]

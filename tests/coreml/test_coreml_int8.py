@@ -109,7 +109,7 @@ def test_channels_too_small_for_float16_lose_no_more_than_float16_does():
 
 def test_pairs_lie_where_coremltools_puts_them_on_a_mac(graph, contract, package_of, ranges, tmp_path):
     """Its three passes on the float16 program, told the ranges it would have watched: who reads what in int8, by which scale."""
-    theirs = apples_program(package_of("fp16", "tensor"), ranges)
+    theirs = apples_program(package_of("fp16", "tensor"), ranges | {"target": Range(0.0, 1.0)})
     path = package(graph, contract, recipe("int8", "int8"), tmp_path, ranges=ranges, coreml_io="tensor")
     program = mil.load(path)[1]
     ours, wanted = readers(program), readers(theirs)

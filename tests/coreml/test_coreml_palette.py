@@ -10,6 +10,7 @@ from coreml.quantized import package, recipe, size_of, work
 from mfs_deploy import metrics
 from mfs_deploy.backends import coreml, coreml_weights, mil, mil_package
 from mfs_deploy.backends.mil_blob import ELEMENT_TYPES, unpack
+from mfs_deploy.quant import palettes
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def least_squares(weight: np.ndarray, bits: int) -> tuple[float, float]:
     from coremltools._deps import kmeans1d
 
     flat = weight.astype(np.float64).reshape(-1)
-    table, indices = coreml_weights.to_palette(weight, bits)
+    table, indices = palettes.to_palette(weight, bits)
     values, counts = np.unique(flat, return_counts=True)
     best = kmeans1d.cluster(values, min(len(values), 1 << bits), weights=counts)
     theirs = np.array(best.centroids)[np.array(best.clusters)]
@@ -104,7 +105,7 @@ def test_one_far_value_does_not_draw_all_entries():
 @pytest.mark.parametrize("count", [1, 2, 16])
 def test_no_more_values_than_entries_lose_nothing(count):
     weight = np.arange(count, dtype=np.float16).repeat(3)[::-1].reshape(-1, 1, 1, 1) - np.float16(1)
-    table, indices = coreml_weights.to_palette(weight, 4)
+    table, indices = palettes.to_palette(weight, 4)
     assert table.shape == (16,)
     assert table.dtype == np.float16
     np.testing.assert_array_equal(table[indices], weight.reshape(-1))

@@ -8,11 +8,14 @@ import struct
 
 import numpy as np
 import pytest
+from torch import nn
 
-from mfs_deploy.backends import ncnn
+from mfs_deploy.backends import ncnn, ncnn_int8
+from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.ncnn_format import parse_param, read_bin, scales, write_bin, write_param
-from mfs_deploy.errors import BundleError, CalibrationError, UsageError
-from mfs_deploy.quant.recipe import Format, Range
+from mfs_deploy.errors import BundleError, CalibrationError
+from mfs_deploy.graph.trace import trace
+from mfs_deploy.quant.recipe import Format, Range, Recipe
 
 
 @pytest.fixture
@@ -93,24 +96,6 @@ def test_every_format_of_the_list_can_be_given_to_one_layer(quantized, contract,
     assert np.isfinite(ncnn.open(path, contract).run(crop)[0]).all()
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        *(Format("int8", values) for values in ("float32", "float16", "int16")),
-        *(Format(weights, "int8") for weights in ("float32", "float16", "palette6")),
-        *(Format("palette4", "float16"), Format("palette6", "float32")),
-    ],
-    ids=str,
-)
-def test_a_format_that_ncnn_lacks_is_refused_by_name(quantized, wanted):
-    with pytest.raises(UsageError, match=f"decoder_1_1: NCNN has no {wanted}") as caught:
-        quantized(layers={"decoder_1_1": wanted})
-    assert "int8 weights, int8 activations" in caught.value.hint
-    assert str(wanted) not in caught.value.hint
-    with pytest.raises(UsageError, match=f"sub: NCNN has no {wanted}"):  # the first operation
-        quantized(default=(wanted.weights, wanted.activations))
-
-
 def test_a_range_that_is_not_known_is_refused_by_name(quantized, seen):
     with pytest.raises(CalibrationError, match=r"decoder_1_0 .* interpolate_6 is not known"):
         quantized(ranges={name: value for name, value in seen.items() if name != "interpolate_6"})
@@ -119,6 +104,20 @@ def test_a_range_that_is_not_known_is_refused_by_name(quantized, seen):
         default=("float32", "float32"),
         layers={"decoder_1_0": Format("int8", "int8")},
     )
+
+
+def test_white_stays_white_though_no_crop_had_any(contract):
+    class Direct(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.swap, self.mask = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 1, 1)
+
+        def forward(self, target):
+            return self.swap(target), self.mask(target)
+
+    seen = {"target": Range(0.2, 0.6)}
+    job = Conversion(trace(Direct()), contract, Recipe("int8", "int8", "int8", ""), ranges=seen)
+    assert ncnn_int8.inputs(job) == {"swap": 1.0, "mask": 1.0}
 
 
 # --- damage

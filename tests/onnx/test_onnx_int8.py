@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from mfs_deploy import images, metrics
 from mfs_deploy.backends import onnx
 from mfs_deploy.backends.base import Conversion
-from mfs_deploy.errors import ConversionError, UsageError
+from mfs_deploy.errors import ConversionError
 from mfs_deploy.quant.ranges import observe
 from mfs_deploy.quant.recipe import Format, Range, Recipe
 from mfs_deploy.quant.scales import weights_to_int8
@@ -241,17 +241,6 @@ def test_parameters_are_counted_as_stored(quantized, graph):
     assert infos["int8"].parameters == infos["int16"].parameters == {"int32": biases, "int8": weights}
     assert {info.macs for info in infos.values()} == {onnx.describe(quantized("float32", "float32")).macs}
     assert not any(info.float32_layers for info in infos.values())
-
-
-@pytest.mark.parametrize(
-    "wanted", [Format("palette6", "float32"), Format("float32", "int8"), Format("float16", "float32")], ids=str
-)
-def test_formats_it_does_not_have_are_refused_by_name(contract, graph, tmp_path, wanted):
-    recipe = Recipe("test", "float32", "float32", "", layers={"decoder_0_0": wanted})
-    with pytest.raises(UsageError, match=f"ONNX cannot give decoder_0_0 {wanted}") as caught:
-        onnx.convert(Conversion(graph, contract, recipe), tmp_path)
-    assert "int8 weights, int16 activations" in caught.value.hint
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_range_is_named(quantized, ranges):

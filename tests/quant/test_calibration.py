@@ -54,6 +54,16 @@ def test_what_is_no_photo_is_named_and_left_out(folder):
     assert found.coverage.crops == 23
 
 
+def test_a_phones_notes_beside_photos_do_not_take_their_places(folder, people, monkeypatch):
+    """Names that alternate, and an even stride: only notes would be looked at."""
+    for photo in list(folder.iterdir()):
+        photo.with_suffix(".AAE").write_text("<?xml version='1.0'?>")
+    monkeypatch.setattr(calibration, "MOST", 12)
+    found = calibration.read(folder, SIZE, ALIGNED, None, accept=True)
+    assert np.array_equal(found.crops, people[::2])
+    assert len(found.skipped) == 24
+
+
 def test_too_few_are_refused_unless_accepted(folder):
     for file in sorted(folder.iterdir())[calibration.FEWEST - 1 :]:
         file.unlink()

@@ -43,6 +43,12 @@ def test_min_and_max_are_those_of_every_node_over_all_crops(graph, crops, monkey
     assert set(saturation(graph, crops, found).values()) == {0.0}
 
 
+def test_a_last_batch_of_one_crop_counts_as_one_crop(identity, crops, monkeypatch):
+    monkeypatch.setattr(ranges, "BATCH", 2)
+    crops[2] += 1
+    assert saturation(identity, crops, {"mul": Range(0.0, 1.0)})["mul"] == pytest.approx(1 / 3, abs=1e-6)
+
+
 @pytest.mark.parametrize("method", ["percentile", "kl"])
 def test_one_far_value_does_not_widen_the_range_of_all_others(identity, crops, method):
     crops[0, 0, 0, 0] = 100.0

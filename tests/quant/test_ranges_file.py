@@ -43,6 +43,8 @@ def test_what_is_kept_comes_back(kept):
         ({"ranges": {"target": [0, 1]}}, "does not name the values"),
         ({"ranges": {"target": [0, 1], "conv": [1, 0]}}, r"conv the range \[1, 0\]"),
         ({"ranges": {"target": [0, 1], "conv": [0, 1e999]}}, "conv the range"),
+        ({"ranges": {"target": [0, 1], "conv": [0, 10**400]}}, "conv the range"),
+        ({"ranges": {"target": [0, 1], "conv": [-1e39, 1]}}, "conv the range"),  # no scale of float32 holds it
         ({"ranges": {"target": [0, True], "conv": [0, 1]}}, "target the range"),
         ({"ranges": {"target": "0 to 1", "conv": [0, 1]}}, "target the range"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mfs_deploy.errors import UsageError
@@ -51,6 +53,12 @@ def test_every_recipe_that_is_shipped_can_be_read():
         assert recipes.load(name).description
 
 
+@pytest.mark.parametrize("description", ["\N{GRINNING FACE}", "caf\xe9", 'a "b" \\ \n\x7f'])
+def test_a_recipe_written_with_any_description_can_be_read(description):
+    recipe = replace(recipes.parse("mine", TEXT), description=description)
+    assert recipes.parse("mine", recipes.to_toml(recipe)) == recipe
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -64,6 +72,9 @@ def test_every_recipe_that_is_shipped_can_be_read():
         ("layers = 3\n" + TEXT.split("[layers")[0], "layers must hold tables"),
         (TEXT.replace("swapped_max = 0.3", ""), "gate: swapped_max missing"),
         (TEXT.replace("swapped_max = 0.3", "swapped_max = nan"), "gate.swapped_max = nan"),
+        (TEXT.replace("swapped_max = 0.3", f"swapped_max = {10**400}"), "gate.swapped_max = 1000"),
+        (f"long = {'9' * 5000}", "is not TOML"),
+        (f"deep = {'[' * 100_000}", "is not TOML"),
     ],
 )
 def test_what_a_recipe_must_not_hold_is_named(text, said):
