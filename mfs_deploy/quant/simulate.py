@@ -1,8 +1,8 @@
 """What number formats do to a network, computed in PyTorch: every weight and value rounded as its format rounds it.
 
 Runtimes differ in where they round (ncnn not between a convolution and its activation, TFLite after every operation); here it is
-after every operation, as TFLite and a QDQ graph do.  Good enough to tell which layers are hurt, in a second and not by forty
-conversions; what counts in the end is what the runtime gives.
+after every operation, and before one on integers that reads floats, as TFLite and a QDQ graph do.  Good enough to tell which layers
+are hurt, in a second and not by forty conversions; what counts in the end is what the runtime gives.
 
 Integers are those of ``scales``, palettes those of ``palettes``.
 """
@@ -10,6 +10,7 @@ Integers are those of ``scales``, palettes those of ``palettes``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -54,15 +55,22 @@ class _Simulator(fx.Interpreter):
             result: object = torch.func.functional_call(module, {"weight": self._weights[n.name]}, (value,))
         else:
             result = super().run_node(n)
-        wanted = self._formats.get(n.name) if n.op != "placeholder" else self._of_input(n)
+        wanted = self._formats.get(n.name)
         if wanted is None or not isinstance(result, Tensor):
             return result
         return round_values(result, wanted.activations, self._ranges.get(n.name))
 
-    def _of_input(self, n: fx.Node) -> Format | None:
-        """The input is an integer where something reads it as one."""
-        readers = [self._formats[user.name] for user in n.users if user.name in self._formats]
-        return next((reader for reader in readers if reader.is_static), None)
+    def map_nodes_to_values(self, args: Any, n: fx.Node) -> Any:
+        """What ``n`` reads: an operation on integers has what comes in floating point rounded before it."""
+        wanted = self._formats.get(n.name)
+
+        def read(source: fx.Node) -> Any:
+            value, given = self.env[source], self._formats.get(source.name)
+            if wanted is None or not wanted.is_static or (given is not None and given.is_static):
+                return value
+            return round_values(value, wanted.activations, self._ranges.get(source.name))
+
+        return fx.node.map_arg(args, read)
 
 
 def round_weights(weight: Tensor, kind: str) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mfs_deploy import cli
+from mfs_deploy.backends.all import has
 from mfs_deploy.quant import recipe as recipes
 
 DEMO = ["export", "--checkpoint", "demo", "--source", "demo", "--quiet", "--targets", "ncnn"]
@@ -92,3 +93,25 @@ def test_a_recipe_from_a_file_that_names_an_unknown_layer_lists_the_layers(mfs, 
         "encoder_0_0": {"weights": "float16", "activations": "float16"}
     }
     assert ran.json["manifest"]["artifacts"]["ncnn"]["parameters"]["float16"] == 48
+
+
+def test_auto_tries_every_recipe_and_the_bundle_holds_what_it_took(mfs, tmp_path):
+    out = tmp_path / "face"
+    ran = mfs(*DEMO, "--recipe", "auto", "--calibration", "demo", "--out", out, "--json")
+    assert ran.code == 0, ran.err
+    trials = ran.json["trials"]
+    assert {t["recipe"] for t in trials} == {name for name in recipes.names() if has("ncnn", recipes.load(name))}
+    assert all(t["frame_ms"] > 0 for t in trials if t["complaint"] is None)
+    (taken,) = [t for t in trials if t["chosen"]]
+    artifact = ran.json["manifest"]["artifacts"]["ncnn"]
+    assert (artifact["recipe"], artifact["bytes"]) == (taken["recipe"], taken["bytes"])
+    assert set(ran.json["manifest"]["recipes"]) == {taken["recipe"]}
+    assert mfs("parity", out).code == 0
+
+
+def test_auto_says_that_integers_need_a_calibration_and_writes_no_ranges(mfs, tmp_path):
+    ran = mfs(*[a for a in DEMO if a != "--quiet"], "--recipe", "auto", "--out", tmp_path / "face")
+    assert ran.code == 0, ran.err
+    assert "only with --calibration" in ran.err
+    assert "taken" in ran.out
+    assert not (tmp_path / "face" / "ranges.json").exists()
