@@ -54,6 +54,7 @@ def test_doctor_lists_what_to_install_and_which_recipes_that_brings():
             "w8": (True, True, False, True),
             "w8a8": (True, True, True, True),
             "w8a16": (True, True, False, False),
+            "mixed": (True, True, True, True),
             "pal6": (False, False, False, True),
             "pal4": (False, False, False, True),
         }.items()
