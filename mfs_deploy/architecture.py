@@ -13,6 +13,7 @@ from mfs_deploy.contract import INPUT_NAME, MASK_NAME, SWAPPED_NAME, Contract, T
 from mfs_deploy.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
     from mfs_deploy.checkpoint.load import Checkpoint
@@ -32,6 +33,7 @@ class Architecture:
         contract: what goes in and out at one size.
         generator, encoder: from a checkpoint, in eval mode.
         encode: encoder and an aligned source face to an identity.
+        random_identity: somebody who does not exist, of the form that the generator takes.
         bake: generator and identity to the weights of one person's network.
         load: those weights as a network, in eval mode.
         blank: a person's network with unset weights, for counting.
@@ -44,6 +46,7 @@ class Architecture:
     generator: Callable[[Checkpoint], nn.Module]
     encoder: Callable[[Checkpoint], nn.Module | None]
     encode: Callable[[nn.Module, Image], Identity]
+    random_identity: Callable[[np.random.Generator], Identity]
     bake: Callable[[nn.Module, Identity], Weights]
     load: Callable[[Weights], nn.Module]
     blank: Callable[[], nn.Module]
@@ -87,6 +90,7 @@ def _mobilefaceswap() -> Architecture:
         generator=lambda checkpoint: restore(Generator(), checkpoint.generator),
         encoder=lambda checkpoint: None if checkpoint.encoder is None else encoder(checkpoint.encoder),
         encode=identity.encode,
+        random_identity=identity.random,
         bake=lambda generator, person: bake.bake(generator, *tensors(person)),  # type: ignore[arg-type]
         load=bake.load,
         blank=BakedNet,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PREVIEW = "preview.png"
+WEIGHTS_KEY = "mfs.weights_sha256"  # of an artifact's metadata
 TOOLS = ("torch", "numpy", "opencv-python-headless")
 
 Report = dict[str, list[parity.CaseParity]]  # by backend
@@ -60,7 +61,7 @@ def metadata(facts: Facts, recipe: Recipe) -> dict[str, str]:
         "mfs.recipe": recipe.name,
         "mfs.contract": json.dumps(facts.contract.as_dict(), sort_keys=True),
         "mfs.checkpoint_sha256": json.dumps(checkpoint, sort_keys=True),
-        "mfs.weights_sha256": facts.weights_sha256,
+        WEIGHTS_KEY: facts.weights_sha256,
         "mfs.synthetic_media": manifest.DISCLOSURE["disclosure"],
     }
 

@@ -21,6 +21,12 @@ class Identity:
     feature_map: NDArray[np.float32]
 
 
+def random(rng: np.random.Generator) -> Identity:
+    """Nobody: an embedding of length one and a feature map of deviation one, as encoders give them."""
+    embedding = rng.standard_normal((1, 512)).astype(np.float32)
+    return Identity(embedding / np.linalg.norm(embedding), rng.standard_normal((1, 512, 7, 7)).astype(np.float32))
+
+
 def encode(encoder: nn.Module, face: images.Image) -> Identity:
     """Encode an aligned face.
 

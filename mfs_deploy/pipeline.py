@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,11 @@ from mfs_deploy import (
     quantizing,
     reference_file,
     sample,
+    templating,
 )
 from mfs_deploy.architecture import Architecture
 from mfs_deploy.backends import workers
+from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
@@ -38,6 +40,7 @@ from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import headroom, ranges_file
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.stamping.template import Weights, stamp
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
@@ -66,6 +69,7 @@ class Request:
     coreml_io: str = "image"
     tflite_io: str = "float32"
     calibration: quantizing.How = quantizing.NOTHING
+    full_conversion: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,10 +134,9 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
         room = headroom.scan(ready.graph, ready.targets)
         calibrated = calibrate(request, ready, progress) if is_static else None
 
-        progress.step(f"convert to {', '.join(request.targets)}")
+        progress.step(f"make {', '.join(request.targets)}")
         facts = make_facts(request, ready)
-        jobs = make_jobs(request, wanted, room, facts, calibrated)
-        done = workers.run(jobs, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.step(converted(job)))
+        done = make_artifacts(request, ready, make_jobs(request, wanted, room, facts, calibrated), scratch, progress)
         trials: Sequence[choosing.Trial] = ()
         if request.recipe == choosing.AUTO:
             done, trials = choosing.choose(done, ready.cases, ready.reference, encode, scratch, progress)
@@ -171,8 +174,44 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     return Prepared(models, person, cases, targets, baked, net, simplify(net), run(net, targets))
 
 
-def converted(job: Job) -> str:
-    return f"{job.backend} converted to {job.recipe_name}"
+def make_artifacts(request: Request, ready: Prepared, jobs: list[Job], scratch: Path, progress: Progress) -> list[workers.Done]:
+    """Artifacts, opened and run: from templates where one is to be had, by full conversion otherwise."""
+    folders: dict[tuple[str, str], Path] = {}
+    if not request.full_conversion and request.recipe != choosing.AUTO:
+        stamped = [job for job in jobs if can_be_stamped(request, job)]
+        folders = stamp_artifacts(ready, stamped, scratch / "stamped", progress) if stamped else {}
+    todo = []
+    for job in jobs:
+        folder = folders.get((job.backend, job.recipe_name))
+        artifact = None if folder is None else str(folder / "out" / BACKENDS[job.backend].FILES[0])
+        todo.append(job if artifact is None else replace(job, convert=False, artifact=artifact))
+    done = workers.run(todo, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.step(made(job)))
+    return [replace(one, folder=folders.get((one.job.backend, one.job.recipe_name), one.folder)) for one in done]
+
+
+def can_be_stamped(request: Request, job: Job) -> bool:
+    """Whether all people share its template: not where something depends on this person's values."""
+    return not job.keep_float32 and (not job.ranges or request.calibration.ranges is not None)
+
+
+def stamp_artifacts(ready: Prepared, jobs: list[Job], folder: Path, progress: Progress) -> dict[tuple[str, str], Path]:
+    """Write each artifact that there is a template for; by backend and recipe, the folder whose ``out`` holds it."""
+
+    def jobs_of(digest: str) -> list[Job]:
+        return [replace(job, metadata={**(job.metadata or {}), contents.WEIGHTS_KEY: digest}) for job in jobs]
+
+    templates, reasons = templating.get(jobs_of, ready.models.arch, ready.models.generator, progress)
+    for (backend, recipe), reason in reasons.items():
+        progress.note(f"{backend} {recipe} is converted in full, for its template does not hold: {reason}")
+    weights = Weights(templating.arrays(ready.baked), contents.weights_sha256(ready.baked))
+    places = {name: folder / "-".join(name) for name in templates}
+    for name, place in places.items():
+        templating.write(stamp(templates[name], weights), place / "out")
+    return places
+
+
+def made(job: Job) -> str:
+    return f"{job.backend} {'converted to' if job.convert else 'stamped with'} {job.recipe_name}"
 
 
 def check(request: Request) -> None:

@@ -11,12 +11,11 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mfs_deploy import contents, parity, pipeline, quantizing
+from mfs_deploy import cache, contents, parity, pipeline, quantizing
 from mfs_deploy.backends import workers
 from mfs_deploy.contract import Tolerance
 from mfs_deploy.errors import ParityError, UsageError
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 CROPS = 8  # of the calibration set, evenly spaced, that quality is measured on
 ROUNDS = 10
 LEAST_DB = 1.0  # by which the aim is raised where a runtime fell short
-CACHE = Path("~/.cache/mfs-deploy/sensitivity")  # under XDG_CACHE_HOME, where that is set
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SI
         with workers.scratch() as scratch:
             jobs = pipeline.make_jobs(request, wanted, room, facts, calibrated)
             done = workers.run(
-                jobs, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.note(pipeline.converted(job))
+                jobs, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.note(pipeline.made(job))
             )
             sizes = {one.job.backend: contents.size(one) for one in done}
         measured = parity.judge(contents.outputs(done), ready.cases, ready.reference, dict(wanted), None).measured
@@ -122,7 +120,7 @@ def _key(weights: str, recipe: Recipe, ranges: Any, probe: Tensor) -> str:
 
 def _cached(key: str, measure: Callable[[], list[Sensitivity]]) -> list[Sensitivity]:
     """Kept from an earlier run with the very same weights, recipe, ranges and crops, or measured and kept."""
-    folder = Path(os.environ["XDG_CACHE_HOME"], "mfs-deploy/sensitivity") if "XDG_CACHE_HOME" in os.environ else CACHE.expanduser()
+    folder = cache.folder("sensitivity")
     path = folder / f"{key}.json"
     try:
         return [Sensitivity(**one) for one in json.loads(path.read_text("utf-8"))]

@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from mfs_deploy.backends.ncnn_format import Layer, Stored, Weights
 from mfs_deploy.backends.ncnn_graph import CONVOLUTIONS, INT8, REQUANTIZED
+from mfs_deploy.backends.ncnn_weights import scale, to_int8
 from mfs_deploy.contract import FLOAT16_HEADROOM, FLOAT16_MAX
 from mfs_deploy.errors import CalibrationError
 
 if TYPE_CHECKING:
     from mfs_deploy.backends.base import Conversion
 
-LARGEST = 127
-SMALLEST = 1e-30  # what never exceeds this is taken for zero, so that every scale is finite
 FORMS = {"Convolution": 2, "ConvolutionDepthWise": 1}  # parameter 8 as ncnn's own tool writes it: a scale per channel or group
 
 
@@ -74,9 +73,9 @@ def quantize(
         if layer.name in largest:
             followers = _readers(layer.outputs[0], layers)
             stays = bool(followers) and all(f.name in largest and f.name not in floating for f in (layer, *followers))
-            scales = [_scale(largest[layer.name])]
+            scales = [scale(largest[layer.name])]
             if stays:
-                scales.append(_scale(largest[followers[0].name]))  # all of them read the same values
+                scales.append(scale(largest[followers[0].name]))  # all of them read the same values
             weight, *bias = weights[layer.name]
             integers, per_channel = _rounded(layer, weight.values)
             weights[layer.name] = (
@@ -106,13 +105,5 @@ def _rounded(layer: Layer, values: NDArray[np.float32]) -> tuple[NDArray[np.int8
     """Weights as integers, and the scale of each output channel, or of each group where there are groups."""
     assert layer.type in CONVOLUTIONS
     rows = layer.integer(7, 1) if layer.type == "ConvolutionDepthWise" else layer.integer(0)
-    table = values.reshape(rows, -1)
-    scales = _scale(np.abs(table).max(axis=1))
-    product = table * scales[:, None]
-    nearest = np.trunc(product + np.copysign(np.float32(0.5), product))
-    return np.clip(nearest, -LARGEST, LARGEST).astype(np.int8).ravel(), scales
-
-
-def _scale(largest: NDArray[np.float32] | float) -> NDArray[np.float32]:
-    values = np.asarray(largest, np.float32)
-    return np.where(values > SMALLEST, LARGEST / np.maximum(values, np.float32(SMALLEST)), 1).astype(np.float32)
+    integers, scales = to_int8(values.reshape(rows, -1))
+    return integers.ravel(), scales

@@ -47,6 +47,7 @@ TARGETS = ("onnx", "tflite", "ncnn", "coreml")
     show_default=True,
     help="TFLite takes and gives these numbers; integers need an integer recipe.",
 )
+@click.option("--full-conversion", is_flag=True, help="Run the converters even where a template is to be had; same bytes.")
 @options.arch
 @output_options
 def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:

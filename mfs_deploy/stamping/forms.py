@@ -1,0 +1,50 @@
+"""Every form in which a converter may store one tensor of weights: numbers to bytes.  numpy alone.
+
+Weights are float32 with the output channel first.  A form is one array of a representation (integers and their steps are two forms
+of the same weights), in one order of axes.  The rules for integers are those that the converters themselves use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.backends import coreml_weights, ncnn_weights
+from mfs_deploy.quant.palettes import to_palette
+from mfs_deploy.quant.scales import weights_to_int8
+
+Array = NDArray[Any]
+Representation = Callable[[Array], tuple[Array, ...]]
+
+
+def _palette(bits: int, dtype: Any) -> Representation:
+    def represent(weights: Array) -> tuple[Array, ...]:
+        table, indices = to_palette(weights.astype(dtype), bits)
+        return table, coreml_weights.pack(indices, bits)
+
+    return represent
+
+
+REPRESENTATIONS: dict[str, Representation] = {
+    "float32": lambda w: (w,),
+    "float16": lambda w: (w.astype(np.float16),),
+    "int8": lambda w: weights_to_int8(w, 0),  # ONNX and TFLite
+    "int8 ncnn": ncnn_weights.to_int8,
+    "int8 coreml": coreml_weights.to_int8,
+    "int8 coreml float16": lambda w: coreml_weights.to_int8(w.astype(np.float16)),
+    **{f"palette{bits} {name}": _palette(bits, name) for bits in (6, 4) for name in ("float16", "float32")},
+}
+
+
+def orders(array: Array) -> Iterator[tuple[int, ...]]:
+    """Orders of axes that may give different bytes."""
+    seen = set()
+    for axes in permutations(range(array.ndim)):
+        moved = tuple(axis for axis in axes if array.shape[axis] > 1)  # where an axis of length one lies changes nothing
+        if moved not in seen:
+            seen.add(moved)
+            yield axes

@@ -1,0 +1,105 @@
+"""A converted network with places for one person's weights, and how weights are put there.  numpy alone.
+
+All identities of a checkpoint share one graph, so two converted files differ only in the bytes of the weights that the generator
+predicts.  A template is the files of one of them, with a list of slots: which weights lie where, and in what form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.errors import ConversionError
+from mfs_deploy.stamping.forms import REPRESENTATIONS
+
+Array = NDArray[Any]
+DIGEST = "sha256"  # as a slot's ``weights``: the hash of all weights, in hexadecimal
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One array in one file.
+
+    Attributes:
+        file, offset, length: where, in bytes.
+        weights: key of the baked network, or ``DIGEST``.
+        factor: what the rewrites multiply those weights by; exact.
+        representation, part: which array of ``forms.REPRESENTATIONS``.
+        axes: the order of its axes in the file.
+        times: what steps are multiplied by where they are a bias's.
+    """
+
+    file: str
+    offset: int
+    length: int
+    weights: str
+    factor: float = 1.0
+    representation: str = ""
+    part: int = 0
+    axes: tuple[int, ...] = ()
+    times: float | None = None
+
+
+@dataclass(frozen=True)
+class Template:
+    """One backend's artifact at one recipe.
+
+    Attributes:
+        files: relative POSIX path to content; weights of the probe are in the slots.
+        info: the artifact's ``ArtifactInfo``, as a dict.
+        versions: of the packages that converted it.
+    """
+
+    backend: str
+    arch: str
+    size: int
+    recipe: dict[str, Any]
+    files: Mapping[str, bytes]
+    slots: tuple[Slot, ...]
+    info: dict[str, Any]
+    versions: dict[str, str]
+
+
+@dataclass
+class Weights:
+    """One person's baked weights, float32 by key, and what has been made of them so far: backends share it."""
+
+    baked: Mapping[str, Array]
+    digest: str
+    _made: dict[tuple[str, float, str], tuple[Array, ...]] = field(default_factory=dict)
+
+    def form(self, slot: Slot) -> bytes | memoryview:
+        """The bytes that belong into ``slot``."""
+        if slot.weights == DIGEST:
+            return self.digest.encode("ascii")
+        key = (slot.weights, slot.factor, slot.representation)
+        if key not in self._made:
+            weights = self.baked[slot.weights]
+            if slot.factor != 1:
+                weights = weights * np.float32(slot.factor)
+            self._made[key] = REPRESENTATIONS[slot.representation](weights)
+        array = self._made[key][slot.part]
+        if slot.times is not None:
+            array = (array * np.float32(slot.times)).astype(np.float32)
+        return np.ascontiguousarray(array.transpose(slot.axes)).tobytes()
+
+
+def stamp(template: Template, weights: Weights) -> dict[str, bytearray]:
+    """The files of one person: relative path to content.
+
+    Raises:
+        ConversionError: the weights are not those of this network.
+    """
+    files = {name: bytearray(content) for name, content in template.files.items()}
+    for slot in template.slots:
+        made = weights.form(slot)
+        if len(made) != slot.length:
+            raise ConversionError(
+                f"{slot.weights} takes {len(made)} bytes, and there is room for {slot.length}", hint="build the template again"
+            )
+        files[slot.file][slot.offset : slot.offset + slot.length] = made
+    return files

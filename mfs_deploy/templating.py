@@ -1,0 +1,193 @@
+"""Templates made by the real converters, proven before they are used, and kept for the next person.
+
+Three random people are converted.  In the files of the first the weights are found; stamped with the weights of the other two, they
+must equal, byte for byte, what the converter made of those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from importlib import metadata as distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import mfs_deploy
+from mfs_deploy import cache, contents
+from mfs_deploy.backends import workers
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.worker import Job
+from mfs_deploy.backends.workers import Done
+from mfs_deploy.errors import ConversionError, MfsError
+from mfs_deploy.graph import simplify
+from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.scales import fit
+from mfs_deploy.stamping import find, store
+from mfs_deploy.stamping.template import Template, Weights, stamp
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mfs_deploy.architecture import Architecture
+
+PEOPLE = 3  # the probe, and two to prove it by
+SEED = 20220222
+SUFFIX = ".safetensors"
+NOBODY = "0" * 64  # in place of a person's hash, in what a template is known by
+
+Jobs = Callable[[str], list[Job]]  # hash of a person's weights to what is to be converted
+
+
+def get(
+    jobs: Jobs, arch: Architecture, generator: nn.Module, progress: Progress = SILENT
+) -> tuple[dict[tuple[str, str], Template], dict[tuple[str, str], str]]:
+    """Templates by backend and recipe: those of earlier runs, and the others built and kept.
+
+    Returns:
+        templates, and for those that cannot be had the reason.
+    """
+    found: dict[tuple[str, str], Template] = {}
+    for job in jobs(NOBODY):
+        if (kept := _kept(job)) is not None:
+            found[_name(job)] = kept
+
+    def missing(digest: str) -> list[Job]:
+        return [job for job in jobs(digest) if _name(job) not in found]
+
+    if not missing(NOBODY):
+        return found, {}
+    progress.note(f"build {len(missing(NOBODY))} templates, once: each converter runs {PEOPLE} times")
+    built, reasons = build(missing, arch, generator, progress)
+    for job in missing(NOBODY):
+        if _name(job) in built:
+            _keep(job, built[_name(job)])
+    return found | built, reasons
+
+
+def build(
+    jobs: Jobs, arch: Architecture, generator: nn.Module, progress: Progress = SILENT
+) -> tuple[dict[tuple[str, str], Template], dict[tuple[str, str], str]]:
+    """Run the converters and prove what comes out.
+
+    Returns:
+        templates that hold, and for the others what does not.
+
+    Raises:
+        MfsError: a converter failed.
+    """
+    rng = np.random.default_rng(SEED)
+    people = [arch.bake(generator, arch.random_identity(rng)) for _ in range(PEOPLE)]
+    simplified = [{name: p.detach().numpy() for name, p in simplify(arch.load(baked)).named_parameters()} for baked in people]
+    weights = [Weights(arrays(baked), contents.weights_sha256(baked)) for baked in people]
+    factors = find.sources(weights[0].baked, simplified[0], weights[1].baked, simplified[1])
+    made: list[dict[tuple[str, str], Done]] = []
+    files: list[dict[tuple[str, str], dict[str, bytes]]] = []
+    for person, baked in zip(weights, people, strict=True):
+        with workers.scratch() as scratch:
+            todo = jobs(person.digest)
+            target = np.zeros((1, *arch.contract(todo[0].size).input.shape[1:]), np.float32)
+            done = workers.run(todo, target, scratch, weights=baked, on_done=lambda job: progress.note(f"{job.backend} converted"))
+            made.append({_name(one.job): one for one in done})
+            files.append({_name(one.job): read(one.folder / "out") for one in done})
+    built, reasons = {}, {}
+    for name, one in made[0].items():
+        try:
+            template = Template(
+                backend=one.job.backend,
+                arch=one.job.arch,
+                size=one.job.size,
+                recipe=one.job.recipe,
+                files=files[0][name],
+                slots=find.slots(files[0][name], weights[0].baked, factors, weights[0].digest, _steps(one.job)),
+                info=one.result.info,
+                versions=_versions(one.job),
+            )
+            for person, theirs in zip(weights[1:], files[1:], strict=True):
+                prove(template, person, theirs[name])
+            built[name] = template
+        except ConversionError as exc:
+            reasons[name] = exc.message
+    return built, reasons
+
+
+def prove(template: Template, weights: Weights, converted: Mapping[str, bytes]) -> None:
+    """That stamping gives what the converter gave.
+
+    Raises:
+        ConversionError: a byte differs; names the tensor.
+    """
+    stamped = stamp(template, weights)
+    if set(stamped) != set(converted):
+        raise ConversionError(f"{template.backend}: other files come out for another person")
+    for name, content in converted.items():
+        if len(content) != len(stamped[name]):
+            raise ConversionError(f"{name} has {len(content)} bytes for another person, not {len(stamped[name])}")
+        a, b = (np.frombuffer(data, np.uint8) for data in (bytes(stamped[name]), content))
+        if len(different := np.flatnonzero(a != b)):
+            at = int(different[0])
+            slots = [s.weights for s in template.slots if s.file == name and s.offset <= at < s.offset + s.length]
+            where = slots[0] if slots else "outside every known tensor"
+            raise ConversionError(f"{name}: {len(different)} bytes differ from the converter's, the first at {at}: {where}")
+
+
+def arrays(baked: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {key: tensor.numpy() for key, tensor in baked.items()}
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def write(files: Mapping[str, bytes | bytearray], folder: Path) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _name(job: Job) -> tuple[str, str]:
+    return job.backend, job.recipe_name
+
+
+def _steps(job: Job) -> Iterable[float]:
+    """Scales that inputs may have, and with them the steps of biases."""
+    return [fit("int8", Range(*pair)).step for pair in job.ranges.values()] + [
+        fit("int16", Range(*pair)).step for pair in job.ranges.values()
+    ]
+
+
+def _versions(job: Job) -> dict[str, str]:
+    wanted = (*contents.TOOLS, *BACKENDS[job.backend].PACKAGES)
+    return {package: distributions.version(package) for package in sorted(wanted)}
+
+
+# ---- what was built before
+
+
+def _place(job: Job) -> Path:
+    """By everything that the bytes depend on: job, converter versions, ours."""
+    facts = {"job": asdict(job), "versions": _versions(job), "tool": mfs_deploy.__version__, "format": store.VERSION}
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return cache.folder("templates") / f"{job.backend}-{job.recipe_name[:40]}-{key[:32]}{SUFFIX}"
+
+
+def _kept(job: Job) -> Template | None:
+    path = _place(job)
+    if not path.exists():
+        return None
+    try:
+        (template,), _, _ = store.unpack(path)
+    except (MfsError, ValueError):
+        return None  # damaged: built anew
+    return replace(template, recipe=job.recipe)
+
+
+def _keep(job: Job, template: Template) -> None:
+    with contextlib.suppress(OSError):
+        store.write(_place(job), store.pack([template], {}, {}))
