@@ -20,7 +20,7 @@ import numpy as np
 import pages
 from PIL import Image, ImageDraw, ImageFont
 
-from mfs_deploy import pipeline
+from mfs_deploy import pipeline, preparing
 from mfs_deploy.models.demo import evaluate
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ CELL, GAP, HEADER = 150, 4, 24
 
 
 def measure(samples: int, clips: int, frames: int) -> tuple[dict[str, Any], list[evaluate.Pictures]]:
-    models = pipeline.open_models(pipeline.Request(checkpoint=pipeline.DEMO, out=Path()))
+    models = preparing.open_models(preparing.Request(checkpoint=preparing.DEMO, out=Path()))
     assert models.encoder is not None
     measured, pictures = [], []
     with click.progressbar(evaluate.samples(models.generator, models.encoder, samples), length=samples, label="samples") as bar:
@@ -90,7 +90,7 @@ def main(samples: int, clips: int, frames: int) -> None:
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
     picture(shown).save(ROOT / "docs" / "demo.png", optimize=True)
     with tempfile.TemporaryDirectory() as folder:
-        exported = pipeline.export(pipeline.Request(checkpoint=pipeline.DEMO, source=pipeline.DEMO, out=Path(folder) / "demo"))
+        exported = pipeline.export(preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(folder) / "demo"))
         shutil.copy(exported.path / "preview.png", ROOT / "docs" / "preview.png")
     text = table(results)
     pages.fill("demo", text, ROOT / "README.md", ROOT / "models" / "demo" / "README.md")

@@ -16,7 +16,7 @@ from typing import Any
 import pages
 from PIL import Image
 
-from mfs_deploy import pipeline, sample
+from mfs_deploy import pipeline, preparing, sample
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.commands.console import Console
 from mfs_deploy.faces import Where
@@ -38,7 +38,7 @@ def measure() -> dict[str, Any]:
         checkpoint, photo = standin.write(Path(folder) / "checkpoint", SEED), Path(folder) / "portrait.png"
         Image.fromarray(sample.portrait()).save(photo)
         for name in RECIPES:
-            request = pipeline.Request(
+            request = preparing.Request(
                 checkpoint=str(checkpoint),
                 source=str(photo),
                 source_where=Where(sample.LANDMARKS),

@@ -19,7 +19,7 @@ import numpy as np
 import pages
 from numpy.typing import NDArray
 
-from mfs_deploy import choosing, contents, metrics, parity, pipeline, quantizing
+from mfs_deploy import artifacts, choosing, contents, metrics, parity, pipeline, preparing, quantizing
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.all import BACKENDS, has
 from mfs_deploy.graph import simplify
@@ -83,14 +83,14 @@ def judge(got: parity.Outputs, reference: parity.Outputs, truth: Array, mask: Ar
 
 
 def measure(names: list[str]) -> dict[str, Any]:
-    request = pipeline.Request(checkpoint=pipeline.DEMO, source=pipeline.DEMO, out=Path(), coreml_io="tensor")
-    models = pipeline.open_models(request)
-    person = pipeline.find_person(request, models).identity
+    request = preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), coreml_io="tensor")
+    models = preparing.open_models(request)
+    person = preparing.find_person(request, models).identity
     baked = models.arch.bake(models.generator, person)
     net = models.arch.load(baked)
     graph = simplify(net)
     targets, truth, mask = inputs()
-    reference = pipeline.run(net, targets)
+    reference = preparing.run(net, targets)
     room = headroom.scan(graph, targets[:4])
     how = quantizing.How(photos=quantizing.DEMO)
     calibrated = quantizing.calibrate(how, quantizing.Place(request.arch, SIZE, None), graph, targets[:1], SILENT)
@@ -104,7 +104,7 @@ def measure(names: list[str]) -> dict[str, Any]:
             recipe = recipes.load(name)
             wanted = [(backend, recipe) for backend in BACKENDS if has(backend, recipe)]
             given: ranges_file.Calibration | None = calibrated if recipe.is_static else None
-            jobs = pipeline.make_jobs(request, wanted, room, facts, given)
+            jobs = artifacts.make_jobs(request, wanted, room, facts, given)
             for one in workers.run(jobs, targets, scratch, weights=baked):
                 entry = judge(parity.Outputs(one.swapped, one.mask), reference, truth, mask, encode)
                 entry["bytes"] = contents.size(one)

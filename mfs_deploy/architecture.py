@@ -5,7 +5,7 @@ Adding one: its networks under ``nets/``, an ``Architecture`` here, a card under
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,8 @@ class Architecture:
         generator, encoder: from a checkpoint, in eval mode.
         encode: encoder and an aligned source face to an identity.
         random_identity: somebody who does not exist, of the form that the generator takes.
+        source: height and width of the face that ``encoder`` takes.
+        predictor: generator as a network from identities to the baked weights of the keys given, people in front.
         bake: generator and identity to the weights of one person's network.
         load: those weights as a network, in eval mode.
         blank: a person's network with unset weights, for counting.
@@ -47,6 +49,8 @@ class Architecture:
     encoder: Callable[[Checkpoint], nn.Module | None]
     encode: Callable[[nn.Module, Image], Identity]
     random_identity: Callable[[np.random.Generator], Identity]
+    source: tuple[int, int]
+    predictor: Callable[[nn.Module, Sequence[str]], nn.Module]
     bake: Callable[[nn.Module, Identity], Weights]
     load: Callable[[Weights], nn.Module]
     blank: Callable[[], nn.Module]
@@ -63,7 +67,7 @@ def _mobilefaceswap() -> Architecture:
     import torch
 
     from mfs_deploy import bake, identity
-    from mfs_deploy.nets import small_encoder
+    from mfs_deploy.nets import arcface, small_encoder
     from mfs_deploy.nets.arcface import ArcFace
     from mfs_deploy.nets.mobilefaceswap import BakedNet, Generator
 
@@ -91,6 +95,8 @@ def _mobilefaceswap() -> Architecture:
         encoder=lambda checkpoint: None if checkpoint.encoder is None else encoder(checkpoint.encoder),
         encode=identity.encode,
         random_identity=identity.random,
+        source=(arcface.SIZE, arcface.SIZE),
+        predictor=bake.Predictor,  # type: ignore[arg-type]
         bake=lambda generator, person: bake.bake(generator, *tensors(person)),  # type: ignore[arg-type]
         load=bake.load,
         blank=BakedNet,

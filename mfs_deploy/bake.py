@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mfs_deploy.nets.mobilefaceswap import ENCODER, BakedNet, Generator
+from mfs_deploy.nets.mobilefaceswap import ENCODER, BakedNet, Generator, PredictedWeights
 
 SHARED = ("final.", "mask.")  # branches that every identity has in common
 
@@ -26,13 +26,32 @@ def bake(generator: Generator, embedding: Tensor, feature_map: Tensor) -> dict[s
     with torch.inference_mode():
         predicted = generator(embedding, feature_map)
     state = BakedNet().state_dict()
+    state |= {key: weights[0] for key, weights in place(predicted).items()}
+    state |= {k: v for k, v in generator.state_dict().items() if k.startswith(SHARED)}
+    return {k: v.clone().contiguous() for k, v in state.items()}
+
+
+def place(predicted: PredictedWeights) -> dict[str, Tensor]:
+    """Predicted weights by key of ``BakedNet``, with N people in front: (N, C, 1, k, k) and (N, out, in, 1, 1)."""
+    found = {}
     stages = len(ENCODER) - 1
     for i, (kernels, filters) in enumerate(zip(predicted.depthwise, predicted.pointwise, strict=True)):
         stage = f"Encoder.{i}" if i < stages else f"Decoder.{i - stages}"
-        state[f"{stage}.0.weight"] = kernels[0][:, None]  # (C, 1, k, k)
-        state[f"{stage}.1.weight"] = filters[0]  # (out, in, 1, 1)
-    state |= {k: v for k, v in generator.state_dict().items() if k.startswith(SHARED)}
-    return {k: v.clone().contiguous() for k, v in state.items()}
+        found[f"{stage}.0.weight"] = kernels[:, :, None]
+        found[f"{stage}.1.weight"] = filters
+    return found
+
+
+class Predictor(nn.Module):
+    """A generator that gives the weights called ``keys``, in that order, as ``place`` shapes them."""
+
+    def __init__(self, generator: Generator, keys: Sequence[str]) -> None:
+        super().__init__()
+        self.generator, self.keys = generator, keys
+
+    def forward(self, embedding: Tensor, feature_map: Tensor) -> tuple[Tensor, ...]:
+        found = place(self.generator(embedding, feature_map))
+        return tuple(found[key] for key in self.keys)
 
 
 def load(state: Mapping[str, Tensor]) -> BakedNet:

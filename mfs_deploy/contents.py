@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.headroom import Headroom
 from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.stamping.kit import artifact_entry, digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,10 +45,7 @@ class Facts:
 
 def weights_sha256(baked: Mapping[str, Tensor]) -> str:
     """A hash of a baked network: names and bytes of every tensor, in order of names."""
-    digest = hashlib.sha256()
-    for name in sorted(baked):
-        digest.update(name.encode() + b"\0" + baked[name].numpy().tobytes())
-    return digest.hexdigest()
+    return digest({name: tensor.numpy() for name, tensor in baked.items()})
 
 
 def metadata(facts: Facts, recipe: Recipe) -> dict[str, str]:
@@ -137,17 +134,10 @@ def _manifest(
     folder: Path, facts: Facts, done: Sequence[Done], report: Report, room: Headroom, stages: dict[str, float]
 ) -> dict[str, Any]:
     files = manifest.list_files(folder)
-    is_demo = any(f.role == GENERATOR and f.recognised == DEMO for f in facts.files)
-    weights = card("demo" if is_demo else facts.contract.arch)
     artifacts = {one.job.backend: _artifact(one, report[one.job.backend], files) for one in done}
     return {
-        "schema": manifest.SCHEMA,
-        "tool": f"mfs-deploy {mfs_deploy.__version__}",
-        "architecture": facts.contract.arch,
-        "contract": facts.contract.as_dict(),
+        **common(facts),
         "recipes": {one.job.recipe_name: {k: v for k, v in one.job.recipe.items() if k != "name"} for one in done},
-        "alignment": asdict(images.ALIGNMENT),
-        "paste_back": images.PASTE_BACK.as_dict(),
         "artifacts": artifacts,
         "reference": {"file": reference_file.NAME},
         "stages": {name: _rounded(error) for name, error in stages.items()},
@@ -157,27 +147,33 @@ def _manifest(
             "headroom": _rounded(room.ratio),
             "kept_in_float32": sorted({name for one in done for name in one.job.keep_float32}),
         },
-        "checkpoint": [asdict(f) for f in facts.files],
         "weights": {"sha256": facts.weights_sha256},
-        "versions": _versions([one.job.backend for one in done]),
-        "licences": {"code": card(facts.contract.arch)["code_licence"], "weights": weights["weights_licence"]},
-        "synthetic_media": manifest.DISCLOSURE,
+        "versions": versions([one.job.backend for one in done]),
         "files": files,
     }
 
 
-def _artifact(one: Done, measured: list[parity.CaseParity], files: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    backend = BACKENDS[one.job.backend]
-    own = {name: facts for name, facts in files.items() if name.split("/")[0] in backend.FILES}
+def common(facts: Facts) -> dict[str, Any]:
+    """What the manifests of all people say alike."""
+    is_demo = any(f.role == GENERATOR and f.recognised == DEMO for f in facts.files)
+    weights = card("demo" if is_demo else facts.contract.arch)
     return {
-        "files": list(backend.FILES),
-        "bytes": sum(facts["bytes"] for facts in own.values()),
-        "sha256": {name: facts["sha256"] for name, facts in own.items()},
-        "layout": backend.LAYOUT,
-        "recipe": one.job.recipe_name,
-        **{key: one.result.info[key] for key in ("format", "inputs", "outputs", "parameters", "macs", "float32_layers")},
-        "parity": parity_entry(one, measured),
+        "schema": manifest.SCHEMA,
+        "tool": f"mfs-deploy {mfs_deploy.__version__}",
+        "architecture": facts.contract.arch,
+        "contract": facts.contract.as_dict(),
+        "alignment": asdict(images.ALIGNMENT),
+        "paste_back": images.PASTE_BACK.as_dict(),
+        "checkpoint": [asdict(f) for f in facts.files],
+        "licences": {"code": card(facts.contract.arch)["code_licence"], "weights": weights["weights_licence"]},
+        "synthetic_media": manifest.DISCLOSURE,
     }
+
+
+def _artifact(one: Done, measured: list[parity.CaseParity], files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    own = {name: facts for name, facts in files.items() if name.split("/")[0] in BACKENDS[one.job.backend].FILES}
+    entry = artifact_entry(one.job.backend, one.job.recipe_name, own, one.result.info)
+    return {**entry, "parity": parity_entry(one, measured)}
 
 
 def parity_entry(one: Done, measured: list[parity.CaseParity]) -> dict[str, Any]:
@@ -195,6 +191,6 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _versions(backends: list[str]) -> dict[str, str]:
+def versions(backends: list[str]) -> dict[str, str]:
     wanted = {*TOOLS, *(package for name in backends for package in BACKENDS[name].PACKAGES)}
     return {package: distributions.version(package) for package in sorted(wanted)}

@@ -73,7 +73,7 @@ def _try(backend: Backend) -> str:
     import torch
 
     from mfs_deploy import architecture
-    from mfs_deploy.pipeline import run
+    from mfs_deploy.preparing import run
 
     torch.manual_seed(0)
     net = architecture.get(ARCH).blank().eval()

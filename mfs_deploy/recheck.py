@@ -33,6 +33,11 @@ def recheck(folder: Path, progress: Progress = SILENT) -> dict[str, Any]:
     progress.start(1 + len(said["artifacts"]))
     progress.step("verify checksums")
     contract = verify(folder, said)
+    if not said["reference"]:
+        raise BundleError(
+            f"{folder} holds no reference tensors: its parity was not measured when it was made",
+            hint="mfs export measures parity; mfs stamp and mfs batch do not",
+        )
     cases, reference = reference_file.read(folder / reference_file.NAME, contract.size)
     jobs = [
         Job(

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mfs_deploy import cache, contents, parity, pipeline, quantizing
+from mfs_deploy import artifacts, cache, contents, parity, pipeline, preparing, quantizing
 from mfs_deploy.backends import workers
 from mfs_deploy.contract import Tolerance
 from mfs_deploy.errors import ParityError, UsageError
-from mfs_deploy.pipeline import Request
+from mfs_deploy.preparing import Request
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import headroom, search
 from mfs_deploy.quant import recipe as recipes
@@ -57,17 +57,17 @@ def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SI
     start = recipes.load(base)
     if not start.is_static:
         raise UsageError(f"the recipe {base} has no integer values to mix with floating point", hint="choose w8a8 or w8a16")
-    pipeline.check(request)
+    preparing.check(request)
     quantizing.check(request.calibration, [(name, start) for name in request.targets], request.tflite_io)
     progress.start(5 + len(request.targets))
-    ready = pipeline.prepare(request, progress)
+    ready = preparing.prepare(request, progress)
     graph, target = ready.graph, ready.targets[:1]
     calibrated = pipeline.calibrate(request, ready, progress)
     crops = target if calibrated.crops is None else calibrated.crops[:: max(1, len(calibrated.crops) // CROPS)]
     probe = torch.cat([torch.from_numpy(target), torch.from_numpy(crops)])
 
     progress.step("measure each operation")
-    facts = pipeline.make_facts(request, ready)
+    facts = artifacts.make_facts(request, ready)
     key = _key(facts.weights_sha256, start, calibrated.kept.ranges, probe)
     hurt = _cached(key, lambda: search.sensitivity(graph, start, calibrated.kept.ranges, probe, progress.note))
     order = [one.name for one in hurt]
@@ -82,9 +82,9 @@ def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SI
         recipe = _named(found.recipe, min_psnr_db)
         wanted = [(name, recipe) for name in request.targets]
         with workers.scratch() as scratch:
-            jobs = pipeline.make_jobs(request, wanted, room, facts, calibrated)
+            jobs = artifacts.make_jobs(request, wanted, room, facts, calibrated)
             done = workers.run(
-                jobs, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.note(pipeline.made(job))
+                jobs, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.note(artifacts.made(job))
             )
             sizes = {one.job.backend: contents.size(one) for one in done}
         measured = parity.judge(contents.outputs(done), ready.cases, ready.reference, dict(wanted), None).measured

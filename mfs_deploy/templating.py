@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib import metadata as distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,7 @@ import numpy as np
 
 import mfs_deploy
 from mfs_deploy import cache, contents
-from mfs_deploy.backends import workers
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends import quiet, workers
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.backends.workers import Done
 from mfs_deploy.errors import ConversionError, MfsError
@@ -29,12 +28,14 @@ from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant.recipe import Range
 from mfs_deploy.quant.scales import fit
 from mfs_deploy.stamping import find, store
+from mfs_deploy.stamping.kit import IDENTITY, SOURCE, Kit
 from mfs_deploy.stamping.template import Template, Weights, stamp
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mfs_deploy.architecture import Architecture
+    from mfs_deploy.preparing import Models
 
 PEOPLE = 3  # the probe, and two to prove it by
 SEED = 20220222
@@ -106,7 +107,7 @@ def build(
                 files=files[0][name],
                 slots=find.slots(files[0][name], weights[0].baked, factors, weights[0].digest, _steps(one.job)),
                 info=one.result.info,
-                versions=_versions(one.job),
+                versions=contents.versions([one.job.backend]),
             )
             for person, theirs in zip(weights[1:], files[1:], strict=True):
                 prove(template, person, theirs[name])
@@ -162,9 +163,52 @@ def _steps(job: Job) -> Iterable[float]:
     ]
 
 
-def _versions(job: Job) -> dict[str, str]:
-    wanted = (*contents.TOOLS, *BACKENDS[job.backend].PACKAGES)
-    return {package: distributions.version(package) for package in sorted(wanted)}
+# ---- kits
+
+
+def make_kit(models: Models, facts: contents.Facts, templates: Iterable[Template]) -> Kit:
+    """Templates, and generator and identity encoder as ONNX, for a machine without PyTorch."""
+    import torch
+
+    arch = models.arch
+    rng = np.random.default_rng(SEED)
+    people = [arrays(arch.bake(models.generator, arch.random_identity(rng))) for _ in range(2)]
+    shared = {key: array for key, array in people[0].items() if np.array_equal(array, people[1][key])}
+    own = [key for key in people[0] if key not in shared]
+    predict = arch.predictor(models.generator, own)
+    somebody = arch.random_identity(rng)
+    example = tuple(torch.from_numpy(np.repeat(getattr(somebody, name), 2, 0)) for name in IDENTITY)
+    encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, *arch.source),), (SOURCE,), IDENTITY)
+    return Kit(
+        templates=tuple(templates),
+        generator=to_onnx(predict, example, IDENTITY, own),
+        encoder=encoder,
+        shared=shared,
+        common=contents.common(facts),
+        encoder_sha256="" if models.encoder is None else contents.weights_sha256(models.encoder.state_dict()),
+        source_size=arch.source[0],
+    )
+
+
+def to_onnx(net: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """A network for any number of people at once; those are the first axis of every input and output."""
+    import torch
+    from torch.export import Dim
+
+    with tempfile.TemporaryDirectory() as scratch, quiet.quiet():
+        path = Path(scratch) / "net.onnx"
+        torch.onnx.export(
+            net.eval(),
+            example,
+            path,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple({0: Dim("people", min=1)} for _ in example),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        return path.read_bytes()
 
 
 # ---- what was built before
@@ -172,7 +216,12 @@ def _versions(job: Job) -> dict[str, str]:
 
 def _place(job: Job) -> Path:
     """By everything that the bytes depend on: job, converter versions, ours."""
-    facts = {"job": asdict(job), "versions": _versions(job), "tool": mfs_deploy.__version__, "format": store.VERSION}
+    facts = {
+        "job": asdict(job),
+        "versions": contents.versions([job.backend]),
+        "tool": mfs_deploy.__version__,
+        "format": store.VERSION,
+    }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return cache.folder("templates") / f"{job.backend}-{job.recipe_name[:40]}-{key[:32]}{SUFFIX}"
 

@@ -14,12 +14,14 @@ PACKAGE = Path(__file__).parents[1] / "mfs_deploy"
 # From the bottom up; a module may import from its own layer and from those before it.
 LAYERS = (
     {"errors", "contract", "metrics", "images", "progress", "__init__", "models", "export_configs"},
-    {"nets", "manifest", "photos", "clips", "face_quality"},
-    {"checkpoint", "identity", "bake", "landmarks", "detectors", "faces", "calibration", "sample", "architecture"},
+    {"nets", "manifest", "bundle", "cache", "photos", "clips", "face_quality"},
+    {"checkpoint", "identity", "bake", "landmarks", "detectors", "faces", "calibration", "sample", "architecture", "roster"},
     {"graph", "quant"},
     {"backends"},
-    {"parity", "bundle", "preview", "contents", "reference_file", "recheck"},
-    {"quantizing", "pipeline", "diagnosis", "inspection", "searching", "swapping"},
+    {"stamping"},
+    {"parity", "preview", "contents", "reference_file", "recheck"},
+    {"choosing", "templating", "quantizing", "preparing"},
+    {"artifacts", "kits", "pipeline", "diagnosis", "inspection", "searching", "swapping", "batch"},
     {"commands"},
     {"cli", "__main__"},
 )

@@ -23,7 +23,7 @@ def cases(portrait) -> list[parity.Case]:
 
 @pytest.fixture(scope="module")
 def reference(expected, net, cases) -> parity.Outputs:
-    from mfs_deploy.pipeline import run
+    from mfs_deploy.preparing import run
 
     return run(net, parity.inputs(cases))
 

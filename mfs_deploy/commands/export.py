@@ -56,9 +56,9 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
     \b
     mfs-export --checkpoint checkpoints.tar --source photo.jpg --out bundles/face01
     """
-    from mfs_deploy import choosing, pipeline
+    from mfs_deploy import choosing, pipeline, preparing
 
-    request = pipeline.Request(
+    request = preparing.Request(
         out=out,
         targets=parse_targets(targets),
         source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
@@ -66,7 +66,7 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
         calibration=options.make_calibration(kwargs),
         **kwargs,
     )
-    if request.checkpoint == pipeline.DEMO:
+    if request.checkpoint == preparing.DEMO:
         console.note("note: the demo weights know rendered faces only; do not judge photos of people by them")
     if request.recipe == choosing.AUTO and not request.calibration.is_given:
         console.note("note: recipes with integer values are tried only with --calibration")

@@ -27,16 +27,16 @@ WARNING = (
 @output_options
 def command(console: Console, photo: str, out: Path, **kwargs: Any) -> None:
     """Read a person's identity from PHOTO into a file that 'mfs export --identity' takes."""
-    from mfs_deploy import pipeline
+    from mfs_deploy import preparing
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.contents import weights_sha256
 
     where = options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face"))
-    request = pipeline.Request(source=photo, source_where=where, out=out, **kwargs)
-    pipeline.check(request)
+    request = preparing.Request(source=photo, source_where=where, out=out, **kwargs)
+    preparing.check(request)
     console.start(2)
-    models = pipeline.open_models(request, console)
-    person = pipeline.find_person(request, models, console).identity
+    models = preparing.open_models(request, console)
+    person = preparing.find_person(request, models, console).identity
     assert models.encoder is not None  # find_person read the photo with it
     identity_file.save(out, person.embedding, person.feature_map, weights_sha256(models.encoder.state_dict()))
     console.finish()

@@ -38,7 +38,7 @@ def command(console: Console, targets: str, out: Path, base: str, min_psnr: floa
     mfs quantize --checkpoint C --source photo.jpg --calibration photos/ --min-psnr 38 --out mine.toml
     mfs export   --checkpoint C --source photo.jpg --calibration photos/ --recipe mine.toml --out bundles/face01
     """
-    from mfs_deploy import pipeline, searching
+    from mfs_deploy import preparing, searching
     from mfs_deploy.errors import OutputError, UsageError
     from mfs_deploy.quant.recipe import to_toml
 
@@ -47,7 +47,7 @@ def command(console: Console, targets: str, out: Path, base: str, min_psnr: floa
     if not out.parent.is_dir():
         raise OutputError(f"{out.parent} is not a folder", hint="create it, or choose another --out")
     kwargs.pop("recipe")
-    request = pipeline.Request(
+    request = preparing.Request(
         out=out,
         targets=parse_targets(targets),
         source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),

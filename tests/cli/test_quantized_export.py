@@ -62,7 +62,7 @@ def test_ranges_that_cut_this_identity_off_are_refused(w8a8, mfs, tmp_path):
         (["--recipe", "fp16", "--calibration", "demo"], 2, "fp16 needs no calibration"),
         (["--recipe", "pal4"], 2, "NCNN does not have the recipe pal4"),
         (["--recipe", "pal4"], 2, "--targets coreml"),
-        (["--recipe", "int3"], 2, "choose from: fp16, fp32, pal4"),
+        (["--recipe", "int3"], 2, "choose from: fp16, fp32, mixed, pal4"),
         (["--recipe", "w8a8", "--calibration", "EMPTY"], 10, "holds no face"),
         (["--recipe", "w8a8", "--calibration", "EMPTY/none.jpg"], 4, "none.jpg"),
         (["--recipe", "fp32", "--tflite-io", "int8"], 2, "integer values"),

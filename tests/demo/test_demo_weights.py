@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import manifest, pipeline
+from mfs_deploy import manifest, preparing
 from mfs_deploy.checkpoint.published import DEMO, card
 from mfs_deploy.models.demo import evaluate, example, triplets
 
@@ -16,8 +16,8 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "demo_model.jso
 
 
 @pytest.fixture(scope="module")
-def models() -> pipeline.Models:
-    return pipeline.open_models(pipeline.Request(checkpoint=pipeline.DEMO, out=Path()))
+def models() -> preparing.Models:
+    return preparing.open_models(preparing.Request(checkpoint=preparing.DEMO, out=Path()))
 
 
 def test_the_files_are_those_of_the_card_and_small_enough_to_ship(models):

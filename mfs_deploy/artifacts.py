@@ -1,0 +1,95 @@
+"""A prepared network to artifacts: stamped where a template is to be had, converted in full otherwise; opened and run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from mfs_deploy import choosing, contents, templating
+from mfs_deploy.backends import workers
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.worker import Job
+from mfs_deploy.preparing import Prepared, Request
+from mfs_deploy.progress import Progress
+from mfs_deploy.quant import headroom, ranges_file
+from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.stamping.template import Weights, stamp
+
+
+def wanted_artifacts(request: Request) -> list[tuple[str, Recipe]]:
+    """Backend and recipe of each artifact to make.  Raises UsageError where a recipe does not exist."""
+    if request.recipe == choosing.AUTO:
+        return choosing.candidates(request.targets, calibrated=request.calibration.is_given)
+    recipe = recipes.load(request.recipe)
+    return [(name, recipe) for name in request.targets]
+
+
+def make_facts(request: Request, ready: Prepared) -> contents.Facts:
+    return contents.Facts(ready.models.arch.contract(request.size), ready.models.files, contents.weights_sha256(ready.baked))
+
+
+def make_jobs(
+    request: Request,
+    wanted: Sequence[tuple[str, Recipe]],
+    room: headroom.Headroom,
+    facts: contents.Facts,
+    calibrated: ranges_file.Calibration | None,
+) -> list[Job]:
+    seen = {} if calibrated is None else calibrated.kept.ranges
+    return [
+        Job(
+            backend=name,
+            arch=request.arch,
+            size=request.size,
+            recipe=asdict(recipe),
+            convert=True,
+            keep_float32=tuple(sorted(room.keep_float32)) if recipe.may_overflow else (),
+            metadata=contents.metadata(facts, recipe),
+            coreml_io=request.coreml_io,
+            tflite_io=request.tflite_io,
+            ranges={node: (r.low, r.high) for node, r in seen.items()} if recipe.is_static else {},
+        )
+        for name, recipe in wanted
+    ]
+
+
+def make_artifacts(request: Request, ready: Prepared, jobs: list[Job], scratch: Path, progress: Progress) -> list[workers.Done]:
+    """Artifacts, opened and run: from templates where one is to be had, by full conversion otherwise."""
+    folders: dict[tuple[str, str], Path] = {}
+    if not request.full_conversion and request.recipe != choosing.AUTO:
+        stamped = [job for job in jobs if can_be_stamped(request, job)]
+        folders = stamp_artifacts(ready, stamped, scratch / "stamped", progress) if stamped else {}
+    todo = []
+    for job in jobs:
+        folder = folders.get((job.backend, job.recipe_name))
+        artifact = None if folder is None else str(folder / "out" / BACKENDS[job.backend].FILES[0])
+        todo.append(job if artifact is None else replace(job, convert=False, artifact=artifact))
+    done = workers.run(todo, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.step(made(job)))
+    return [replace(one, folder=folders.get((one.job.backend, one.job.recipe_name), one.folder)) for one in done]
+
+
+def can_be_stamped(request: Request, job: Job) -> bool:
+    """Whether all people share its template: not where something depends on this person's values."""
+    return not job.keep_float32 and (not job.ranges or request.calibration.ranges is not None)
+
+
+def stamp_artifacts(ready: Prepared, jobs: list[Job], folder: Path, progress: Progress) -> dict[tuple[str, str], Path]:
+    """Write each artifact that there is a template for; by backend and recipe, the folder whose ``out`` holds it."""
+
+    def jobs_of(digest: str) -> list[Job]:
+        return [replace(job, metadata={**(job.metadata or {}), contents.WEIGHTS_KEY: digest}) for job in jobs]
+
+    templates, reasons = templating.get(jobs_of, ready.models.arch, ready.models.generator, progress)
+    for (backend, recipe), reason in reasons.items():
+        progress.note(f"{backend} {recipe} is converted in full, for its template does not hold: {reason}")
+    weights = Weights(templating.arrays(ready.baked), contents.weights_sha256(ready.baked))
+    places = {name: folder / "-".join(name) for name in templates}
+    for name, place in places.items():
+        templating.write(stamp(templates[name], weights), place / "out")
+    return places
+
+
+def made(job: Job) -> str:
+    return f"{job.backend} {'converted to' if job.convert else 'stamped with'} {job.recipe_name}"

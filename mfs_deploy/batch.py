@@ -1,0 +1,269 @@
+"""Many people's bundles out of one kit, on the cores of this machine.  No PyTorch, no converter.
+
+People go in chunks through identity encoder and generator, and each is stamped and published by itself: a bundle is there whole or
+not at all.  What is done is written into a journal, one line a person, so that a second run does what is missing or has changed.
+One bad photo costs its own person only; a disk that is full, or a store that is gone, stops the run.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mfs_deploy import bundle, faces, landmarks, manifest
+from mfs_deploy.backends.worker import end_with
+from mfs_deploy.checkpoint.identity_file import IdentityArrays
+from mfs_deploy.detectors import Detector, open_detector
+from mfs_deploy.errors import BundleError, ConversionError, MfsError, OutputError
+from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.roster import Row, read_people
+from mfs_deploy.stamping import kit as kits
+from mfs_deploy.stamping import person
+from mfs_deploy.stamping.kit import Kit
+from mfs_deploy.stamping.template import Template
+
+JOURNAL = "journal.jsonl"
+RESULTS = "results.csv"
+CHUNK = 32  # people that go through the generator together
+ATTEMPTS = 2  # for a chunk whose worker was killed; then one by one
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One person's line in the results.
+
+    Attributes:
+        status: "done", "kept" (an earlier run's bundle is as it should be) or "failed".
+        made_of: hash of everything that the bundle depends on.
+        seconds: of work on this person alone, shared work shared out.
+    """
+
+    id: str
+    status: str
+    made_of: str = ""
+    weights_sha256: str = ""
+    bytes: int = 0
+    seconds: float = 0.0
+    error_kind: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    people: Path
+    kit: Path
+    out: Path
+    targets: tuple[str, ...]
+    recipe: str
+    detector: Path | None = None
+    workers: int = 0
+
+
+def run(request: Request, progress: Progress = SILENT) -> list[Outcome]:
+    """Make every bundle that is missing or has changed.
+
+    Returns:
+        an outcome for every person, in the order of the rows.
+
+    Raises:
+        UsageError: the rows, or the kit and what is wanted of it, make no sense; nothing is made.
+        OutputError: bundles cannot be written; those that were finished are there, and a second run goes on.
+    """
+    rows = read_people(request.people, taken=(JOURNAL, RESULTS))
+    person.choose(kits.load(request.kit), request.targets, request.recipe)  # refused before any work
+    request.out.mkdir(parents=True, exist_ok=True)
+    basis = _basis(request)
+    journal = Journal(request.out / JOURNAL)
+    found: dict[str, Outcome] = {}
+    progress.start(len(rows))
+    todo: list[Row] = []
+    for row in rows:
+        before = journal.done.get(row.id)
+        if before is not None and _is_kept(request.out / row.id, before, row, basis):
+            found[row.id] = Outcome(**{**asdict(before), "status": "kept"})
+            progress.step(f"{row.id} kept")
+        else:
+            todo.append(row)
+    try:
+        for outcome in _make(request, basis, todo):
+            journal.add(outcome)
+            found[outcome.id] = outcome
+            progress.step(f"{outcome.id} {outcome.status}")
+    finally:
+        journal.close()
+    outcomes = [found[row.id] for row in rows]
+    write_results(request.out / RESULTS, outcomes)
+    progress.finish()
+    return outcomes
+
+
+# ---- what was done before
+
+
+class Journal:
+    """One line of JSON for each person done; the last one counts.  A line that a crash cut off is passed over."""
+
+    def __init__(self, path: Path) -> None:
+        self.done: dict[str, Outcome] = {}
+        text = path.read_text("utf-8", errors="replace") if path.exists() else ""
+        for line in text.splitlines():
+            try:
+                outcome = Outcome(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            self.done[outcome.id] = outcome
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        if text and not text.endswith("\n"):
+            self._file.write("\n")
+
+    def add(self, outcome: Outcome) -> None:
+        self._file.write(json.dumps(asdict(outcome)) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _basis(request: Request) -> str:
+    """What all people's bundles depend on."""
+    files = [request.kit] + ([] if request.detector is None else [request.detector])
+    facts = [*(manifest.sha256(file) for file in files), *request.targets, request.recipe]
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+
+
+def _made_of(row: Row, basis: str) -> str:
+    """Raises OSError where the person's file cannot be read."""
+    facts = (basis, manifest.sha256(Path(row.photo or row.identity)), row.landmarks, str(row.aligned), str(row.face))
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+
+
+def _is_kept(folder: Path, before: Outcome, row: Row, basis: str) -> bool:
+    if before.status == "failed":
+        return False
+    try:
+        said = manifest.read(folder)
+        return (
+            _made_of(row, basis) == before.made_of
+            and said["weights"]["sha256"] == before.weights_sha256
+            and not manifest.verify(folder, said)
+        )
+    except (OSError, BundleError):
+        return False
+
+
+def write_results(path: Path, outcomes: Sequence[Outcome]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, list(asdict(outcomes[0])))
+        writer.writeheader()
+        writer.writerows(asdict(outcome) for outcome in outcomes)
+    temporary.rename(path)
+
+
+# ---- workers
+
+
+def _make(request: Request, basis: str, rows: Sequence[Row]) -> Iterator[Outcome]:
+    """Outcomes as they come.  A chunk whose worker was killed is tried again, then its people one by one."""
+    workers = request.workers or os.cpu_count() or 1
+    size = max(1, min(CHUNK, -(-len(rows) // workers)))
+    chunks = [(list(rows[i : i + size]), 0) for i in range(0, len(rows), size)]
+    while chunks:
+        waiting, chunks = chunks, []
+        # Not forked: ONNX Runtime's threads do not survive it.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(request, os.getpid()))
+        running: dict[Future[list[Outcome]], tuple[list[Row], int]] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < 2 * workers:
+                    chunk, attempts = waiting.pop(0)
+                    running[pool.submit(_chunk, chunk, basis)] = (chunk, attempts)
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    chunk, attempts = running.pop(future)
+                    yield from future.result()
+        except BrokenProcessPool:
+            again = [(chunk, attempts), *running.values()]
+            for rows_of, tried in again:
+                if len(rows_of) == 1 and tried >= ATTEMPTS:
+                    yield Outcome(rows_of[0].id, "failed", error_kind="killed", error="the worker was killed, every time")
+                elif tried >= ATTEMPTS:
+                    chunks += [([row], 1) for row in rows_of]
+                else:
+                    chunks.append((rows_of, tried + 1))
+            chunks += waiting
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass
+class _Worker:
+    request: Request
+    kit: Kit
+    templates: list[Template]
+    detector: Detector | None
+
+
+_worker: _Worker
+
+
+def _start(request: Request, parent: int) -> None:
+    """In a new worker: open the kit once, and end when the parent does."""
+    global _worker  # noqa: PLW0603 (a process pool has no other place for what its workers keep)
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    kit = kits.load(request.kit)
+    detector = None if request.detector is None else open_detector(request.detector)
+    _worker = _Worker(request, kit, person.choose(kit, request.targets, request.recipe), detector)
+
+
+def _chunk(rows: list[Row], basis: str) -> list[Outcome]:
+    """Outcomes of a chunk's people.  Raises OutputError where no bundle can be written."""
+    began = time.perf_counter()
+    outcomes: dict[str, Outcome] = {}
+    read: list[tuple[Row, str, Any]] = []
+    for row in rows:
+        try:
+            read.append((row, _made_of(row, basis), _read(row)))
+        except MfsError as exc:
+            outcomes[row.id] = Outcome(row.id, "failed", error_kind=exc.kind, error=exc.message)
+        except OSError as exc:
+            outcomes[row.id] = Outcome(row.id, "failed", error_kind="unreadable", error=exc.strerror or str(exc))
+    crops = [face for _, _, face in read if not isinstance(face, IdentityArrays)]
+    encoded = iter(_worker.kit.encode(crops) if crops else [])
+    people = [face if isinstance(face, IdentityArrays) else next(encoded) for _, _, face in read]
+    shared = (time.perf_counter() - began) / max(1, len(rows))
+    baked = _worker.kit.bake(people) if people else iter(())
+    for (row, made_of, _), weights in zip(read, baked, strict=True):
+        started = time.perf_counter()
+        try:
+            with bundle.staging(_worker.request.out / row.id) as folder:
+                said = person.stamp_bundle(_worker.kit, _worker.templates, weights, folder)
+                bundle.publish(folder, _worker.request.out / row.id)
+        except (ConversionError, OutputError) as exc:  # not finite; or something else is in the place of this person's bundle
+            outcomes[row.id] = Outcome(row.id, "failed", error_kind=exc.kind, error=exc.message)
+            continue
+        except OSError as exc:  # the disk is full or gone, for the others too
+            raise OutputError.from_os(exc) or exc from exc
+        size = sum(facts["bytes"] for facts in said["files"].values())
+        seconds = round(shared + time.perf_counter() - started, 4)
+        outcomes[row.id] = Outcome(row.id, "done", made_of, weights.digest, size, seconds)
+    return [outcomes[row.id] for row in rows]
+
+
+def _read(row: Row) -> Any:
+    """An identity, or an aligned face to be encoded with the others."""
+    if row.identity:
+        return person.read_identity(_worker.kit, Path(row.identity))
+    points = landmarks.parse(row.landmarks) if row.landmarks else None
+    return faces.source(Path(row.photo), faces.Where(points, row.aligned, row.face or None), _worker.detector).crop

@@ -1,0 +1,65 @@
+"""mfs batch: many people's bundles out of one kit."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mfs_deploy.commands import options
+from mfs_deploy.commands.console import Console, output_options
+from mfs_deploy.commands.export import TARGETS, parse_targets
+from mfs_deploy.commands.tables import table
+
+if TYPE_CHECKING:
+    from mfs_deploy.batch import Outcome
+
+SHOWN = 10  # failures that are listed; the results table has all
+FAILED = 1
+
+
+@click.command("batch", short_help="Many people's bundles out of one kit; resumable.")
+@click.argument("people", type=options.PATH)
+@click.option("--kit", type=options.PATH, required=True, help="What mfs template pack wrote.")
+@click.option("--out", type=options.PATH, required=True, help="A folder; each person's bundle is put into it under their id.")
+@click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
+@click.option("--recipe", default="fp16", show_default=True, help="One of those that the kit holds.")
+@options.detector
+@click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores unless said.")
+@output_options
+def command(console: Console, targets: str, workers: int | None, **kwargs: Any) -> int:
+    """Make a bundle for each of PEOPLE: a CSV file, or a folder of photos and identity files.
+
+    \b
+    id,photo,landmarks
+    p001,photos/1.jpg,"203,101,247,103,225,126,204.4,140.4,243.6,141.6"
+
+    Columns: id, photo or identity, and landmarks, aligned or face as in mfs export. A person that cannot be done is told in
+    results.csv and stops nobody else. Run it again to do what is missing or has changed. Exit code 1 if someone could not be done.
+    """
+    from mfs_deploy import batch
+
+    outcomes = batch.run(batch.Request(targets=parse_targets(targets), workers=workers or 0, **kwargs), console)
+    console.finish()
+    counts = Counter(outcome.status for outcome in outcomes)
+    results = str(kwargs["out"] / batch.RESULTS)
+    failed = [vars(outcome) for outcome in outcomes if outcome.status == "failed"]
+    console.result({"counts": dict(counts), "results": results, "failed": failed}, summary(outcomes, results))
+    return FAILED if failed else 0
+
+
+def summary(outcomes: Sequence[Outcome], results: str) -> str:
+    counts = Counter(outcome.status for outcome in outcomes)
+    lines = [", ".join(f"{counts[status]} {status}" for status in ("done", "kept", "failed") if counts[status])]
+    if times := [outcome.seconds for outcome in outcomes if outcome.status == "done"]:
+        fastest, middle, slowest = (1000 * f(times) for f in (min, statistics.median, max))
+        lines.append(f"a person took {middle:.0f} ms ({fastest:.0f} to {slowest:.0f})")
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        lines += ["", table(("failed", "kind", "why"), [(o.id, o.error_kind, o.error) for o in failed[:SHOWN]])]
+        if len(failed) > SHOWN:
+            lines.append(f"and {len(failed) - SHOWN} more")
+    return "\n".join([*lines, f"results: {results}"])

@@ -1,0 +1,38 @@
+"""mfs stamp: one person's bundle out of a kit, in milliseconds and without PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mfs_deploy.commands import options
+from mfs_deploy.commands.console import Console, output_options
+from mfs_deploy.commands.export import TARGETS, parse_targets
+from mfs_deploy.commands.tables import table
+
+
+@click.command("stamp", short_help="A photo or identity and a kit to a bundle, in milliseconds.")
+@click.argument("kit", type=options.PATH)
+@click.option("--source", type=options.PATH, metavar="PHOTO", help="A photo of the person.")
+@click.option("--identity", type=options.PATH, help="Instead of --source: a file that 'mfs identity' wrote.")
+@options.where(whose="the source photo")
+@options.detector
+@click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
+@click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
+@click.option("--recipe", default="fp16", show_default=True, help="One of those that the kit holds.")
+@output_options
+def command(console: Console, kit: Path, targets: str, **kwargs: Any) -> None:
+    """Stamp a person's weights into the templates of KIT (see mfs template pack).
+
+    Parity is not measured: that the bytes are the converter's was proven when the templates were built. 'mfs export' measures it.
+    """
+    from mfs_deploy.stamping import person
+
+    where = options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face"))
+    request = person.Request(kit=kit, targets=parse_targets(targets), source_where=where, **kwargs)
+    said = person.export(request, console)
+    rows = [(name, entry["recipe"], f"{entry['bytes'] / 1e6:.2f} MB") for name, entry in said["artifacts"].items()]
+    text = table(("artifact", "recipe", "size"), rows) + f"\n\nbundle: {request.out} (parity not measured)"
+    console.result({"bundle": str(request.out), "manifest": said}, text)

@@ -1,0 +1,115 @@
+"""mfs template: convert the graph once, so that a person takes milliseconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mfs_deploy.commands import options
+from mfs_deploy.commands.console import Console, output_options
+from mfs_deploy.commands.export import TARGETS, parse_targets
+from mfs_deploy.commands.tables import table
+
+if TYPE_CHECKING:
+    from mfs_deploy.stamping.template import Template
+
+
+@click.group("template", short_help="Convert the graph once, so that a person takes milliseconds.")
+def command() -> None:
+    """Templates: converted networks into which any person's weights can be stamped, byte for byte as the converter would."""
+
+
+def what(function: Any) -> Any:
+    """The options that say which templates."""
+    parts = (
+        options.checkpoint,
+        options.encoder,
+        click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas."),
+        click.option("--recipe", "recipes", multiple=True, default=["fp16"], show_default=True, help="May be given several times."),
+        click.option("--calibration-ranges", "ranges", type=options.PATH, help="Of integer recipes: the ranges.json of a bundle."),
+        click.option("--size", type=int, default=224, show_default=True, help="Side of the crop in pixels: 224 or 256."),
+        options.arch,
+        output_options,
+    )
+    for part in reversed(parts):
+        function = part(function)
+    return function
+
+
+@command.command("build")
+@what
+def build(console: Console, **kwargs: Any) -> None:
+    """Run the converters, find the weights in what they give, prove it on two more people, and keep it in the cache."""
+    from mfs_deploy import kits
+
+    found = kits.templates(kits.Wanted(targets=parse_targets(kwargs.pop("targets")), **kwargs), console)
+    console.finish()
+    said = summary(found.templates)
+    refused = [{"backend": b, "recipe": r, "why": why} for (b, r), why in found.reasons.items()]
+    lines = [said, *(f"no template for {one['backend']} {one['recipe']}: {one['why']}" for one in refused)]
+    console.result({"templates": [as_dict(t) for t in found.templates], "refused": refused}, "\n".join(lines))
+
+
+@command.command("pack")
+@what
+@click.option("--out", type=options.PATH, required=True, help="The kit to write, as .safetensors.")
+def pack(console: Console, out: Path, **kwargs: Any) -> None:
+    """Write a kit: templates, generator and identity encoder, for servers that have numpy and ONNX Runtime alone.
+
+    \b
+    mfs template pack --checkpoint C --recipe fp16 --out kit.safetensors
+    mfs export --template kit.safetensors --identity F --out bundles/face01
+    """
+    from mfs_deploy import kits
+    from mfs_deploy.stamping import kit as stamping_kit
+
+    made = kits.make(kits.Wanted(targets=parse_targets(kwargs.pop("targets")), **kwargs), console)
+    stamping_kit.save(out, made)
+    console.finish()
+    data = {"kit": str(out), "bytes": out.stat().st_size, "templates": [as_dict(t) for t in made.templates]}
+    console.result(data, f"{summary(made.templates)}\n\n{out}: {out.stat().st_size / 1e6:.0f} MB")
+
+
+@command.command("unpack")
+@click.argument("kit", type=options.PATH)
+@click.option("--out", type=options.PATH, required=True, help="A folder that is not there yet.")
+@output_options
+def unpack(console: Console, kit: Path, out: Path) -> None:
+    """Write what is in KIT into a folder, to be looked at: both networks as ONNX, and the artifacts of the probe."""
+    from mfs_deploy.errors import OutputError
+    from mfs_deploy.stamping import kit as stamping_kit
+
+    if out.exists():
+        raise OutputError(f"{out} is there already", hint="choose another --out")
+    held = stamping_kit.load(kit)
+    out.mkdir(parents=True)
+    networks = {stamping_kit.GENERATOR: held.generator, stamping_kit.ENCODER: held.encoder}
+    for name, content in networks.items():
+        if content is not None:
+            (out / name).write_bytes(content)
+    for template in held.templates:
+        for name, content in template.files.items():
+            path = out / f"{template.backend}-{template.recipe['name']}" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    console.result({"folder": str(out), "templates": [as_dict(t) for t in held.templates]}, summary(held.templates))
+
+
+def summary(templates: Any) -> str:
+    rows = [
+        (t.backend, t.recipe["name"], str(t.size), f"{sum(map(len, t.files.values())) / 1e6:.2f} MB", str(len(t.slots)))
+        for t in templates
+    ]
+    return table(("template", "recipe", "size", "bytes", "places"), rows)
+
+
+def as_dict(template: Template) -> dict[str, Any]:
+    return {
+        "backend": template.backend,
+        "recipe": template.recipe["name"],
+        "size": template.size,
+        "bytes": sum(map(len, template.files.values())),
+        "slots": len(template.slots),
+    }

@@ -1,0 +1,215 @@
+"""What is asked for, and a person's network before any converter: checkpoint and photo in, baked weights and reference out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mfs_deploy import architecture, contents, faces, images, metrics, parity, quantizing, sample
+from mfs_deploy.architecture import Architecture
+from mfs_deploy.checkpoint import identity_file
+from mfs_deploy.checkpoint import load as checkpoints
+from mfs_deploy.contract import STAGE_MAX_ERROR
+from mfs_deploy.detectors import Detector, open_detector
+from mfs_deploy.errors import CheckpointError, ParityError, PhotoError, UsageError
+from mfs_deploy.graph import simplify
+from mfs_deploy.identity import Identity
+from mfs_deploy.models.demo import example
+from mfs_deploy.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx, nn
+
+DEMO = "demo"  # as --checkpoint: weights trained on rendered people; as --source: one of them, never seen in training
+PARITY_FRAME = 1024  # a larger target photo is shrunk to this for parity and for the reference tensors
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.  Exactly one of ``source`` and ``identity``; ``DEMO`` may stand for a path."""
+
+    checkpoint: str
+    out: Path
+    source: str | None = None
+    source_where: faces.Where = faces.UNKNOWN
+    identity: Path | None = None
+    encoder: Path | None = None
+    detector: Path | None = None
+    target: Path | None = None
+    target_where: faces.Where = faces.UNKNOWN
+    targets: tuple[str, ...] = ("onnx", "tflite", "ncnn", "coreml")
+    recipe: str = "fp16"
+    size: int = 224
+    arch: str = "mobilefaceswap"
+    coreml_io: str = "image"
+    tflite_io: str = "float32"
+    calibration: quantizing.How = quantizing.NOTHING
+    full_conversion: bool = False
+
+
+@dataclass(frozen=True)
+class Models:
+    """A checkpoint opened: its networks in eval mode, a face detector if there is one, and where they came from."""
+
+    arch: Architecture
+    generator: nn.Module
+    encoder: nn.Module | None
+    detector: Detector | None
+    files: tuple[checkpoints.SourceFile, ...]
+
+
+@dataclass(frozen=True)
+class Person:
+    """An identity, and the aligned crop it was read from unless it came from a file."""
+
+    identity: Identity
+    crop: images.Image | None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A person's network before any converter, and what it gives."""
+
+    models: Models
+    person: Person
+    cases: list[parity.Case]
+    targets: parity.Array
+    baked: Mapping[str, Tensor]
+    net: nn.Module
+    graph: fx.GraphModule
+    reference: parity.Outputs
+
+
+def check(request: Request) -> None:
+    """Refuse what cannot work, or would be ignored, before anything is read.
+
+    Raises:
+        UsageError: options that do not fit together, or a value that is not allowed.
+    """
+    arch = architecture.get(request.arch)
+    if request.size not in arch.sizes:
+        raise UsageError(f"--size {request.size} is not possible", hint=f"choose from: {', '.join(map(str, arch.sizes))}")
+    if (request.source is None) == (request.identity is None):
+        raise UsageError("give exactly one of --source and --identity")
+    if request.source in (None, DEMO) and not request.source_where.is_unknown:
+        raise UsageError("--landmarks, --aligned and --face say where the face is in --source PHOTO, and there is no such photo")
+    if request.target is None and not request.target_where.is_unknown:
+        raise UsageError("--target-landmarks, --target-aligned and --target-face need --target PHOTO")
+
+
+def open_models(request: Request, progress: Progress = SILENT) -> Models:
+    progress.step("read the checkpoint")
+    arch = architecture.get(request.arch)
+    path, encoder = Path(request.checkpoint), request.encoder
+    if request.checkpoint == DEMO:
+        path, own = example.weights()
+        encoder = encoder or own
+    checkpoint = checkpoints.load(path, encoder, progress=progress.note)
+    model = request.detector if request.detector is not None else checkpoint.detector
+    return Models(
+        arch=arch,
+        generator=arch.generator(checkpoint),
+        encoder=arch.encoder(checkpoint),
+        detector=None if model is None else open_detector(model),
+        files=checkpoint.files,
+    )
+
+
+def find_person(request: Request, models: Models, progress: Progress = SILENT) -> Person:
+    progress.step("read the face")
+    if request.identity is not None:
+        arrays = identity_file.load(request.identity)
+        if models.encoder is not None and arrays.encoder_sha256 != contents.weights_sha256(models.encoder.state_dict()):
+            raise CheckpointError(
+                f"{request.identity.name} was read by another identity encoder than this checkpoint's; it means nothing here",
+                hint="read the photo again with mfs identity and this checkpoint",
+                kind="identity",
+            )
+        return Person(Identity(arrays.embedding, arrays.feature_map), None)
+    assert request.source is not None
+    if request.source == DEMO:
+        photo = example.source()
+        face = faces.align(photo.image, images.SOURCE_SIZE, faces.Where(photo.landmarks), None)
+    else:
+        face = faces.source(Path(request.source), request.source_where, models.detector)
+    if models.encoder is None:
+        raise UsageError(
+            "the checkpoint brings no identity encoder, so a photo cannot be read",
+            hint="pass --identity-encoder arcface.pdparams, or --identity FILE",
+        )
+    return Person(models.arch.encode(models.encoder, face.crop), face.crop)
+
+
+def target_case(request: Request, models: Models) -> parity.Case:
+    """The photo that parity is measured on: the user's; for the demo person a rendered one, with the truth; else a portrait."""
+    if request.target is None and request.source == DEMO:
+        scene = example.scene()
+        face = faces.align(scene.target.image, request.size, faces.Where(scene.target.landmarks), None)
+        truth, _ = images.align(scene.truth, scene.target.landmarks, request.size)
+        return parity.Case("target", face.crop, face.photo, face.back, face.landmarks, truth)
+    if request.target is None:
+        face = faces.align(sample.portrait(), request.size, faces.Where(sample.LANDMARKS), None)
+    else:
+        try:
+            face = faces.read(request.target, request.size, request.target_where, models.detector)
+        except (PhotoError, UsageError) as exc:  # speaks of a photo's options, which have other names for the target
+            for option in ("landmarks", "aligned", "face"):
+                exc.hint = exc.hint.replace(f"--{option}", f"--target-{option}")
+                exc.message = exc.message.replace(f"--{option}", f"--target-{option}")
+            raise
+        face = faces.shrink(face, PARITY_FRAME, request.size)
+    return parity.Case("target", face.crop, face.photo, face.back, face.landmarks)
+
+
+def prepare(request: Request, progress: Progress) -> Prepared:
+    models = open_models(request, progress)
+    person = find_person(request, models, progress)
+    cases = [target_case(request, models), parity.noise_case(request.size)]
+    targets = parity.inputs(cases)
+    progress.step("bake and simplify")
+    baked = models.arch.bake(models.generator, person.identity)
+    net = models.arch.load(baked)
+    return Prepared(models, person, cases, targets, baked, net, simplify(net), run(net, targets))
+
+
+def run(net: nn.Module, targets: parity.Array) -> parity.Outputs:
+    """A network on (N, 3, S, S) targets, one at a time as a phone does it."""
+    import torch
+
+    with torch.inference_mode():
+        outputs = [net(torch.from_numpy(target[None])) for target in targets]
+    swapped, mask = zip(*outputs, strict=True)
+    return parity.Outputs(np.concatenate([t.numpy() for t in swapped]), np.concatenate([t.numpy() for t in mask]))
+
+
+def check_stages(ready: Prepared) -> dict[str, float]:
+    """The two steps before any converter, told apart: generator to baked network, baked network to simplified graph.
+
+    Returns:
+        largest error of either output, by stage.
+
+    Raises:
+        ParityError: one is above ``STAGE_MAX_ERROR``, or not a number.
+    """
+    arch, generator = ready.models.arch, ready.models.generator
+    unbaked = run(arch.reference(generator, ready.person.identity), ready.targets)  # type: ignore[arg-type]
+    simplified = run(ready.graph, ready.targets)
+    stages = {
+        "generator_to_baked": _largest_error(unbaked, ready.reference),
+        "baked_to_simplified": _largest_error(ready.reference, simplified),
+    }
+    for stage, error in stages.items():
+        if not error <= STAGE_MAX_ERROR:
+            raise ParityError(
+                f"{stage}: largest error {error:.3g}, limit {STAGE_MAX_ERROR:.3g}",
+                hint="no converter was run yet: look at the checkpoint's and the identity's values (mfs inspect)",
+            )
+    return stages
+
+
+def _largest_error(a: parity.Outputs, b: parity.Outputs) -> float:
+    return float(np.maximum(metrics.max_error(a.swapped, b.swapped), metrics.max_error(a.mask, b.mask)))

@@ -1,0 +1,95 @@
+"""One person's bundle out of a kit: photo or identity file in, stamped bundle out.  No PyTorch, no converter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfs_deploy import bundle, faces
+from mfs_deploy.checkpoint import identity_file
+from mfs_deploy.checkpoint.identity_file import IdentityArrays
+from mfs_deploy.detectors import open_detector
+from mfs_deploy.errors import CheckpointError, ConversionError, UsageError
+from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.stamping import kit as kits
+from mfs_deploy.stamping.kit import Kit
+from mfs_deploy.stamping.template import Template, Weights
+
+
+@dataclass(frozen=True)
+class Request:
+    """Exactly one of ``source`` and ``identity``."""
+
+    kit: Path
+    out: Path
+    targets: tuple[str, ...]
+    recipe: str
+    source: Path | None = None
+    source_where: faces.Where = faces.UNKNOWN
+    identity: Path | None = None
+    detector: Path | None = None
+
+
+def export(request: Request, progress: Progress = SILENT) -> dict[str, Any]:
+    """Stamp a bundle; parity is not measured.
+
+    Returns:
+        its manifest.
+
+    Raises:
+        UsageError: not exactly one person, or the kit has no such template.
+        MfsError: of the kind of what went wrong; then there is no new bundle, and an old one is as it was.
+    """
+    if (request.source is None) == (request.identity is None):
+        raise UsageError("give exactly one of --source and --identity")
+    progress.start(3)
+    progress.step("open the kit")
+    kit = kits.load(request.kit)
+    templates = choose(kit, request.targets, request.recipe)
+    progress.step("read the face")
+    if request.identity is not None:
+        person = read_identity(kit, request.identity)
+    else:
+        assert request.source is not None
+        detector = None if request.detector is None else open_detector(request.detector)
+        person = kit.encode([faces.source(request.source, request.source_where, detector).crop])[0]
+    progress.step("bake and stamp")
+    (weights,) = kit.bake([person])
+    with bundle.staging(request.out) as folder:
+        said = stamp_bundle(kit, templates, weights, folder)
+        bundle.publish(folder, request.out)
+    progress.finish()
+    return said
+
+
+def choose(kit: Kit, targets: tuple[str, ...], recipe: str) -> list[Template]:
+    """Raises UsageError where the kit lacks one."""
+    held = {(t.backend, t.recipe["name"]): t for t in kit.templates}
+    missing = [name for name in targets if (name, recipe) not in held]
+    if missing:
+        there = ", ".join(f"{backend} {name}" for backend, name in sorted(held))
+        raise UsageError(f"the kit has no template for {missing[0]} {recipe}", hint=f"it has: {there}")
+    return [held[name, recipe] for name in targets]
+
+
+def read_identity(kit: Kit, path: Path) -> IdentityArrays:
+    """Raises CheckpointError where the file is none, or of another encoder than the kit's."""
+    person = identity_file.load(path)
+    if person.encoder_sha256 != kit.encoder_sha256:
+        raise CheckpointError(
+            f"{path.name} was read by another identity encoder than this kit's; it means nothing here",
+            hint="read the photo again with mfs identity and this checkpoint",
+            kind="identity",
+        )
+    return person
+
+
+def stamp_bundle(kit: Kit, templates: list[Template], weights: Weights, folder: Path) -> dict[str, Any]:
+    """As ``kit.write_bundle``.  Raises ConversionError where a weight is not a number."""
+    bad = next((key for key, value in weights.baked.items() if not np.isfinite(value).all()), None)
+    if bad is not None:
+        raise ConversionError(f"{bad} holds values that are not finite", hint="look at the identity's values", kind="not-finite")
+    return kits.write_bundle(kit, templates, weights, folder)
