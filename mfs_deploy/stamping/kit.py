@@ -143,8 +143,11 @@ def load(path: Path) -> Kit:
     )
 
 
-def write_bundle(kit: Kit, templates: Iterable[Template], weights: Weights, folder: Path) -> dict[str, Any]:
+def write_bundle(common: Mapping[str, Any], templates: Iterable[Template], weights: Weights, folder: Path) -> dict[str, Any]:
     """Stamp one person's bundle into an empty folder: artifacts and manifest, no pictures and no reference tensors.
+
+    Args:
+        common: what every bundle's manifest says alike.
 
     Returns:
         the manifest.
@@ -166,7 +169,7 @@ def write_bundle(kit: Kit, templates: Iterable[Template], weights: Weights, fold
         versions |= template.versions
         artifacts[template.backend] = artifact_entry(template.backend, template.recipe["name"], own, template.info)
     said = {
-        **kit.common,
+        **common,
         "recipes": recipes,
         "calibration": {},
         "artifacts": artifacts,
