@@ -73,7 +73,7 @@ class Weights:
     _made: dict[tuple[str, float, str], tuple[Array, ...]] = field(default_factory=dict)
 
     def form(self, slot: Slot) -> bytes | memoryview:
-        """The bytes that belong into ``slot``."""
+        """The bytes that belong into ``slot``.  Raises ConversionError where float16 cannot hold a weight."""
         if slot.weights == DIGEST:
             return self.digest.encode("ascii")
         key = (slot.weights, slot.factor, slot.representation)
@@ -81,7 +81,13 @@ class Weights:
             weights = self.baked[slot.weights]
             if slot.factor != 1:
                 weights = weights * np.float32(slot.factor)
-            self._made[key] = REPRESENTATIONS[slot.representation](weights)
+            with np.errstate(over="ignore"):
+                made = REPRESENTATIONS[slot.representation](weights)
+            if not all(np.isfinite(part).all() for part in made if part.dtype == np.float16):
+                raise ConversionError(
+                    f"{slot.weights} has a weight that float16 cannot hold: it ends at 65,504", hint="use the recipe fp32"
+                )
+            self._made[key] = made
         array = self._made[key][slot.part]
         if slot.times is not None:
             array = (array * np.float32(slot.times)).astype(np.float32)
@@ -92,7 +98,7 @@ def stamp(template: Template, weights: Weights) -> dict[str, bytearray]:
     """The files of one person: relative path to content.
 
     Raises:
-        ConversionError: the weights are not those of this network.
+        ConversionError: the weights are not those of this network, or do not fit into its formats.
     """
     files = {name: bytearray(content) for name, content in template.files.items()}
     for slot in template.slots:
