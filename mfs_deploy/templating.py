@@ -64,7 +64,10 @@ def get(
     if not missing(NOBODY):
         return found, {}
     progress.note(f"build {len(missing(NOBODY))} templates, once: each converter runs {PEOPLE} times")
-    built, reasons = build(missing, arch, generator, progress)
+    try:
+        built, reasons = build(missing, arch, generator, progress)
+    except ConversionError as exc:  # of random people; a real person's own conversion may do without what failed here
+        return found, {_name(job): exc.message for job in missing(NOBODY)}
     for job in missing(NOBODY):
         if _name(job) in built:
             _keep(job, built[_name(job)])
@@ -80,7 +83,8 @@ def build(
         templates that hold, and for the others what does not.
 
     Raises:
-        MfsError: a converter failed.
+        ConversionError: a converter failed, or the generator's weights are not found in the simplified network.
+        MfsError: as a converter's.
     """
     rng = np.random.default_rng(SEED)
     people = [arch.bake(generator, arch.random_identity(rng)) for _ in range(PEOPLE)]
@@ -227,13 +231,10 @@ def _place(job: Job) -> Path:
 
 
 def _kept(job: Job) -> Template | None:
-    path = _place(job)
-    if not path.exists():
-        return None
     try:
-        (template,), _, _ = store.unpack(path)
+        (template,), _, _ = store.unpack(_place(job))
     except (MfsError, ValueError):
-        return None  # damaged: built anew
+        return None  # missing, or damaged: built anew
     return replace(template, recipe=job.recipe)
 
 

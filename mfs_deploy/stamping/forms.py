@@ -7,6 +7,7 @@ of the same weights), in one order of axes.  The rules for integers are those th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import permutations
 from typing import Any
 
@@ -38,6 +39,12 @@ REPRESENTATIONS: dict[str, Representation] = {
     "int8 coreml float16": lambda w: coreml_weights.to_int8(w.astype(np.float16)),
     **{f"palette{bits} {name}": _palette(bits, name) for bits in (6, 4) for name in ("float16", "float32")},
 }
+
+
+@cache
+def parts(representation: str) -> int:
+    """How many arrays it has."""
+    return len(REPRESENTATIONS[representation](np.ones((1, 1), np.float32)))
 
 
 def orders(array: Array) -> Iterator[tuple[int, ...]]:
