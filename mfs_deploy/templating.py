@@ -27,7 +27,7 @@ from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant.recipe import Range
 from mfs_deploy.quant.scales import fit
-from mfs_deploy.stamping import find, store
+from mfs_deploy.stamping import find, forms, store
 from mfs_deploy.stamping.kit import IDENTITY, SOURCE, Kit
 from mfs_deploy.stamping.template import Template, Weights, stamp
 
@@ -109,7 +109,9 @@ def build(
                 size=one.job.size,
                 recipe=one.job.recipe,
                 files=files[0][name],
-                slots=find.slots(files[0][name], weights[0].baked, factors, weights[0].digest, _steps(one.job)),
+                slots=find.slots(
+                    files[0][name], weights[0].baked, factors, weights[0].digest, _steps(one.job), forms.of_backend(one.job.backend)
+                ),
                 info=one.result.info,
                 versions=contents.versions([one.job.backend]),
             )

@@ -45,7 +45,12 @@ def sources(
 
 
 def slots(
-    files: Mapping[str, bytes], baked: Mapping[str, Array], factors: Mapping[str, float], digest: str, scales: Iterable[float]
+    files: Mapping[str, bytes],
+    baked: Mapping[str, Array],
+    factors: Mapping[str, float],
+    digest: str,
+    scales: Iterable[float],
+    representations: Sequence[str] = tuple(REPRESENTATIONS),
 ) -> tuple[Slot, ...]:
     """A slot for every array of weights, in order of file and place.
 
@@ -54,6 +59,7 @@ def slots(
         factors: as ``sources`` gives them.
         digest: the hash of all weights, which artifacts carry in their metadata.
         scales: of inputs, by which a bias's steps may have been multiplied.
+        representations: those that the converter may have used.
 
     Raises:
         ConversionError: weights that lie nowhere, or in more than one place or form.
@@ -62,7 +68,7 @@ def slots(
     steps = sorted(set(scales) - {1.0})  # times one they are the weights' own steps, which are looked for anyway
     for key, factor in sorted(factors.items()):
         weights = baked[key] * np.float32(factor)
-        mine = [slot for name in REPRESENTATIONS for slot in _stored(files, key, factor, name, weights, steps)]
+        mine = [slot for name in representations for slot in _stored(files, key, factor, name, weights, steps)]
         forms = {slot.representation for slot in mine}
         if len(forms) != 1:
             where = f"in {len(forms)} forms: {', '.join(sorted(forms))}" if forms else "in no form"

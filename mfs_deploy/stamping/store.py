@@ -27,6 +27,7 @@ FORMAT = "mfs-template"
 VERSION = "1"
 MAX_BYTES = 2_000_000_000
 MAX_RANK = 4
+LARGEST = float(np.finfo(np.float32).max)
 MAX_EXPONENT = 32  # of a factor, which is a power of two
 MAX_NAME = 200  # of a recipe, from which names of folders are made
 
@@ -49,8 +50,8 @@ def pack(templates: Sequence[Template], facts: Mapping[str, Any], arrays: Mappin
         said.append({**entry, "slots": [asdict(slot) for slot in template.slots]})
         tensors |= {f"{i}/{name}": np.frombuffer(content, np.uint8) for name, content in template.files.items()}
     header = json.dumps({"templates": said, "facts": facts}, sort_keys=True)
-    metadata = {"format": FORMAT, "version": VERSION, "header": header, "sha256": _checksum(header, tensors)}
-    return save(dict(sorted(tensors.items())), metadata)
+    # In one entry, for safetensors writes several in an order that changes from run to run.
+    return save(dict(sorted(tensors.items())), {FORMAT: f"{VERSION} {_checksum(header, tensors)} {header}"})
 
 
 def unpack(path: Path) -> tuple[tuple[Template, ...], dict[str, Any], dict[str, Array]]:
@@ -65,13 +66,14 @@ def unpack(path: Path) -> tuple[tuple[Template, ...], dict[str, Any], dict[str, 
         if path.stat().st_size > MAX_BYTES:
             raise _refused(path, f"has {path.stat().st_size:,} bytes, at most {MAX_BYTES:,} make sense")
         with safe_open(path, framework="np") as f:
-            metadata = f.metadata() or {}
-            if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
+            version, _, content = (f.metadata() or {}).get(FORMAT, "").partition(" ")
+            if version != VERSION:
                 raise _refused(path, f"is not a template of version {VERSION}")
             tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
-        if metadata["sha256"] != _checksum(metadata["header"], tensors):
+        checksum, _, text = content.partition(" ")
+        if checksum != _checksum(text, tensors):
             raise ValueError("its checksum is another")
-        header = json.loads(metadata["header"])
+        header = json.loads(text)
         templates = tuple(_template(i, entry, tensors) for i, entry in enumerate(header["templates"]))
         facts = header["facts"]
         if not isinstance(facts, dict):
@@ -114,7 +116,7 @@ def _template(i: int, said: dict[str, Any], tensors: Mapping[str, Array]) -> Tem
     files = {key.partition("/")[2]: array for key, array in tensors.items() if key.partition("/")[0] == str(i)}
     for name, array in files.items():
         if array.dtype != np.uint8 or array.ndim != 1:
-            raise ValueError(f"{name} is not bytes")
+            raise ValueError(f"{name!r} is not bytes")
         if name.split("/")[0] not in backend.FILES or not all(_is_plain(part) for part in name.split("/")):
             raise ValueError(f"{name!r} is no file of {backend.TITLE}")
         if any(other.startswith(f"{name}/") for other in files):
@@ -146,18 +148,18 @@ def _slot(said: dict[str, Any], files: Mapping[str, Array]) -> Slot:
     for value in (slot.offset, slot.length, slot.part, *slot.axes):
         if _typed(value, int) < 0:
             raise ValueError(f"a place or axis is {value!r}")
+    if not _is_plain(_typed(slot.weights, str)):
+        raise ValueError(f"{slot.weights!r} is no name of weights")
     if slot.offset + slot.length > len(files[slot.file]):
         raise ValueError(f"{slot.weights} lies outside {slot.file}")
-    if _typed(slot.weights, str) != DIGEST and (
-        slot.representation not in REPRESENTATIONS or slot.part >= parts(slot.representation)
-    ):
+    if slot.weights != DIGEST and (slot.representation not in REPRESENTATIONS or slot.part >= parts(slot.representation)):
         raise ValueError(f"{slot.representation!r} has no part {slot.part}")
     if sorted(slot.axes) != list(range(len(slot.axes))) or len(slot.axes) > MAX_RANK:
         raise ValueError(f"{slot.axes} is no order of axes")
     mantissa, exponent = math.frexp(_typed(slot.factor, float))
     if mantissa != 0.5 or abs(exponent) > MAX_EXPONENT:
         raise ValueError(f"a factor is {slot.factor!r}")
-    if slot.times is not None and not 0 < _typed(slot.times, float) <= np.finfo(np.float32).max:
+    if slot.times is not None and not 0 < _typed(slot.times, float) <= LARGEST:
         raise ValueError(f"steps are multiplied by {slot.times!r}")
     return slot
 

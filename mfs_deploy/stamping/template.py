@@ -80,7 +80,7 @@ class Weights:
         """
         if slot.weights == DIGEST:
             return self.digest.encode("ascii")
-        if slot.weights not in self.baked:
+        if slot.weights not in self.baked or not self.baked[slot.weights].ndim:
             raise _misfit(f"the network has no weights {slot.weights}")
         key = (slot.weights, slot.factor, slot.representation)
         if key not in self._made:
