@@ -274,7 +274,7 @@ def test_a_failed_gate_keeps_the_artifact_aside_and_publishes_nothing(mfs, expor
     strict = replace(recipes.load("fp16"), gate=recipes.load("fp32").gate)
     monkeypatch.setattr(recipes, "load", lambda name: strict)
     out = tmp_path / "face01"
-    ran = mfs(*export_args, "--recipe", "fp16", "--out", out)
+    ran = mfs(*export_args, "--recipe", "fp16", "--full-conversion", "--out", out)
     assert ran.code == 7
     assert "onnx: " in ran.err
     assert "limit" in ran.err

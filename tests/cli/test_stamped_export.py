@@ -30,6 +30,7 @@ def test_stamped_and_fully_converted_bundles_hold_the_same_artifacts_and_the_sam
     assert mfs("parity", tmp_path / "stamped").code == 0
 
 
+@pytest.mark.slow
 def test_a_template_that_does_not_hold_is_said_and_the_person_converted_in_full(mfs, export_args, made, tmp_path, monkeypatch):
     def refuse(*args: object) -> None:
         raise ConversionError("swap.onnx: 7 bytes differ from the converter's, the first at 5: Encoder.0.0.weight")
