@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.stamping import find, kit, store
+from mfs_deploy.stamping import find, store
 
 FACTORS = {"a.weight": 1.0, "b.weight": 2.0, "c.weight": 1.0}
 ARRAYS = {"shared.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
@@ -341,24 +341,3 @@ DEEP = 100_000
 )
 def test_a_header_that_is_not_ours_is_refused(tmp_path, header):
     assert_refused(write(tmp_path / "x", header, dict(ARRAYS)))
-
-
-# ---- kits, which are such files too
-
-
-@pytest.mark.parametrize(
-    "change", [{"source_size": "224"}, {"source_size": None}, {"common": []}, {"encoder_sha256": 0}, None], ids=repr
-)
-def test_a_kit_is_read_as_it_was_saved_and_refused_where_a_fact_is_wrong(templates, tmp_path, change):
-    made = kit.Kit(templates, b"generator", None, ARRAYS, {"tool": "x"}, "0" * 64, 224)
-    kit.save(tmp_path / "kit", made)
-    read = kit.load(tmp_path / "kit")
-    assert (read.templates, read.generator, read.encoder) == (made.templates, b"generator", None)
-    assert (read.common, read.encoder_sha256, read.source_size) == (made.common, made.encoder_sha256, 224)
-    _, facts, arrays = store.unpack(tmp_path / "kit")
-    if change is None:
-        del arrays[kit.GENERATOR]
-    store.write(tmp_path / "kit", store.pack(templates, facts | (change or {}), arrays))
-    with pytest.raises(ConversionError) as error:
-        kit.load(tmp_path / "kit")
-    assert error.value.kind == "template"
