@@ -128,7 +128,8 @@ def load(path: Path) -> Kit:
         ConversionError: kind template: unreadable, or not a kit.
     """
     templates, facts, arrays = store.unpack(path)
-    if GENERATOR not in arrays or not {"common", "encoder_sha256", "source_size"} <= set(facts):
+    types = {"common": dict, "encoder_sha256": str, "source_size": int}
+    if GENERATOR not in arrays or not all(isinstance(facts.get(name), wanted) for name, wanted in types.items()):
         raise ConversionError(
             f"{path.name} holds no generator, so it is no kit", hint="make one with mfs template pack", kind="template"
         )
@@ -137,9 +138,9 @@ def load(path: Path) -> Kit:
         generator=arrays[GENERATOR].tobytes(),
         encoder=arrays[ENCODER].tobytes() if ENCODER in arrays else None,
         shared={name.removeprefix(SHARED): array for name, array in arrays.items() if name.startswith(SHARED)},
-        common=dict(facts["common"]),
-        encoder_sha256=str(facts["encoder_sha256"]),
-        source_size=int(facts["source_size"]),
+        common=facts["common"],
+        encoder_sha256=facts["encoder_sha256"],
+        source_size=facts["source_size"],
     )
 
 

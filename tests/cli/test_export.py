@@ -192,13 +192,20 @@ def test_a_name_that_is_too_long_is_the_output_s_fault(mfs, export_args, tmp_pat
     assert mfs(*export_args, "--out", tmp_path / ("x" * 300)).code == 9
 
 
-@pytest.mark.parametrize(("after", "sent"), [("bake", signal.SIGTERM), ("make", signal.SIGINT)])
-def test_an_interruption_leaves_the_old_bundle_no_litter_and_no_worker(bundle, start, export_args, tmp_path, after, sent):
+@pytest.mark.parametrize(
+    ("args", "after", "sent"),
+    [
+        (["--full-conversion"], "bake", signal.SIGTERM),
+        (["--full-conversion"], "make", signal.SIGINT),
+        ([], "build 1 templates", signal.SIGINT),
+    ],
+)
+def test_an_interruption_leaves_the_old_bundle_no_litter_and_no_worker(bundle, start, export_args, tmp_path, args, after, sent):
     before = digest(bundle)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    args = (*export_args, "--full-conversion", "--out", bundle)
-    process = start(*args, env={**os.environ, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"})
+    env = {**os.environ, "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(temporary), "PYTHONUNBUFFERED": "1"}
+    process = start(*export_args, *args, "--out", bundle, env=env)
     for line in process.stderr:
         if after in line:
             break
@@ -213,7 +220,7 @@ def test_an_interruption_leaves_the_old_bundle_no_litter_and_no_worker(bundle, s
 
 
 def test_a_worker_ends_when_its_parent_was_killed(start, export_args, tmp_path):
-    process = start(*export_args, "--full-conversion", "--targets", "coreml", "--out", tmp_path / "face01")
+    process = start(*export_args, "--targets", "coreml", "--full-conversion", "--out", tmp_path / "face01")
     for line in process.stderr:
         if "make" in line:
             break
