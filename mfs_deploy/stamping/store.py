@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.errors import ConversionError
+from mfs_deploy.errors import ConversionError, UsageError
 from mfs_deploy.stamping.forms import REPRESENTATIONS
 from mfs_deploy.stamping.template import DIGEST, Slot, Template
 
@@ -70,7 +70,7 @@ def unpack(path: Path) -> tuple[tuple[Template, ...], dict[str, Any], dict[str, 
             raise TypeError("facts are no object")
     except OSError as exc:
         raise _refused(path, f"cannot be read: {exc.strerror or exc}") from exc
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as exc:
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError, UsageError) as exc:
         raise _refused(path, f"is damaged: {exc}") from exc
     return templates, facts, {name: array for name, array in tensors.items() if "/" not in name}
 

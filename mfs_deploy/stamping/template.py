@@ -79,9 +79,17 @@ class Weights:
         key = (slot.weights, slot.factor, slot.representation)
         if key not in self._made:
             weights = self.baked[slot.weights]
-            if slot.factor != 1:
-                weights = weights * np.float32(slot.factor)
-            self._made[key] = REPRESENTATIONS[slot.representation](weights)
+            with np.errstate(over="ignore"):  # said below
+                if slot.factor != 1:
+                    weights = weights * np.float32(slot.factor)
+                made = REPRESENTATIONS[slot.representation](weights)
+            if not all(np.isfinite(array).all() for array in made):
+                raise ConversionError(
+                    f"{slot.weights} holds values that are not finite as {slot.representation}",
+                    hint="mfs export keeps in float32 what float16 cannot hold",
+                    kind="not-finite",
+                )
+            self._made[key] = made
         array = self._made[key][slot.part]
         if slot.times is not None:
             array = (array * np.float32(slot.times)).astype(np.float32)
