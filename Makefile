@@ -23,6 +23,7 @@ lint: $(INSTALLED)
 tables: $(INSTALLED)
 	$(BIN)/python benchmarks/parity.py
 	$(BIN)/python benchmarks/recipes.py
+	$(BIN)/python benchmarks/stamping.py
 	$(BIN)/python benchmarks/demo_model.py
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt

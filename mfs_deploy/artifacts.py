@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from mfs_deploy import choosing, contents, templating
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.errors import UsageError
 from mfs_deploy.preparing import Prepared, Request
 from mfs_deploy.progress import Progress
 from mfs_deploy.quant import headroom, ranges_file
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
-from mfs_deploy.stamping.template import Weights, stamp
+from mfs_deploy.stamping.kit import write_bundle
+from mfs_deploy.stamping.template import Template, Weights, stamp
+
+WITH_PARITY = "leave out --parity off: a conversion is not trusted unmeasured"
 
 
 def wanted_artifacts(request: Request) -> list[tuple[str, Recipe]]:
@@ -60,11 +65,14 @@ def make_artifacts(request: Request, ready: Prepared, jobs: list[Job], scratch: 
     folders: dict[tuple[str, str], Path] = {}
     if not request.full_conversion and request.recipe != choosing.AUTO:
         stamped = [job for job in jobs if can_be_stamped(request, job)]
-        folders = stamp_artifacts(ready, stamped, scratch / "stamped", progress) if stamped else {}
+        templates = find_templates(ready, stamped, progress) if stamped else {}
+        folders = {name: scratch / "stamped" / "-".join(name) for name in templates}
+        for name, folder in folders.items():
+            templating.write(stamp(templates[name], weights_of(ready)), folder / "out")
     todo = []
     for job in jobs:
-        folder = folders.get((job.backend, job.recipe_name))
-        artifact = None if folder is None else str(folder / "out" / BACKENDS[job.backend].FILES[0])
+        place = folders.get((job.backend, job.recipe_name))
+        artifact = None if place is None else str(place / "out" / BACKENDS[job.backend].FILES[0])
         todo.append(job if artifact is None else replace(job, convert=False, artifact=artifact))
     done = workers.run(todo, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.step(made(job)))
     return [replace(one, folder=folders.get((one.job.backend, one.job.recipe_name), one.folder)) for one in done]
@@ -75,8 +83,8 @@ def can_be_stamped(request: Request, job: Job) -> bool:
     return not job.keep_float32 and (not job.ranges or request.calibration.ranges is not None)
 
 
-def stamp_artifacts(ready: Prepared, jobs: list[Job], folder: Path, progress: Progress) -> dict[tuple[str, str], Path]:
-    """Write each artifact that there is a template for; by backend and recipe, the folder whose ``out`` holds it."""
+def find_templates(ready: Prepared, jobs: list[Job], progress: Progress) -> dict[tuple[str, str], Template]:
+    """Those that hold, by backend and recipe; of the others it is said why."""
 
     def jobs_of(digest: str) -> list[Job]:
         return [replace(job, metadata={**(job.metadata or {}), contents.WEIGHTS_KEY: digest}) for job in jobs]
@@ -84,11 +92,26 @@ def stamp_artifacts(ready: Prepared, jobs: list[Job], folder: Path, progress: Pr
     templates, reasons = templating.get(jobs_of, ready.models.arch, ready.models.generator, progress)
     for (backend, recipe), reason in reasons.items():
         progress.note(f"{backend} {recipe} is converted in full, for its template does not hold: {reason}")
-    weights = Weights(templating.arrays(ready.baked), contents.weights_sha256(ready.baked))
-    places = {name: folder / "-".join(name) for name in templates}
-    for name, place in places.items():
-        templating.write(stamp(templates[name], weights), place / "out")
-    return places
+    return templates
+
+
+def weights_of(ready: Prepared) -> Weights:
+    return Weights(templating.arrays(ready.baked), contents.weights_sha256(ready.baked))
+
+
+def write_stamped(
+    request: Request, ready: Prepared, jobs: list[Job], common: dict[str, Any], folder: Path, progress: Progress
+) -> None:
+    """A whole bundle out of templates, nothing opened and nothing run.
+
+    Raises:
+        UsageError: something must be converted.
+    """
+    templates = find_templates(ready, [job for job in jobs if can_be_stamped(request, job)], progress)
+    for job in jobs:
+        if (job.backend, job.recipe_name) not in templates:
+            raise UsageError(f"{job.backend} {job.recipe_name} has no template, so it must be converted", hint=WITH_PARITY)
+    write_bundle(common, templates.values(), weights_of(ready), folder)
 
 
 def made(job: Job) -> str:

@@ -45,9 +45,13 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
 
         progress.step(f"make {', '.join(request.targets)}")
         facts = artifacts.make_facts(request, ready)
-        done = artifacts.make_artifacts(
-            request, ready, artifacts.make_jobs(request, wanted, room, facts, calibrated), scratch, progress
-        )
+        jobs = artifacts.make_jobs(request, wanted, room, facts, calibrated)
+        if request.parity == "off":
+            artifacts.write_stamped(request, ready, jobs, contents.common(facts), folder, progress)
+            bundle.publish(folder, request.out)
+            progress.finish()
+            return Exported(request.out, manifest.read(request.out))
+        done = artifacts.make_artifacts(request, ready, jobs, scratch, progress)
         trials: Sequence[choosing.Trial] = ()
         if request.recipe == choosing.AUTO:
             done, trials = choosing.choose(done, ready.cases, ready.reference, encode, scratch, progress)

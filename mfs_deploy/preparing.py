@@ -24,6 +24,8 @@ from mfs_deploy.progress import SILENT, Progress
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
+# Parity is measured on a real crop and on noise, on the crop alone, or not at all.
+PARITIES = ("full", "sample", "off")
 DEMO = "demo"  # as --checkpoint: weights trained on rendered people; as --source: one of them, never seen in training
 PARITY_FRAME = 1024  # a larger target photo is shrunk to this for parity and for the reference tensors
 
@@ -49,6 +51,7 @@ class Request:
     tflite_io: str = "float32"
     calibration: quantizing.How = quantizing.NOTHING
     full_conversion: bool = False
+    parity: str = "full"
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ def check(request: Request) -> None:
     arch = architecture.get(request.arch)
     if request.size not in arch.sizes:
         raise UsageError(f"--size {request.size} is not possible", hint=f"choose from: {', '.join(map(str, arch.sizes))}")
+    if request.parity not in PARITIES:
+        raise UsageError(f"--parity {request.parity!r}", hint=f"choose from: {', '.join(PARITIES)}")
+    if request.parity == "off" and (request.full_conversion or request.recipe == "auto"):
+        raise UsageError("--parity off is for stamped artifacts, whose bytes are proven; a conversion is not trusted unmeasured")
     if (request.source is None) == (request.identity is None):
         raise UsageError("give exactly one of --source and --identity")
     if request.source in (None, DEMO) and not request.source_where.is_unknown:
@@ -168,7 +175,9 @@ def target_case(request: Request, models: Models) -> parity.Case:
 def prepare(request: Request, progress: Progress) -> Prepared:
     models = open_models(request, progress)
     person = find_person(request, models, progress)
-    cases = [target_case(request, models), parity.noise_case(request.size)]
+    cases = [target_case(request, models)]
+    if request.parity == "full":
+        cases.append(parity.noise_case(request.size))
     targets = parity.inputs(cases)
     progress.step("bake and simplify")
     baked = models.arch.bake(models.generator, person.identity)

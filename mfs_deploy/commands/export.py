@@ -47,6 +47,13 @@ TARGETS = ("onnx", "tflite", "ncnn", "coreml")
     show_default=True,
     help="TFLite takes and gives these numbers; integers need an integer recipe.",
 )
+@click.option(
+    "--parity",
+    type=click.Choice(["full", "sample", "off"]),
+    default="full",
+    show_default=True,
+    help="Measure on the target and on noise, on the target alone, or not at all (stamped artifacts only).",
+)
 @click.option("--full-conversion", is_flag=True, help="Run the converters even where a template is to be had; same bytes.")
 @options.arch
 @output_options
@@ -91,12 +98,14 @@ def summary(exported: Exported) -> str:
     lines = [f"recognised {f['name']}: {f['recognised']}" for f in manifest["checkpoint"] if f["recognised"]]
     for stage, error in manifest["stages"].items():
         lines.append(f"{stage.replace('_', ' ')}: largest error {error:.2g}")
-    room = manifest["float16"]
-    lines.append(f"float16: largest value {room['largest_value']:g} at {room['at']}, headroom {room['headroom']:g}x")
+    if room := manifest["float16"]:
+        lines.append(f"float16: largest value {room['largest_value']:g} at {room['at']}, headroom {room['headroom']:g}x")
     if manifest["calibration"]:
         lines.append(calibration_line(manifest["calibration"]))
     if exported.trials:
         lines += ["", trials_table(exported.trials)]
+    if not manifest["reference"]:
+        return "\n".join([*lines, f"bundle: {exported.path} (parity not measured)"])
     lines += ["", parity_table(manifest), "", f"bundle: {exported.path}", f"picture: {exported.path / 'preview.png'}"]
     return "\n".join(lines)
 

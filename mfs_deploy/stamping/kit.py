@@ -32,6 +32,7 @@ IDENTITY = ("embedding", "feature_map")  # outputs of the encoder, inputs of the
 GENERATOR, ENCODER, SHARED = "generator.onnx", "identity_encoder.onnx", "shared."
 SHARED_TYPES = ("float32", "int64")
 MAX_SIDE, MAX_VALUES = 4096, 100_000_000  # of what a network takes, and of one tensor that it gives
+MAX_FACTOR = 1e30
 
 Shape = tuple[int, ...]
 
@@ -95,10 +96,10 @@ class Kit:
             if (template.arch, template.size) != (self.common["contract"]["arch"], self.common["contract"]["size"]):
                 raise refused(f"is for another network than its template for {template.backend}")
             for slot in template.slots:
-                if not all(type(f) in (int, float) and math.isfinite(f) for f in (slot.factor, slot.times or 0)):
+                if not all(type(f) in (int, float) and abs(f) < MAX_FACTOR for f in (slot.factor, slot.times or 0)):
                     raise refused(f"multiplies {slot.weights} by what is no number")
         try:
-            files, said = make_bundle(self, templates, Weights(nobody, "0" * 64))
+            files, said = make_bundle(self.common, templates, Weights(nobody, "0" * 64))
             manifest.encode(said)
         except (ConversionError, ValueError, LookupError, TypeError, ArithmeticError) as exc:
             raise refused(f"does not fit together: {exc}") from exc
@@ -221,13 +222,16 @@ def load(path: Path) -> Kit:
     )
 
 
-def write_bundle(kit: Kit, templates: Sequence[Template], weights: Weights, folder: Path) -> dict[str, Any]:
+def write_bundle(common: Mapping[str, Any], templates: Iterable[Template], weights: Weights, folder: Path) -> dict[str, Any]:
     """Stamp one person's bundle into an empty folder: artifacts and manifest, no pictures and no reference tensors.
+
+    Args:
+        common: what every bundle's manifest says alike.
 
     Returns:
         the manifest.
     """
-    files, said = make_bundle(kit, templates, weights)
+    files, said = make_bundle(common, templates, weights)
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +240,9 @@ def write_bundle(kit: Kit, templates: Sequence[Template], weights: Weights, fold
     return said
 
 
-def make_bundle(kit: Kit, templates: Sequence[Template], weights: Weights) -> tuple[dict[str, bytearray], dict[str, Any]]:
+def make_bundle(
+    common: Mapping[str, Any], templates: Iterable[Template], weights: Weights
+) -> tuple[dict[str, bytearray], dict[str, Any]]:
     """Files by relative POSIX path, and the manifest that accounts for them."""
     files: dict[str, bytearray] = {}
     listed: dict[str, dict[str, Any]] = {}
@@ -253,7 +259,7 @@ def make_bundle(kit: Kit, templates: Sequence[Template], weights: Weights) -> tu
         versions |= template.versions
         artifacts[template.backend] = artifact_entry(template.backend, template.recipe["name"], own, template.info)
     said = {
-        **kit.common,
+        **common,
         "recipes": recipes,
         "calibration": {},
         "artifacts": artifacts,

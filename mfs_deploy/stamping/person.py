@@ -100,4 +100,4 @@ def stamp_bundle(kit: Kit, templates: list[Template], weights: Weights, folder: 
     bad = next((key for key, value in weights.baked.items() if not np.isfinite(value).all()), None)
     if bad is not None:
         raise ConversionError(f"{bad} holds values that are not finite", hint="look at the identity's values", kind="not-finite")
-    return kits.write_bundle(kit, templates, weights, folder)
+    return kits.write_bundle(kit.common, templates, weights, folder)

@@ -73,21 +73,19 @@ class Weights:
     _made: dict[tuple[str, float, str], tuple[Array, ...]] = field(default_factory=dict)
 
     def form(self, slot: Slot) -> bytes | memoryview:
-        """The bytes that belong into ``slot``."""
+        """The bytes that belong into ``slot``.  Raises ConversionError where float16 cannot hold a weight."""
         if slot.weights == DIGEST:
             return self.digest.encode("ascii")
         key = (slot.weights, slot.factor, slot.representation)
         if key not in self._made:
             weights = self.baked[slot.weights]
-            with np.errstate(over="ignore"):  # said below
-                if slot.factor != 1:
-                    weights = weights * np.float32(slot.factor)
+            if slot.factor != 1:
+                weights = weights * np.float32(slot.factor)
+            with np.errstate(over="ignore"):
                 made = REPRESENTATIONS[slot.representation](weights)
-            if not all(np.isfinite(array).all() for array in made):
+            if not all(np.isfinite(part).all() for part in made if part.dtype == np.float16):
                 raise ConversionError(
-                    f"{slot.weights} holds values that are not finite as {slot.representation}",
-                    hint="mfs export keeps in float32 what float16 cannot hold",
-                    kind="not-finite",
+                    f"{slot.weights} has a weight that float16 cannot hold: it ends at 65,504", hint="use the recipe fp32"
                 )
             self._made[key] = made
         array = self._made[key][slot.part]
@@ -100,7 +98,7 @@ def stamp(template: Template, weights: Weights) -> dict[str, bytearray]:
     """The files of one person: relative path to content.
 
     Raises:
-        ConversionError: the weights are not those of this network.
+        ConversionError: the weights are not those of this network, or do not fit into its formats.
     """
     files = {name: bytearray(content) for name, content in template.files.items()}
     for slot in template.slots:

@@ -1,0 +1,192 @@
+"""What a person costs: full conversion against stamping, in one run, and how a batch grows.
+
+    python benchmarks/stamping.py
+
+writes benchmarks/results/stamping.json and the table in benchmarks/README.md.  Random people (no photo), all four backends at fp16;
+w8a8 with the demo's ranges.  Stamping runs with one thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pages
+
+from mfs_deploy import artifacts, contents, kits, preparing, quantizing
+from mfs_deploy.backends import workers
+from mfs_deploy.checkpoint import identity_file
+from mfs_deploy.checkpoint.identity_file import IdentityArrays
+from mfs_deploy.progress import SILENT
+from mfs_deploy.quant import ranges_file
+from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.stamping import kit as kits_format
+from mfs_deploy.stamping import person
+from mfs_deploy.stamping.kit import Kit
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "stamping.json"
+TARGETS = ("onnx", "tflite", "ncnn", "coreml")
+BATCHES = (1, 8, 32)
+PEOPLE = 96  # stamped, in the median
+GROWTH = (10, 100, 1000)
+PAD = 64_000_000  # bytes that the disk is timed on
+MFS = [sys.executable, "-m", "mfs_deploy"]
+
+
+def somebody(rng: np.random.Generator, encoder: str) -> IdentityArrays:
+    embedding = rng.standard_normal((1, 512)).astype(np.float32)
+    return IdentityArrays(embedding / np.linalg.norm(embedding), rng.standard_normal((1, 512, 7, 7)).astype(np.float32), encoder)
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def full_conversion() -> float:
+    """Seconds for one person through all four converters, side by side on this machine's cores."""
+    request = preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path())
+    models = preparing.open_models(request)
+    rng = np.random.default_rng(1)
+    baked = models.arch.bake(models.generator, models.arch.random_identity(rng))
+    facts = contents.Facts(models.arch.contract(224), models.files, contents.weights_sha256(baked))
+    wanted = [(name, recipes.load("fp16")) for name in TARGETS]
+    with workers.scratch() as scratch:
+        jobs = artifacts.make_jobs(request, wanted, kits.ANYBODY, facts, None)
+        target = np.zeros((1, 3, 224, 224), np.float32)
+        return seconds(lambda: workers.run(jobs, target, scratch, weights=baked))
+
+
+def stamping(kit: Kit, folder: Path) -> dict[str, float]:
+    """Milliseconds a person: bake by batch, and everything after it (stamp, hash, write, manifest)."""
+    rng = np.random.default_rng(2)
+    people = [somebody(rng, kit.encoder_sha256) for _ in range(max(BATCHES))]
+    list(kit.bake(people[:1]))  # opens the session
+    found = {}
+    for size in BATCHES:
+        times = [seconds(lambda n=size: list(kit.bake(people[:n]))) / size for _ in range(7)]  # type: ignore[misc]
+        found[f"bake_ms_batch_{size}"] = 1000 * statistics.median(times)
+    times = []
+    for i, weights in enumerate(w for _ in range(PEOPLE // max(BATCHES)) for w in kit.bake(people)):
+        place = folder / str(i)
+        place.mkdir(parents=True)
+        times.append(seconds(lambda w=weights, p=place: person.stamp_bundle(kit, list(kit.templates), w, p)))  # type: ignore[misc]
+    found["stamp_ms"] = 1000 * statistics.median(times)
+    found["bundle_bytes"] = sum(path.stat().st_size for path in (folder / "0").rglob("*") if path.is_file())
+    return found
+
+
+def limits(folder: Path, bundle_bytes: float) -> dict[str, float]:
+    """What one bundle's bytes cost to hash and to write, were there nothing else; milliseconds."""
+    content = np.random.default_rng(3).bytes(PAD)
+    hashing = seconds(lambda: hashlib.sha256(content))
+    writing = min(seconds(lambda i=i: (folder / f"pad{i}").write_bytes(content)) for i in range(3))  # type: ignore[misc]
+    return {"hash_ms": 1000 * hashing * bundle_bytes / PAD, "write_ms": 1000 * writing * bundle_bytes / PAD}
+
+
+def cold(kit_path: Path, folder: Path, kit: Kit) -> float:
+    """Seconds from the shell: a saved identity, a kit, all four backends."""
+    someone = somebody(np.random.default_rng(4), kit.encoder_sha256)
+    identity_file.save(folder / "id.safetensors", someone.embedding, someone.feature_map, kit.encoder_sha256)
+    command = [*MFS, "stamp", str(kit_path), "--identity", str(folder / "id.safetensors"), "--out", str(folder / "cold"), "-q"]
+    return min(seconds(lambda: subprocess.run(command, check=True)) for _ in range(3))
+
+
+def growth(kit_path: Path, folder: Path, kit: Kit) -> list[dict[str, float]]:
+    """Batches of more and more people: people a second, and the most memory of a worker."""
+    rng = np.random.default_rng(5)
+    found = []
+    for count in GROWTH:
+        names, out = folder / f"people{count}", folder / f"out{count}"
+        names.mkdir()
+        for i in range(count):
+            someone = somebody(rng, kit.encoder_sha256)
+            identity_file.save(names / f"p{i}.safetensors", someone.embedding, someone.feature_map, kit.encoder_sha256)
+        code = (
+            "import resource, sys\nfrom mfs_deploy.cli import main\ncode = main(sys.argv[1:])\n"
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\nsys.exit(code)"
+        )
+        command = [sys.executable, "-c", code, "batch", str(names), "--kit", str(kit_path), "--out", str(out), "-q"]
+        began = time.perf_counter()
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        took = time.perf_counter() - began
+        shutil.rmtree(out)
+        shutil.rmtree(names)
+        found.append({"people": count, "seconds": took, "worker_peak_mb": int(said.split()[-1]) / 1024})
+    return found
+
+
+def measure() -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="mfs-bench-") as scratch:
+        folder = Path(scratch)
+        path = folder / "kit.safetensors"
+        wanted = kits.Wanted(checkpoint=preparing.DEMO, targets=TARGETS, recipes=["fp16"])
+        kits_format.save(path, kits.make(wanted))
+        kit = kits_format.load(path)
+        found: dict[str, Any] = {"cores": os.cpu_count(), "full_conversion_s": full_conversion(), **stamping(kit, folder / "stamp")}
+        found |= limits(folder, found["bundle_bytes"])
+        found["cold_s"] = cold(path, folder, kit)
+        found["w8a8_stamp_ms"] = w8a8(folder)
+        found["growth"] = growth(path, folder, kit)
+        return found
+
+
+def w8a8(folder: Path) -> float:
+    """Milliseconds after the bake for w8a8 with reused ranges."""
+    request = preparing.Request(
+        checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), calibration=quantizing.How(photos=quantizing.DEMO)
+    )
+    ready = preparing.prepare(request, SILENT)
+    place = quantizing.Place(request.arch, request.size, None)
+    kept = quantizing.calibrate(request.calibration, place, ready.graph, ready.targets[:1], SILENT).kept
+    (folder / "ranges.json").write_text(ranges_file.text(kept))
+    wanted = kits.Wanted(checkpoint=preparing.DEMO, targets=TARGETS, recipes=["w8a8"], ranges=folder / "ranges.json")
+    return stamping(kits.make(wanted), folder / "w8a8")["stamp_ms"]
+
+
+def table(found: dict[str, Any]) -> str:
+    whole = found["bake_ms_batch_32"] + found["stamp_ms"]
+    rows: list[tuple[str, str]] = [
+        ("full conversion, all four backends, side by side", f"{found['full_conversion_s']:.1f} s"),
+        *((f"generator in ONNX Runtime, {n} at once", f"{found[f'bake_ms_batch_{n}']:.1f} ms") for n in BATCHES),
+        ("all after the generator: stamp, hash, write, manifest", f"{found['stamp_ms']:.1f} ms"),
+        ("the same for w8a8 with reused ranges", f"{found['w8a8_stamp_ms']:.1f} ms"),
+        ("in batches of 32, generator included", f"{whole:.1f} ms, {1000 * found['full_conversion_s'] / whole:.0f} times faster"),
+        ("of it: hashing the bundle's bytes once", f"{found['hash_ms']:.1f} ms"),
+        ("of it: writing them", f"{found['write_ms']:.1f} ms"),
+        ("from the shell, with a kit and a saved identity", f"{found['cold_s']:.2f} s"),
+    ]
+    for one in found["growth"]:
+        rate = one["people"] / one["seconds"]
+        text = f"{one['seconds']:.1f} s, {rate:.0f} a second, {one['worker_peak_mb']:.0f} MB a worker"
+        rows.append((f"mfs batch, {one['people']:,} people, {found['cores']} cores", text))
+    slope = (found["growth"][-1]["seconds"] - found["growth"][0]["seconds"]) / (GROWTH[-1] - GROWTH[0])
+    rows.append((f"a million people on {found['cores']} such cores, on paper", f"{slope * 1e6 / 3600:.1f} hours"))
+    return pages.markdown(("a person", "cost"), rows)
+
+
+@click.command()
+def main() -> None:
+    found = measure()
+    RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
+    text = table(found)
+    pages.fill("stamping", text, ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
