@@ -66,21 +66,21 @@ def _folder(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _table(path: Path) -> Iterator[tuple[str, Row]]:
-    where = path.name
+    read = 0
     try:
         with open(path, newline="", encoding="utf-8-sig") as f:
             reader = csv.DictReader(f, strict=True)  # an open quote would otherwise swallow the people after it
             columns = reader.fieldnames or []
             if unknown := [name for name in columns if name not in COLUMNS or columns.count(name) > 1]:
-                raise UsageError(f"{where}: columns {unknown} not known, or there twice", hint=f"columns: {', '.join(COLUMNS)}")
+                raise UsageError(f"{path.name}: columns {unknown} not known, or there twice", hint=f"columns: {', '.join(COLUMNS)}")
             for line in reader:
-                where = f"{path.name}, line {reader.line_num}"
+                read = reader.line_num
+                where = f"{path.name}, line {read}"
                 yield where, _row(where, line, path.parent)
-            where = f"{path.name}, line {reader.line_num}"
     except OSError as exc:
         raise UsageError(f"{path} cannot be read: {exc.strerror}") from exc
     except (UnicodeDecodeError, csv.Error) as exc:
-        raise UsageError(f"{where}: here or after it, this is not CSV in UTF-8: {exc}") from exc
+        raise UsageError(f"{path.name} is not CSV in UTF-8 after line {read}: {exc}") from exc
 
 
 def _row(where: str, line: dict[str, str | None], folder: Path) -> Row:
