@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy import bundle, faces, landmarks, locks, manifest
+from mfs_deploy import bundle, faces, images, landmarks, locks, manifest
 from mfs_deploy.backends.worker import end_with
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.detectors import Detector, open_detector
@@ -259,7 +259,7 @@ def _chunk(rows: list[Row], basis: str) -> list[Outcome]:
     read: list[tuple[Row, str, Any]] = []
     for row in rows:
         try:
-            read.append((row, _made_of(row, basis), _read(row)))
+            read.append((row, _made_of(row, basis), read_person(row, _worker.kit, _worker.detector)))
         except MfsError as exc:
             outcomes[row.id] = Outcome(row.id, "failed", error_kind=exc.kind, error=exc.message)
         except OSError as exc:
@@ -288,9 +288,9 @@ def _chunk(rows: list[Row], basis: str) -> list[Outcome]:
     return [outcomes[row.id] for row in rows]
 
 
-def _read(row: Row) -> Any:
-    """An identity, or an aligned face to be encoded with the others."""
+def read_person(row: Row, kit: Kit, detector: Detector | None) -> IdentityArrays | images.Image:
+    """An identity, or an aligned face to be encoded with the others.  Raises MfsError where there is none."""
     if row.identity:
-        return person.read_identity(_worker.kit, Path(row.identity))
+        return person.read_identity(kit, Path(row.identity))
     points = landmarks.parse(row.landmarks) if row.landmarks else None
-    return faces.source(Path(row.photo), faces.Where(points, row.aligned, row.face or None), _worker.detector).crop
+    return faces.source(Path(row.photo), faces.Where(points, row.aligned, row.face or None), detector).crop
