@@ -27,7 +27,7 @@ from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant.recipe import Range
 from mfs_deploy.quant.scales import fit
-from mfs_deploy.stamping import find, store
+from mfs_deploy.stamping import find, forms, store
 from mfs_deploy.stamping.kit import IDENTITY, SOURCE, Kit
 from mfs_deploy.stamping.template import Template, Weights, stamp
 
@@ -64,7 +64,10 @@ def get(
     if not missing(NOBODY):
         return found, {}
     progress.note(f"build {len(missing(NOBODY))} templates, once: each converter runs {PEOPLE} times")
-    built, reasons = build(missing, arch, generator, progress)
+    try:
+        built, reasons = build(missing, arch, generator, progress)
+    except ConversionError as exc:  # of random people; a real person's own conversion may do without what failed here
+        return found, {_name(job): exc.message for job in missing(NOBODY)}
     for job in missing(NOBODY):
         if _name(job) in built:
             _keep(job, built[_name(job)])
@@ -80,7 +83,8 @@ def build(
         templates that hold, and for the others what does not.
 
     Raises:
-        MfsError: a converter failed.
+        ConversionError: a converter failed, or the generator's weights are not found in the simplified network.
+        MfsError: as a converter's.
     """
     rng = np.random.default_rng(SEED)
     people = [arch.bake(generator, arch.random_identity(rng)) for _ in range(PEOPLE)]
@@ -105,7 +109,9 @@ def build(
                 size=one.job.size,
                 recipe=one.job.recipe,
                 files=files[0][name],
-                slots=find.slots(files[0][name], weights[0].baked, factors, weights[0].digest, _steps(one.job)),
+                slots=find.slots(
+                    files[0][name], weights[0].baked, factors, weights[0].digest, _steps(one.job), forms.of_backend(one.job.backend)
+                ),
                 info=one.result.info,
                 versions=contents.versions([one.job.backend]),
             )
@@ -227,13 +233,10 @@ def _place(job: Job) -> Path:
 
 
 def _kept(job: Job) -> Template | None:
-    path = _place(job)
-    if not path.exists():
-        return None
     try:
-        (template,), _, _ = store.unpack(path)
+        (template,), _, _ = store.unpack(_place(job))
     except (MfsError, ValueError):
-        return None  # damaged: built anew
+        return None  # missing, or damaged: built anew
     return replace(template, recipe=job.recipe)
 
 

@@ -7,7 +7,7 @@ stand-in checkpoint and portrait.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -34,12 +34,27 @@ def portrait() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Callable[[Path], object]], Path]:
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder of this run of the tests, the same for all its processes."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(shared: Path) -> Iterator[Path]:
+    """So that templates are built once a run, and the user's own cache is neither read nor written.
+
+    Two processes may still build the same one at once; it is put in place whole, so that costs time only.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
+        yield shared / "cache"
+
+
+@pytest.fixture(scope="session")
+def once(shared: Path) -> Callable[[str, Callable[[Path], object]], Path]:
     """A name, and what fills a new folder, to that folder: filled once, also when several processes test at once."""
     import fcntl
-
-    base = tmp_path_factory.getbasetemp()
-    shared = base if worker_id == "master" else base.parent
 
     def fill(name: str, make: Callable[[Path], object]) -> Path:
         with open(shared / f"{name}.lock", "w") as lock:

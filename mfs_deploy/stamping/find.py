@@ -30,9 +30,10 @@ def sources(
         if np.array_equal(weights, other_simplified[name]):
             continue
         for key in changing:
-            if baked[key].shape != weights.shape:
+            largest = int(np.abs(baked[key]).argmax())
+            if baked[key].shape != weights.shape or baked[key].flat[largest] == 0:
                 continue
-            factor = float(weights.flat[0] / baked[key].flat[0])
+            factor = float(weights.flat[largest] / baked[key].flat[largest])
             if np.frexp(factor)[0] == 0.5 and np.array_equal(baked[key] * np.float32(factor), weights):
                 found[key] = factor
                 break
@@ -44,7 +45,12 @@ def sources(
 
 
 def slots(
-    files: Mapping[str, bytes], baked: Mapping[str, Array], factors: Mapping[str, float], digest: str, scales: Iterable[float]
+    files: Mapping[str, bytes],
+    baked: Mapping[str, Array],
+    factors: Mapping[str, float],
+    digest: str,
+    scales: Iterable[float],
+    representations: Sequence[str] = tuple(REPRESENTATIONS),
 ) -> tuple[Slot, ...]:
     """A slot for every array of weights, in order of file and place.
 
@@ -53,15 +59,16 @@ def slots(
         factors: as ``sources`` gives them.
         digest: the hash of all weights, which artifacts carry in their metadata.
         scales: of inputs, by which a bias's steps may have been multiplied.
+        representations: those that the converter may have used.
 
     Raises:
         ConversionError: weights that lie nowhere, or in more than one place or form.
     """
     found = list(_all(files, digest.encode("ascii"), weights=DIGEST))
-    steps = sorted(set(scales))
+    steps = sorted(set(scales) - {1.0})  # times one they are the weights' own steps, which are looked for anyway
     for key, factor in sorted(factors.items()):
         weights = baked[key] * np.float32(factor)
-        mine = [slot for name in REPRESENTATIONS for slot in _stored(files, key, factor, name, weights, steps)]
+        mine = [slot for name in representations for slot in _stored(files, key, factor, name, weights, steps)]
         forms = {slot.representation for slot in mine}
         if len(forms) != 1:
             where = f"in {len(forms)} forms: {', '.join(sorted(forms))}" if forms else "in no form"

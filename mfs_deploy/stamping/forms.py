@@ -7,6 +7,7 @@ of the same weights), in one order of axes.  The rules for integers are those th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import permutations
 from typing import Any
 
@@ -32,12 +33,32 @@ def _palette(bits: int, dtype: Any) -> Representation:
 REPRESENTATIONS: dict[str, Representation] = {
     "float32": lambda w: (w,),
     "float16": lambda w: (w.astype(np.float16),),
-    "int8": lambda w: weights_to_int8(w, 0),  # ONNX and TFLite
+    "int8": lambda w: weights_to_int8(w, 0),
     "int8 ncnn": ncnn_weights.to_int8,
     "int8 coreml": coreml_weights.to_int8,
     "int8 coreml float16": lambda w: coreml_weights.to_int8(w.astype(np.float16)),
     **{f"palette{bits} {name}": _palette(bits, name) for bits in (6, 4) for name in ("float16", "float32")},
 }
+
+
+# Steps of int8 weights are rounded in several ways, which for a tensor of few channels may all give the same bytes.
+ONLY = {
+    "int8": ("onnx", "tflite"),
+    "int8 ncnn": ("ncnn",),
+    "int8 coreml": ("coreml",),
+    "int8 coreml float16": ("coreml",),
+}
+
+
+def of_backend(backend: str) -> tuple[str, ...]:
+    """The representations that its converter may use."""
+    return tuple(name for name in REPRESENTATIONS if backend in ONLY.get(name, (backend,)))
+
+
+@cache
+def parts(representation: str) -> int:
+    """How many arrays it has."""
+    return len(REPRESENTATIONS[representation](np.ones((1, 1), np.float32)))
 
 
 def orders(array: Array) -> Iterator[tuple[int, ...]]:

@@ -73,9 +73,15 @@ class Weights:
     _made: dict[tuple[str, float, str], tuple[Array, ...]] = field(default_factory=dict)
 
     def form(self, slot: Slot) -> bytes | memoryview:
-        """The bytes that belong into ``slot``.  Raises ConversionError where float16 cannot hold a weight."""
+        """The bytes that belong into ``slot``.
+
+        Raises:
+            ConversionError: float16 cannot hold a weight, or the slot is of another network.
+        """
         if slot.weights == DIGEST:
             return self.digest.encode("ascii")
+        if slot.weights not in self.baked or not self.baked[slot.weights].ndim:
+            raise _misfit(f"the network has no weights {slot.weights}")
         key = (slot.weights, slot.factor, slot.representation)
         if key not in self._made:
             weights = self.baked[slot.weights]
@@ -89,6 +95,8 @@ class Weights:
                 )
             self._made[key] = made
         array = self._made[key][slot.part]
+        if array.ndim != len(slot.axes):
+            raise _misfit(f"{slot.weights} has {array.ndim} axes, and the template names {len(slot.axes)}")
         if slot.times is not None:
             array = (array * np.float32(slot.times)).astype(np.float32)
         return np.ascontiguousarray(array.transpose(slot.axes)).tobytes()
@@ -104,8 +112,10 @@ def stamp(template: Template, weights: Weights) -> dict[str, bytearray]:
     for slot in template.slots:
         made = weights.form(slot)
         if len(made) != slot.length:
-            raise ConversionError(
-                f"{slot.weights} takes {len(made)} bytes, and there is room for {slot.length}", hint="build the template again"
-            )
+            raise _misfit(f"{slot.weights} takes {len(made)} bytes, and there is room for {slot.length}")
         files[slot.file][slot.offset : slot.offset + slot.length] = made
     return files
+
+
+def _misfit(what: str) -> ConversionError:
+    return ConversionError(what, hint="build the template again", kind="template")

@@ -1,0 +1,104 @@
+"""Stamped files of a person whom no template has seen are, byte for byte, what each converter makes of that person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mfs_deploy import architecture, contents, templating
+from mfs_deploy.backends import workers
+from mfs_deploy.backends.worker import Job
+from mfs_deploy.quant import ranges
+from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.stamping import store
+from mfs_deploy.stamping.template import Template, Weights, stamp
+
+SEED = 1
+# Between them every form of weights but those of six bits and of float16 scales: recipes share a converter's way of storing them.
+WANTED = [
+    *[(backend, "fp16") for backend in ("onnx", "tflite", "ncnn", "coreml")],
+    *[(backend, "w8a8") for backend in ("onnx", "ncnn", "coreml")],
+    ("coreml", "pal4"),
+]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def jobs(graph, crop) -> Callable[[str], list[Job]]:
+    seen = {name: (r.low, r.high) for name, r in ranges.observe(graph, crop).items()}
+
+    def make(digest: str) -> list[Job]:
+        return [
+            Job(
+                backend=backend,
+                arch="mobilefaceswap",
+                size=224,
+                recipe=asdict(recipe := recipes.load(name)),
+                convert=True,
+                metadata={"name": "somebody", contents.WEIGHTS_KEY: digest},
+                ranges=seen if recipe.is_static else {},
+            )
+            for backend, name in WANTED
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def portrait_weights(net) -> Weights:
+    baked = net.state_dict()
+    return Weights(templating.arrays(baked), contents.weights_sha256(baked))
+
+
+@pytest.fixture(scope="module")
+def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Template, dict[str, bytes]]]:
+    """Backend and recipe to the template, read back from its file, and what the converter made of the portrait."""
+    import standin
+
+    from mfs_deploy.nets.mobilefaceswap import Generator
+
+    def build(folder: Path) -> None:
+        generator = Generator().eval()
+        standin.fill(generator, SEED)
+        built, reasons = templating.build(jobs, architecture.get("mobilefaceswap"), generator)
+        assert reasons == {}
+        for name, template in built.items():
+            store.write(folder / f"{'-'.join(name)}.safetensors", store.pack([template], {}, {}))
+        target = np.zeros((1, 3, 224, 224), np.float32)
+        with workers.scratch() as scratch:
+            for one in workers.run(jobs(portrait_weights.digest), target, scratch, weights=net.state_dict()):
+                name = f"{one.job.backend}-{one.job.recipe_name}"
+                templating.write(templating.read(one.folder / "out"), folder / "converted" / name)
+
+    folder = once("stamped-and-converted", build)
+
+    def read(backend: str, recipe: str) -> tuple[Template, dict[str, bytes]]:
+        (template,), _, _ = store.unpack(folder / f"{backend}-{recipe}.safetensors")
+        return template, templating.read(folder / "converted" / f"{backend}-{recipe}")
+
+    return read
+
+
+@pytest.mark.parametrize(("backend", "recipe"), WANTED)
+def test_stamped_files_are_the_converter_s_byte_for_byte(made, portrait_weights, backend, recipe):
+    template, converted = made(backend, recipe)
+    assert not any(converted[name] == content for name, content in template.files.items() if name.endswith((".bin", ".onnx")))
+    stamped = stamp(template, portrait_weights)
+    assert stamped.keys() == converted.keys()
+    for name, content in converted.items():
+        assert bytes(stamped[name]) == content, name
+
+
+@pytest.mark.parametrize(("backend", "recipe"), WANTED)
+def test_nothing_of_the_probe_is_left_in_a_stamped_file(made, portrait_weights, backend, recipe):
+    """A template carries the weights of a random person; stamped, none of that person's may remain."""
+    template, _ = made(backend, recipe)
+    stamped = stamp(template, portrait_weights)
+    for slot in template.slots:
+        before = template.files[slot.file][slot.offset : slot.offset + slot.length]
+        assert bytes(stamped[slot.file]).find(before) == -1, slot.weights
