@@ -131,10 +131,8 @@ def kit(once) -> Path:
     """Of the demo checkpoint, with ONNX and NCNN in fp16.  Do not write into it."""
 
     def make(folder: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-            args = ["--checkpoint", "demo", "--targets", "onnx,ncnn", "--out", str(folder / "kit.safetensors"), "--quiet"]
-            assert cli.main(["template", "pack", *args]) == 0
+        args = ["--checkpoint", "demo", "--targets", "onnx,ncnn", "--out", str(folder / "kit.safetensors"), "--quiet"]
+        assert cli.main(["template", "pack", *args]) == 0
 
     return once("kit", make) / "kit.safetensors"
 

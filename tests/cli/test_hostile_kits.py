@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mfs_deploy.stamping import kit as kits
+from mfs_deploy.stamping import store
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 TARGETS = ("--targets", "onnx,ncnn")
@@ -45,13 +46,14 @@ def spoil(small_kit, tmp_path) -> Callable[[Callable[[Content], object]], Path]:
 
     def run(change: Callable[[Content], object]) -> Path:
         with safe_open(small_kit, framework="np") as f:
-            metadata = f.metadata()
-            content = Content(json.loads(metadata["header"]), {key: f.get_tensor(key) for key in f.keys()})  # noqa: SIM118
+            _, _, header = f.metadata()[store.FORMAT].split(" ", 2)
+            content = Content(json.loads(header), {key: f.get_tensor(key) for key in f.keys()})  # noqa: SIM118
         change(content)
         (tmp_path / "kits").mkdir()
         path = tmp_path / "kits" / "kit.safetensors"
         header = content.header if isinstance(content.header, str) else json.dumps(content.header)
-        save_file(content.tensors, path, {**metadata, "header": header})
+        checksum = store._checksum(header, content.tensors)  # right: it is there against damage, not against malice
+        save_file(content.tensors, path, {store.FORMAT: f"{store.VERSION} {checksum} {header}"})
         return path
 
     return run

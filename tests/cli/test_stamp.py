@@ -260,7 +260,6 @@ def test_build_and_pack_refuse_at_once_what_cannot_be_had(mfs, tmp_path, monkeyp
 
 
 def test_the_second_pack_takes_templates_from_the_cache_and_gives_the_same_bytes(kit, mfs, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(kit.parent / "cache"))
     monkeypatch.setattr("mfs_deploy.templating.build", None)
     ran = mfs("template", "pack", "--checkpoint", "demo", "--targets", "onnx,ncnn", "--out", tmp_path / "k", "--json")
     assert ran.code == 0, ran
