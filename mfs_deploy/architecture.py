@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Weights = dict[str, Tensor]
     Swap = Callable[[Tensor], tuple[Tensor, Tensor]]
 
+SIZES = (224, 256)
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -89,7 +91,7 @@ def _mobilefaceswap() -> Architecture:
 
     return Architecture(
         name="mobilefaceswap",
-        sizes=(224, 256),
+        sizes=SIZES,
         contract=_mobilefaceswap_contract,
         generator=lambda checkpoint: restore(Generator(), checkpoint.generator),
         encoder=lambda checkpoint: None if checkpoint.encoder is None else encoder(checkpoint.encoder),
@@ -117,3 +119,5 @@ def _mobilefaceswap_contract(size: int) -> Contract:
 
 
 ARCHITECTURES: dict[str, Callable[[], Architecture]] = {"mobilefaceswap": _mobilefaceswap}
+# Sizes and contract of each: what can be known of them without PyTorch.
+CONTRACTS: dict[str, tuple[tuple[int, ...], Callable[[int], Contract]]] = {"mobilefaceswap": (SIZES, _mobilefaceswap_contract)}

@@ -12,16 +12,18 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy import bundle, faces, landmarks, manifest
+from mfs_deploy import bundle, faces, images, landmarks, locks, manifest
 from mfs_deploy.backends.worker import end_with
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.detectors import Detector, open_detector
@@ -36,7 +38,7 @@ from mfs_deploy.stamping.template import Template
 JOURNAL = "journal.jsonl"
 RESULTS = "results.csv"
 CHUNK = 32  # people that go through the generator together
-ATTEMPTS = 2  # for a chunk whose worker was killed; then one by one
+ATTEMPTS = 2  # for a person alone whose worker was killed
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,14 @@ def run(request: Request, progress: Progress = SILENT) -> list[Outcome]:
     """
     rows = read_people(request.people, taken=(JOURNAL, RESULTS))
     person.choose(kits.load(request.kit), request.targets, request.recipe)  # refused before any work
-    request.out.mkdir(parents=True, exist_ok=True)
+    if request.detector is not None:
+        open_detector(request.detector)
     basis = _basis(request)
+    with locks.alone(request.out):
+        return _run(request, rows, basis, progress)
+
+
+def _run(request: Request, rows: Sequence[Row], basis: str, progress: Progress) -> list[Outcome]:
     journal = Journal(request.out / JOURNAL)
     found: dict[str, Outcome] = {}
     progress.start(len(rows))
@@ -120,9 +128,9 @@ class Journal:
         for line in text.splitlines():
             try:
                 outcome = Outcome(**json.loads(line))
+                self.done[outcome.id] = outcome
             except (ValueError, TypeError):
                 continue
-            self.done[outcome.id] = outcome
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
         if text and not text.endswith("\n"):
             self._file.write("\n")
@@ -163,7 +171,7 @@ def _is_kept(folder: Path, before: Outcome, row: Row, basis: str) -> bool:
 
 
 def write_results(path: Path, outcomes: Sequence[Outcome]) -> None:
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_name(f".{path.name}")
     with open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, list(asdict(outcomes[0])))
         writer.writeheader()
@@ -175,36 +183,51 @@ def write_results(path: Path, outcomes: Sequence[Outcome]) -> None:
 
 
 def _make(request: Request, basis: str, rows: Sequence[Row]) -> Iterator[Outcome]:
-    """Outcomes as they come.  A chunk whose worker was killed is tried again, then its people one by one."""
+    """Outcomes as they come.  Who was at work when a worker was killed is tried again, one chunk at a time, then one by one."""
     workers = request.workers or os.cpu_count() or 1
     size = max(1, min(CHUNK, -(-len(rows) // workers)))
-    chunks = [(list(rows[i : i + size]), 0) for i in range(0, len(rows), size)]
-    while chunks:
-        waiting, chunks = chunks, []
-        # Not forked: ONNX Runtime's threads do not survive it.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(request, os.getpid()))
-        running: dict[Future[list[Outcome]], tuple[list[Row], int]] = {}
-        try:
-            while waiting or running:
-                while waiting and len(running) < 2 * workers:
-                    chunk, attempts = waiting.pop(0)
-                    running[pool.submit(_chunk, chunk, basis)] = (chunk, attempts)
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    chunk, attempts = running.pop(future)
-                    yield from future.result()
-        except BrokenProcessPool:
-            again = [(chunk, attempts), *running.values()]
-            for rows_of, tried in again:
-                if len(rows_of) == 1 and tried >= ATTEMPTS:
-                    yield Outcome(rows_of[0].id, "failed", error_kind="killed", error="the worker was killed, every time")
-                elif tried >= ATTEMPTS:
-                    chunks += [([row], 1) for row in rows_of]
+    waiting = [list(rows[i : i + size]) for i in range(0, len(rows), size)]
+    killed: Counter[str] = Counter()
+    while waiting:
+        suspects, waiting = yield from _pool(request, basis, waiting, workers)
+        while suspects:  # alone, so that nobody is blamed for who ran beside them
+            hit, suspects = yield from _pool(request, basis, suspects, 1)
+            for row in (row for chunk in hit for row in chunk):
+                killed[row.id] += len(hit[0]) == 1
+                if killed[row.id] < ATTEMPTS:
+                    suspects.insert(0, [row])
                 else:
-                    chunks.append((rows_of, tried + 1))
-            chunks += waiting
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+                    yield Outcome(row.id, "failed", error_kind="killed", error="the worker was killed, every time")
+
+
+def _pool(
+    request: Request, basis: str, chunks: Sequence[list[Row]], workers: int
+) -> Generator[Outcome, None, tuple[list[list[Row]], list[list[Row]]]]:
+    """Outcomes until all are done or a worker is killed.
+
+    Returns:
+        chunks that were at work then, and those that had not begun.
+    """
+    waiting = list(chunks)
+    # Not forked: ONNX Runtime's threads do not survive it.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(request, os.getpid()))
+    running: dict[Future[list[Outcome]], list[Row]] = {}
+    ahead = workers if workers == 1 else 2 * workers
+    try:
+        while waiting or running:
+            while waiting and len(running) < ahead:
+                running[pool.submit(_chunk, waiting[0], basis)] = waiting[0]
+                waiting.pop(0)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                outcomes = future.result()
+                del running[future]
+                yield from outcomes
+    except BrokenProcessPool:
+        pass
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    return list(running.values()), waiting
 
 
 @dataclass
@@ -221,6 +244,8 @@ _worker: _Worker
 def _start(request: Request, parent: int) -> None:
     """In a new worker: open the kit once, and end when the parent does."""
     global _worker  # noqa: PLW0603 (a process pool has no other place for what its workers keep)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this one after its chunk
+    locks.join(request.out)
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     kit = kits.load(request.kit)
     detector = None if request.detector is None else open_detector(request.detector)
@@ -234,11 +259,13 @@ def _chunk(rows: list[Row], basis: str) -> list[Outcome]:
     read: list[tuple[Row, str, Any]] = []
     for row in rows:
         try:
-            read.append((row, _made_of(row, basis), _read(row)))
+            read.append((row, _made_of(row, basis), read_person(row, _worker.kit, _worker.detector)))
         except MfsError as exc:
             outcomes[row.id] = Outcome(row.id, "failed", error_kind=exc.kind, error=exc.message)
         except OSError as exc:
             outcomes[row.id] = Outcome(row.id, "failed", error_kind="unreadable", error=exc.strerror or str(exc))
+        except Exception as exc:  # a bug of ours, which must not cost anybody else
+            outcomes[row.id] = Outcome(row.id, "failed", error_kind="unexpected", error=f"{type(exc).__name__}: {exc}")
     crops = [face for _, _, face in read if not isinstance(face, IdentityArrays)]
     encoded = iter(_worker.kit.encode(crops) if crops else [])
     people = [face if isinstance(face, IdentityArrays) else next(encoded) for _, _, face in read]
@@ -261,9 +288,9 @@ def _chunk(rows: list[Row], basis: str) -> list[Outcome]:
     return [outcomes[row.id] for row in rows]
 
 
-def _read(row: Row) -> Any:
-    """An identity, or an aligned face to be encoded with the others."""
+def read_person(row: Row, kit: Kit, detector: Detector | None) -> IdentityArrays | images.Image:
+    """An identity, or an aligned face to be encoded with the others.  Raises MfsError where there is none."""
     if row.identity:
-        return person.read_identity(_worker.kit, Path(row.identity))
+        return person.read_identity(kit, Path(row.identity))
     points = landmarks.parse(row.landmarks) if row.landmarks else None
-    return faces.source(Path(row.photo), faces.Where(points, row.aligned, row.face or None), _worker.detector).crop
+    return faces.source(Path(row.photo), faces.Where(points, row.aligned, row.face or None), detector).crop

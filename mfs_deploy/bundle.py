@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from mfs_deploy.errors import BundleError, OutputError
 
 REJECTED = ".rejected"  # suffix of the folder that keeps what a gate refused ...
 REASON = "parity.json"  # ... and the file in it that says why, by which it is known to be ours
+UNFINISHED = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.(partial|old)")  # what staging and publish call their folders
 
 
 def check_place(out: Path) -> None:
@@ -54,9 +57,13 @@ def staging(out: Path) -> Iterator[Path]:
     made = [parent for parent in (out.parent, *out.parent.parents) if not parent.exists()]  # deepest first
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name[:80]}.", suffix=".partial", dir=out.parent))
+    in_use = os.open(folder, os.O_RDONLY)
     try:
+        with contextlib.suppress(OSError):  # not every file system has locks
+            fcntl.flock(in_use, fcntl.LOCK_SH)
         yield folder
     finally:
+        os.close(in_use)
         shutil.rmtree(folder, ignore_errors=True)
         for parent in made:
             with contextlib.suppress(OSError):  # not empty: it is in use now
@@ -80,6 +87,25 @@ def publish(folder: Path, out: Path) -> None:
             os.rename(old, out)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(parent: Path) -> None:
+    """Remove what killed runs left unfinished in ``parent``; a bundle that was about to be replaced is put back."""
+    for folder in list(parent.iterdir()):
+        named = UNFINISHED.fullmatch(folder.name)
+        if named is None or folder.is_symlink() or not folder.is_dir():
+            continue
+        if named[2] == "old" and not (parent / named[1]).exists():
+            folder.rename(parent / named[1])
+            continue
+        used = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)
+        except BlockingIOError:  # of a run that is at work
+            pass
+        finally:
+            os.close(used)
 
 
 def keep_rejected(folder: Path, out: Path, reason: dict[str, Any]) -> Path:

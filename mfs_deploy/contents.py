@@ -15,17 +15,17 @@ import mfs_deploy
 from mfs_deploy import images, manifest, parity, preview, reference_file
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.workers import Done
-from mfs_deploy.checkpoint.fit import GENERATOR
-from mfs_deploy.checkpoint.published import DEMO, SourceFile, card
+from mfs_deploy.checkpoint.published import DEMO, GENERATOR, SourceFile, card
 from mfs_deploy.contract import FLOAT16_MAX, Contract
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.quant.headroom import Headroom
 from mfs_deploy.quant.recipe import Recipe
 from mfs_deploy.stamping.kit import artifact_entry, digest
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mfs_deploy.quant.headroom import Headroom
 
 PREVIEW = "preview.png"
 WEIGHTS_KEY = "mfs.weights_sha256"  # of an artifact's metadata

@@ -70,10 +70,21 @@ DISCLOSURE = {
 
 
 def write(folder: Path, manifest: dict[str, Any]) -> None:
-    text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    (folder / NAME).write_bytes(encode(manifest))
+
+
+def encode(manifest: dict[str, Any]) -> bytes:
+    """The file's content.  Raises ValueError where ``read`` would refuse it."""
+    text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    content = text.encode("utf-8")
     problem = _misfit(json.loads(text), FORM, "manifest")
-    assert problem is None, problem
-    (folder / NAME).write_text(text + "\n", "utf-8")
+    if problem is None and manifest["schema"] != SCHEMA:
+        problem = f"manifest has schema {manifest['schema']}"
+    if problem is None and len(content) > MAX_BYTES:
+        problem = f"manifest has {len(content):,} bytes"
+    if problem is not None:
+        raise ValueError(problem)
+    return content
 
 
 def read(folder: Path) -> dict[str, Any]:

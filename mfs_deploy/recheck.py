@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mfs_deploy import contents, images, manifest, parity, reference_file
-from mfs_deploy.architecture import ARCHITECTURES, get
+from mfs_deploy.architecture import CONTRACTS
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.worker import Job
@@ -73,7 +73,7 @@ def verify(folder: Path, said: dict[str, Any]) -> Contract:
     artifacts, arch, size = said["artifacts"], said["architecture"], said["contract"]["size"]
     if not artifacts or not set(artifacts) <= set(BACKENDS):
         problems.append(f"artifacts are {sorted(artifacts)}; at least one is needed, of {', '.join(BACKENDS)}")
-    if arch not in ARCHITECTURES or size not in get(arch).sizes:
+    if arch not in CONTRACTS or size not in CONTRACTS[arch][0]:
         problems.append(f"{arch!r} at {size} is not known")
     for name, table in said["recipes"].items():
         try:
@@ -86,7 +86,7 @@ def verify(folder: Path, said: dict[str, Any]) -> Contract:
         problems.append("the artifacts' recipes are not those that the manifest explains")
     if problems:
         raise damaged(folder, problems)
-    contract = get(arch).contract(size)
+    contract = CONTRACTS[arch][1](size)
     files = {reference_file.NAME, contents.PREVIEW, ranges_file.NAME, *(name for a in artifacts for name in BACKENDS[a].FILES)}
     problems += [f"{name!r} belongs to no artifact" for name in said["files"] if name.split("/")[0] not in files]
     expected = {

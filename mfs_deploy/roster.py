@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfs_deploy import landmarks, photos
+from mfs_deploy import bundle, landmarks, photos
 from mfs_deploy.errors import UsageError
 
 COLUMNS = ("id", "photo", "identity", "landmarks", "aligned", "face")
-ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
+FACE = re.compile(r"[1-9][0-9]{0,3}")
+TRUTH = {"": False, "0": False, "false": False, "1": True, "true": True}
 MAX_ROWS = 10_000_000
 
 
@@ -37,54 +39,69 @@ def read_people(path: Path, taken: Collection[str] = ()) -> list[Row]:
         taken: ids that nobody may have.
 
     Raises:
-        UsageError: says which line, and what is wrong with it.
+        UsageError: says which line or file, and what is wrong with it.
     """
-    rows = _folder(path) if path.is_dir() else _table(path)
-    seen: set[str] = set()
-    for number, row in enumerate(rows, 1):
-        if not ID.fullmatch(row.id):
-            raise UsageError(f"row {number}: the id {row.id!r} cannot name a folder", hint="use letters, digits, '.', '_' and '-'")
-        if row.id in seen or row.id in taken:
-            raise UsageError(f"row {number}: the id {row.id!r} is taken", hint="every person needs an id of their own")
-        if (not row.photo) == (not row.identity):
-            raise UsageError(f"row {number}: give exactly one of photo and identity")
-        seen.add(row.id)
+    rows: dict[str, Row] = {}
+    for where, row in _folder(path) if path.is_dir() else _table(path):
+        if not ID.fullmatch(row.id) or row.id.endswith(bundle.REJECTED):
+            raise UsageError(f"{where}: the id {row.id!r} cannot name a bundle", hint="use letters, digits, '.', '_' and '-'")
+        if row.id in rows or row.id in taken:
+            raise UsageError(f"{where}: the id {row.id!r} is taken", hint="every person needs an id of their own")
+        if len(rows) == MAX_ROWS:
+            raise UsageError(f"{where}: more than {MAX_ROWS:,} people", hint="make several runs of it")
+        rows[row.id] = row
     if not rows:
         raise UsageError(f"{path} names nobody", hint=f"columns are {', '.join(COLUMNS)}; or give a folder of photos")
-    return rows
+    return list(rows.values())
 
 
-def _folder(path: Path) -> list[Row]:
-    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    rows = [Row(file.stem, identity=str(file)) for file in files if file.suffix == ".safetensors"]
-    rows += [Row(file.stem, photo=str(file)) for file in files if file.suffix != ".safetensors" and photos.is_photo(file)]
-    return sorted(rows, key=lambda row: row.id)
+def _folder(path: Path) -> Iterator[tuple[str, Row]]:
+    for file in sorted(path.iterdir()):
+        if not file.is_file() or file.name.startswith("."):
+            continue
+        if file.suffix == ".safetensors":
+            yield file.name, Row(file.stem, identity=str(file))
+        elif photos.is_photo(file):
+            yield file.name, Row(file.stem, photo=str(file))
 
 
-def _table(path: Path) -> list[Row]:
+def _table(path: Path) -> Iterator[tuple[str, Row]]:
+    read = 0
     try:
         with open(path, newline="", encoding="utf-8-sig") as f:
-            reader = csv.DictReader(f)
+            reader = csv.DictReader(f, strict=True)  # an open quote would otherwise swallow the people after it
             columns = reader.fieldnames or []
-            if unknown := [name for name in columns if name not in COLUMNS]:
-                raise UsageError(f"{path.name}: columns {', '.join(map(repr, unknown))} not known", hint=f"{', '.join(COLUMNS)}")
-            return [_row(number, line, path.parent) for number, line in enumerate(reader, 1)]
+            if unknown := [name for name in columns if name not in COLUMNS or columns.count(name) > 1]:
+                raise UsageError(f"{path.name}: columns {unknown} not known, or there twice", hint=f"columns: {', '.join(COLUMNS)}")
+            for line in reader:
+                read = reader.line_num
+                where = f"{path.name}, line {read}"
+                yield where, _row(where, line, path.parent)
     except OSError as exc:
         raise UsageError(f"{path} cannot be read: {exc.strerror}") from exc
     except (UnicodeDecodeError, csv.Error) as exc:
-        raise UsageError(f"{path.name} is not CSV in UTF-8: {exc}") from exc
+        raise UsageError(f"{path.name} is not CSV in UTF-8 after line {read}: {exc}") from exc
 
 
-def _row(number: int, line: dict[str, str | None], folder: Path) -> Row:
-    if None in line or number > MAX_ROWS:
-        raise UsageError(f"row {number}: more values than columns" if None in line else f"more than {MAX_ROWS:,} rows")
+def _row(where: str, line: dict[str, str | None], folder: Path) -> Row:
+    if None in line:
+        raise UsageError(f"{where}: more values than columns")
     said = {name: (line.get(name) or "").strip() for name in COLUMNS}
-    if said["aligned"] not in ("", "0", "1", "false", "true"):
-        raise UsageError(f"row {number}: aligned is {said['aligned']!r}; true or false is due")
-    if said["face"] and not said["face"].isdecimal():
-        raise UsageError(f"row {number}: face is {said['face']!r}; a number from 1 on is due")
+    if "\0" in "".join(said.values()):
+        raise UsageError(f"{where}: a character of value zero")
+    if (not said["photo"]) == (not said["identity"]):
+        raise UsageError(f"{where}: give exactly one of photo and identity")
+    if said["aligned"] not in TRUTH:
+        raise UsageError(f"{where}: aligned is {said['aligned']!r}; true or false is due")
+    if said["face"] and not FACE.fullmatch(said["face"]):
+        raise UsageError(f"{where}: face is {said['face']!r}; a number from 1 on is due")
+    aligned, face = TRUTH[said["aligned"]], int(said["face"] or 0)
+    if [bool(said["identity"]), bool(said["landmarks"]), aligned or face > 0].count(True) > 1:
+        raise UsageError(f"{where}: identity, landmarks, and aligned or face exclude each other")
     if said["landmarks"]:
-        landmarks.parse(said["landmarks"])
+        try:
+            landmarks.parse(said["landmarks"])
+        except UsageError as exc:
+            raise UsageError(f"{where}: {exc.message}", hint=exc.hint) from exc
     photo, identity = (str(folder / said[name]) if said[name] else "" for name in ("photo", "identity"))
-    aligned = said["aligned"] in ("1", "true")
-    return Row(said["id"], photo, identity, said["landmarks"], aligned, int(said["face"] or 0))
+    return Row(said["id"], photo, identity, said["landmarks"], aligned, face)

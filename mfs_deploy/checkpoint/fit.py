@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mfs_deploy.checkpoint.paddle_names import BATCHNORM, Slot, slots
+from mfs_deploy.checkpoint.published import GENERATOR
 from mfs_deploy.checkpoint.source import shown
 from mfs_deploy.checkpoint.stored import FLOATS, Stored
 from mfs_deploy.errors import CheckpointError
@@ -22,7 +23,6 @@ from mfs_deploy.nets import small_encoder
 from mfs_deploy.nets.arcface import ArcFace
 from mfs_deploy.nets.mobilefaceswap import Generator
 
-GENERATOR = "generator"
 ENCODER = "identity encoder"
 SMALL = "small identity encoder"
 NETWORKS: dict[str, type[nn.Module]] = {GENERATOR: Generator, ENCODER: ArcFace, SMALL: small_encoder.SmallEncoder}

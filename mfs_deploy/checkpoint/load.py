@@ -15,8 +15,8 @@ from typing import Any, cast
 import torch
 
 from mfs_deploy.checkpoint import pdparams, safetensors_file, tar, torch_zip
-from mfs_deploy.checkpoint.fit import ENCODER, GENERATOR, fit
-from mfs_deploy.checkpoint.published import ARCHIVE, DETECTOR, MEMBER, WHOLE, SourceFile, describe
+from mfs_deploy.checkpoint.fit import ENCODER, fit
+from mfs_deploy.checkpoint.published import ARCHIVE, DETECTOR, GENERATOR, MEMBER, WHOLE, SourceFile, describe
 from mfs_deploy.checkpoint.source import MAX_FILE_BYTES, Readable, Source, shown, unreadable
 from mfs_deploy.errors import CheckpointError
 

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 ARCHIVE = "archive"
+GENERATOR = "generator"
 DETECTOR = "detector"
 WHOLE = "published archive (size and SHA-256 match)"
 MEMBER = "member of the published archive"

@@ -13,9 +13,11 @@ from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.export import TARGETS, parse_targets
 from mfs_deploy.commands.tables import table
+from mfs_deploy.errors import ParityError
 
 if TYPE_CHECKING:
-    from mfs_deploy.batch import Outcome
+    from mfs_deploy.batch import Outcome, Request
+    from mfs_deploy.batch_parity import Measured
 
 SHOWN = 10  # failures that are listed; the results table has all
 FAILED = 1
@@ -29,8 +31,16 @@ FAILED = 1
 @click.option("--recipe", default="fp16", show_default=True, help="One of those that the kit holds.")
 @options.detector
 @click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores unless said.")
+@click.option(
+    "--parity",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Then measure N of them, spread over all, against PyTorch; needs PyTorch and the backends' runtimes.",
+)
 @output_options
-def command(console: Console, targets: str, workers: int | None, **kwargs: Any) -> int:
+def command(console: Console, targets: str, workers: int | None, parity: int, **kwargs: Any) -> int:
     """Make a bundle for each of PEOPLE: a CSV file, or a folder of photos and identity files.
 
     \b
@@ -38,20 +48,40 @@ def command(console: Console, targets: str, workers: int | None, **kwargs: Any) 
     p001,photos/1.jpg,"203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 
     Columns: id, photo or identity, and landmarks, aligned or face as in mfs export. A person that cannot be done is told in
-    results.csv and stops nobody else. Run it again to do what is missing or has changed. Exit code 1 if someone could not be done.
+    results.csv and stops nobody else. Run it again to do what is missing or has changed. Exit code 1 if someone could not be done,
+    7 if a measured bundle departs from PyTorch.
     """
     from mfs_deploy import batch
 
-    outcomes = batch.run(batch.Request(targets=parse_targets(targets), workers=workers or 0, **kwargs), console)
+    request = batch.Request(targets=parse_targets(targets), workers=workers or 0, **kwargs)
+    outcomes = batch.run(request, console)
+    measured = measure(request, outcomes, parity, console) if parity else []
     console.finish()
     counts = Counter(outcome.status for outcome in outcomes)
     results = str(kwargs["out"] / batch.RESULTS)
     failed = [vars(outcome) for outcome in outcomes if outcome.status == "failed"]
-    console.result({"counts": dict(counts), "results": results, "failed": failed}, summary(outcomes, results))
+    data = {"counts": dict(counts), "results": results, "failed": failed, "parity": [vars(one) for one in measured]}
+    console.result(data, summary(outcomes, measured, results))
+    if any(one.complaints for one in measured):
+        return ParityError.exit_code
     return FAILED if failed else 0
 
 
-def summary(outcomes: Sequence[Outcome], results: str) -> str:
+def measure(request: Request, outcomes: Sequence[Outcome], count: int, console: Console) -> list[Measured]:
+    from mfs_deploy import batch_parity
+    from mfs_deploy.roster import read_people
+
+    there = {outcome.id for outcome in outcomes if outcome.status != "failed"}
+    chosen = batch_parity.spread([row for row in read_people(request.people) if row.id in there], count)
+    console.start(len(chosen))
+    found = []
+    for one in batch_parity.measure(request, chosen):
+        found.append(one)
+        console.step(f"{one.id} measured")
+    return found
+
+
+def summary(outcomes: Sequence[Outcome], measured: Sequence[Measured], results: str) -> str:
     counts = Counter(outcome.status for outcome in outcomes)
     lines = [", ".join(f"{counts[status]} {status}" for status in ("done", "kept", "failed") if counts[status])]
     if times := [outcome.seconds for outcome in outcomes if outcome.status == "done"]:
@@ -62,4 +92,14 @@ def summary(outcomes: Sequence[Outcome], results: str) -> str:
         lines += ["", table(("failed", "kind", "why"), [(o.id, o.error_kind, o.error) for o in failed[:SHOWN]])]
         if len(failed) > SHOWN:
             lines.append(f"and {len(failed) - SHOWN} more")
+    if measured:
+        ordered = sorted(measured, key=lambda one: one.psnr_db)
+        worst, median, best = ordered[0], ordered[len(ordered) // 2], ordered[-1]
+        lines.append(
+            f"parity of {len(measured)}: {worst.id} {worst.psnr_db:.1f} dB (worst), {median.id} {median.psnr_db:.1f} dB (median), "
+            f"{best.id} {best.psnr_db:.1f} dB"
+        )
+        lines += [f"{one.id}: {complaint}" for one in measured for complaint in one.complaints]
+    else:
+        lines.append("parity not measured (--parity N)")
     return "\n".join([*lines, f"results: {results}"])

@@ -60,11 +60,14 @@ def pack(console: Console, out: Path, **kwargs: Any) -> None:
 
     \b
     mfs template pack --checkpoint C --recipe fp16 --out kit.safetensors
-    mfs export --template kit.safetensors --identity F --out bundles/face01
+    mfs stamp kit.safetensors --identity F --out bundles/face01
     """
     from mfs_deploy import kits
+    from mfs_deploy.errors import OutputError
     from mfs_deploy.stamping import kit as stamping_kit
 
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder", hint="name a file: --out kit.safetensors")
     made = kits.make(kits.Wanted(targets=parse_targets(kwargs.pop("targets")), **kwargs), console)
     stamping_kit.save(out, made)
     console.finish()
@@ -89,9 +92,9 @@ def unpack(console: Console, kit: Path, out: Path) -> None:
     for name, content in networks.items():
         if content is not None:
             (out / name).write_bytes(content)
-    for template in held.templates:
+    for number, template in enumerate(held.templates, 1):
         for name, content in template.files.items():
-            path = out / f"{template.backend}-{template.recipe['name']}" / name
+            path = out / f"{number}-{template.backend}" / name  # the recipe's name is not to be trusted with a path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     console.result({"folder": str(out), "templates": [as_dict(t) for t in held.templates]}, summary(held.templates))

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from torch import fx
 
 from mfs_deploy.errors import CalibrationError, UsageError
-from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.recipe import METHODS, Range
 
-METHODS = ("minmax", "percentile", "kl")
 BINS = 4096
 OUTSIDE = 1e-4  # share of values that ``percentile`` leaves outside on each side
 LEVELS = 128  # of an 8-bit number without its sign

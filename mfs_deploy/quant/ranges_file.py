@@ -12,14 +12,17 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import fx
 
 from mfs_deploy.errors import CalibrationError
-from mfs_deploy.quant.ranges import METHODS, Crops, saturation
-from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.recipe import METHODS, Range
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from mfs_deploy.quant.ranges import Crops
 
 NAME = "ranges.json"  # in a bundle
 SCHEMA = 1
@@ -126,6 +129,8 @@ def check_transfer(graph: fx.GraphModule, crops: Crops, ranges: Mapping[str, Ran
     Raises:
         CalibrationError: kind calibration-saturated, more than ``MAX_OUTSIDE`` of a node's values do; names the node.
     """
+    from mfs_deploy.quant.ranges import saturation
+
     shares = saturation(graph, crops, ranges)
     worst = max(shares, key=shares.__getitem__)
     if not shares[worst] <= MAX_OUTSIDE:

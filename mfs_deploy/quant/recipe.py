@@ -18,6 +18,7 @@ WEIGHTS = ("float32", "float16", "int8", "palette6", "palette4")
 ACTIVATIONS = ("float32", "float16", "int8", "int16")
 KINDS = ("conv", "linear", "leaky_relu", "resize", "concat", "sigmoid", "tanh", "add", "sub", "mul", "div")
 TABLES = ("operations", "layers")
+METHODS = ("minmax", "percentile", "kl")  # of choosing ranges
 
 
 @dataclass(frozen=True)

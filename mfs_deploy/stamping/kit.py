@@ -7,6 +7,7 @@ ONNX Runtime, many people at once, and each person's weights are stamped into th
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from mfs_deploy import images, manifest
 from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.stamping import store
@@ -27,6 +30,11 @@ Array = NDArray[Any]
 SOURCE = "face"  # input of the identity encoder, (N, 3, S, S) in [0, 1]
 IDENTITY = ("embedding", "feature_map")  # outputs of the encoder, inputs of the generator
 GENERATOR, ENCODER, SHARED = "generator.onnx", "identity_encoder.onnx", "shared."
+SHARED_TYPES = ("float32", "int64")
+MAX_SIDE, MAX_VALUES = 4096, 100_000_000  # of what a network takes, and of one tensor that it gives
+MAX_FACTOR = 1e30
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Kit:
         generator, encoder: ONNX. The generator's outputs are named as the baked network's weights, with people in front.
         shared: baked weights that all people have in common.
         common: what every bundle's manifest says alike.
-        encoder_sha256: of the encoder that identities must come from.
+        encoder_sha256: of the encoder that identities must come from; empty where the checkpoint had none.
     """
 
     templates: tuple[Template, ...]
@@ -49,29 +57,99 @@ class Kit:
     source_size: int
 
     @cached_property
-    def _generator(self) -> Any:
-        return _session(self.generator)
+    def _generator(self) -> _Network:
+        shapes = {name: identity_file.SHAPES[name][1:] for name in IDENTITY}
+        return _Network("generator", self.generator, shapes)
 
     @cached_property
-    def _encoder(self) -> Any:
+    def _encoder(self) -> _Network:
         if self.encoder is None:
-            raise ConversionError("the kit has no identity encoder, so a photo cannot be read", kind="template")
-        return _session(self.encoder)
+            raise refused("has no identity encoder, so a photo cannot be read")
+        network = _Network("identity encoder", self.encoder, {SOURCE: (3, self.source_size, self.source_size)})
+        if network.outputs != {name: identity_file.SHAPES[name][1:] for name in IDENTITY}:
+            raise refused(f"has an identity encoder that gives {network.outputs}")
+        return network
 
     def encode(self, faces: Sequence[images.Image]) -> list[IdentityArrays]:
         """Identities of aligned faces, (S, S, 3) uint8 RGB each."""
         small = np.concatenate([images.to_tensor(images.resize(face, self.source_size)) for face in faces])
-        embeddings, maps = self._encoder.run(IDENTITY, {SOURCE: small})
+        found = self._encoder.run({SOURCE: small})
+        embeddings, maps = (found[name] for name in IDENTITY)
         return [IdentityArrays(embeddings[i : i + 1], maps[i : i + 1], self.encoder_sha256) for i in range(len(faces))]
 
     def bake(self, people: Sequence[IdentityArrays]) -> Iterator[Weights]:
         """The weights of each person, the generator running once for all."""
         feeds = {name: np.concatenate([getattr(person, name) for person in people]) for name in IDENTITY}
-        names = [output.name for output in self._generator.get_outputs()]
-        values = self._generator.run(names, feeds)
+        values = self._generator.run(feeds)
         for i in range(len(people)):
-            baked = {**self.shared, **{name: value[i] for name, value in zip(names, values, strict=True)}}
+            baked = {**self.shared, **{name: value[i] for name, value in values.items()}}
             yield Weights(baked, digest(baked))
+
+    def check(self, templates: Sequence[Template]) -> None:
+        """Make a bundle of nobody, without writing it.
+
+        Raises:
+            ConversionError: kind template: no bundle can come of what is in this kit.
+        """
+        nobody = {**self.shared, **{name: np.ones(shape, np.float32) for name, shape in self._generator.outputs.items()}}
+        for template in templates:
+            if (template.arch, template.size) != (self.common["contract"]["arch"], self.common["contract"]["size"]):
+                raise refused(f"is for another network than its template for {template.backend}")
+            for slot in template.slots:
+                if not all(type(f) in (int, float) and abs(f) < MAX_FACTOR for f in (slot.factor, slot.times or 0)):
+                    raise refused(f"multiplies {slot.weights} by what is no number")
+        try:
+            files, said = make_bundle(self.common, templates, Weights(nobody, "0" * 64))
+            manifest.encode(said)
+        except (ConversionError, ValueError, LookupError, TypeError, ArithmeticError) as exc:
+            raise refused(f"does not fit together: {exc}") from exc
+        for name in files:
+            if any(name.startswith(f"{other}/") for other in files):
+                raise refused(f"has a file in a file: {name}")
+
+
+class _Network:
+    """One of a kit's, in ONNX Runtime.  It takes and gives float32 with people in front, in shapes known beforehand.
+
+    Attributes:
+        outputs: shapes by name, without people.
+    """
+
+    def __init__(self, title: str, model: bytes, inputs: Mapping[str, Shape]) -> None:
+        import onnxruntime
+
+        self._title = title
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # failures come as exceptions; nothing needs saying twice
+        options.intra_op_num_threads = 1  # people are many: one process a core is faster than several cores a process
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
+        except Exception as exc:  # onnxruntime's own classes, whose common base is this
+            raise refused(f"has a {title} that cannot be opened: {last_line(exc)}") from exc
+        if (found := self._shapes(self._session.get_inputs())) != inputs:
+            raise refused(f"has a {title} that takes {found}, not {inputs}")
+        self.outputs = self._shapes(self._session.get_outputs())
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        people = len(next(iter(feeds.values())))
+        try:
+            values = self._session.run(list(self.outputs), dict(feeds))
+        except Exception as exc:
+            raise refused(f"has a {self._title} that cannot be run: {last_line(exc)}") from exc
+        for (name, shape), value in zip(self.outputs.items(), values, strict=True):
+            if value.shape != (people, *shape):
+                raise refused(f"has a {self._title} that gives {name} as {value.shape}, not {(people, *shape)}")
+        return dict(zip(self.outputs, values, strict=True))
+
+    def _shapes(self, values: Iterable[Any]) -> dict[str, Shape]:
+        found = {}
+        for value in values:
+            people, *shape = value.shape or [0]
+            known = all(type(n) is int and n > 0 for n in shape) and math.prod(shape) <= MAX_VALUES
+            if value.type != "tensor(float)" or type(people) is int or not known:
+                raise refused(f"has a {self._title} with {value.name} as {value.type} {value.shape}"[:300])
+            found[value.name] = tuple(shape)
+        return found
 
 
 def artifact_entry(backend: str, recipe: str, own: Mapping[str, Mapping[str, Any]], info: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,16 +180,8 @@ def digest(baked: Mapping[str, Array]) -> str:
     return found.hexdigest()
 
 
-def _session(model: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1  # people are many: one process a core is faster than several cores a process
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # onnxruntime's own classes, whose common base is this
-        raise ConversionError(f"the kit's network cannot be opened: {str(exc).splitlines()[0]}", kind="template") from exc
+def refused(why: str) -> ConversionError:
+    return ConversionError(f"the kit {why}", hint="make one with mfs template pack", kind="template")
 
 
 def save(path: Path, kit: Kit) -> None:
@@ -128,19 +198,27 @@ def load(path: Path) -> Kit:
         ConversionError: kind template: unreadable, or not a kit.
     """
     templates, facts, arrays = store.unpack(path)
-    types = {"common": dict, "encoder_sha256": str, "source_size": int}
-    if GENERATOR not in arrays or not all(isinstance(facts.get(name), wanted) for name, wanted in types.items()):
-        raise ConversionError(
-            f"{path.name} holds no generator, so it is no kit", hint="make one with mfs template pack", kind="template"
-        )
+    if GENERATOR not in arrays or not {"common", "encoder_sha256", "source_size"} <= set(facts):
+        raise refused(f"{path.name} holds no generator, so it is none")
+    contract = facts["common"].get("contract") if isinstance(facts["common"], dict) else None
+    if not isinstance(contract, dict) or not {"arch", "size"} <= set(contract):
+        raise refused(f"{path.name} does not say what network it is for")
+    encoder, size = facts["encoder_sha256"], facts["source_size"]
+    if not isinstance(encoder, str) or (encoder != "" and not identity_file.HEX_SHA256.fullmatch(encoder)):
+        raise refused(f"{path.name} does not say which identity encoder it is for")
+    if type(size) is not int or not 1 <= size <= MAX_SIDE:
+        raise refused(f"{path.name} has an identity encoder for faces of {size!r} pixels"[:300])
+    for name, array in arrays.items():
+        if name.startswith(SHARED) and array.dtype not in SHARED_TYPES:
+            raise refused(f"{path.name} has {name} in {array.dtype}")
     return Kit(
         templates=templates,
         generator=arrays[GENERATOR].tobytes(),
         encoder=arrays[ENCODER].tobytes() if ENCODER in arrays else None,
         shared={name.removeprefix(SHARED): array for name, array in arrays.items() if name.startswith(SHARED)},
         common=facts["common"],
-        encoder_sha256=facts["encoder_sha256"],
-        source_size=facts["source_size"],
+        encoder_sha256=encoder,
+        source_size=size,
     )
 
 
@@ -153,18 +231,29 @@ def write_bundle(common: Mapping[str, Any], templates: Iterable[Template], weigh
     Returns:
         the manifest.
     """
-    files: dict[str, dict[str, Any]] = {}
+    files, said = make_bundle(common, templates, weights)
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    manifest.write(folder, said)
+    return said
+
+
+def make_bundle(
+    common: Mapping[str, Any], templates: Iterable[Template], weights: Weights
+) -> tuple[dict[str, bytearray], dict[str, Any]]:
+    """Files by relative POSIX path, and the manifest that accounts for them."""
+    files: dict[str, bytearray] = {}
+    listed: dict[str, dict[str, Any]] = {}
     artifacts: dict[str, Any] = {}
     recipes: dict[str, Any] = {}
     versions: dict[str, str] = {}
     for template in templates:
-        own = {}
-        for name, content in stamp(template, weights).items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            own[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        files |= own
+        stamped = stamp(template, weights)
+        own = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in stamped.items()}
+        files |= stamped
+        listed |= own
         recipe = dict(template.recipe)
         recipes[recipe["name"]] = {key: value for key, value in recipe.items() if key != "name"}
         versions |= template.versions
@@ -179,7 +268,7 @@ def write_bundle(common: Mapping[str, Any], templates: Iterable[Template], weigh
         "float16": {},
         "weights": {"sha256": weights.digest},
         "versions": versions,
-        "files": dict(sorted(files.items())),
+        "files": dict(sorted(listed.items())),
+        "synthetic_media": manifest.DISCLOSURE,
     }
-    manifest.write(folder, said)
-    return said
+    return files, said

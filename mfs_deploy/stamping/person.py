@@ -45,6 +45,8 @@ def export(request: Request, progress: Progress = SILENT) -> dict[str, Any]:
     """
     if (request.source is None) == (request.identity is None):
         raise UsageError("give exactly one of --source and --identity")
+    if request.source is None and not request.source_where.is_unknown:
+        raise UsageError("--landmarks, --aligned and --face say where the face is in --source PHOTO, and there is no such photo")
     progress.start(3)
     progress.step("open the kit")
     kit = kits.load(request.kit)
@@ -66,19 +68,25 @@ def export(request: Request, progress: Progress = SILENT) -> dict[str, Any]:
 
 
 def choose(kit: Kit, targets: tuple[str, ...], recipe: str) -> list[Template]:
-    """Raises UsageError where the kit lacks one."""
+    """
+    Raises:
+        UsageError: the kit lacks one.
+        ConversionError: kind template: the kit is damaged, so that no bundle can come of it.
+    """
     held = {(t.backend, t.recipe["name"]): t for t in kit.templates}
     missing = [name for name in targets if (name, recipe) not in held]
     if missing:
         there = ", ".join(f"{backend} {name}" for backend, name in sorted(held))
         raise UsageError(f"the kit has no template for {missing[0]} {recipe}", hint=f"it has: {there}")
-    return [held[name, recipe] for name in targets]
+    chosen = [held[name, recipe] for name in targets]
+    kit.check(chosen)
+    return chosen
 
 
 def read_identity(kit: Kit, path: Path) -> IdentityArrays:
     """Raises CheckpointError where the file is none, or of another encoder than the kit's."""
     person = identity_file.load(path)
-    if person.encoder_sha256 != kit.encoder_sha256:
+    if kit.encoder_sha256 and person.encoder_sha256 != kit.encoder_sha256:
         raise CheckpointError(
             f"{path.name} was read by another identity encoder than this kit's; it means nothing here",
             hint="read the photo again with mfs identity and this checkpoint",

@@ -80,7 +80,7 @@ def unpack(path: Path) -> tuple[tuple[Template, ...], dict[str, Any], dict[str, 
             raise TypeError("facts are no object")
     except OSError as exc:
         raise _refused(path, f"cannot be read: {exc.strerror or exc}") from exc
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MfsError) as exc:
         raise _refused(path, f"is damaged: {exc}") from exc
     return templates, facts, {name: array for name, array in tensors.items() if "/" not in name}
 

@@ -121,3 +121,54 @@ def scrfd(portrait, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("detector") / "scrfd.onnx"
     module.write_scrfd(path, portrait, sample.LANDMARKS)
     return path
+
+
+# ---- kits
+
+
+@pytest.fixture(scope="session")
+def kit(once) -> Path:
+    """Of the demo checkpoint, with ONNX and NCNN in fp16.  Do not write into it."""
+
+    def make(folder: Path) -> None:
+        args = ["--checkpoint", "demo", "--targets", "onnx,ncnn", "--out", str(folder / "kit.safetensors"), "--quiet"]
+        assert cli.main(["template", "pack", *args]) == 0
+
+    return once("kit", make) / "kit.safetensors"
+
+
+@pytest.fixture(scope="session")
+def small_kit(once, kit) -> Path:
+    """``kit`` with a generator of a few kilobytes, which gives all of a person's weights one value.  Do not write into it."""
+    from dataclasses import replace
+
+    import small_generator
+
+    from mfs_deploy.stamping import kit as kits
+
+    def make(folder: Path) -> None:
+        held = kits.load(kit)
+        kits.save(folder / "kit.safetensors", replace(held, generator=small_generator.make(held._generator.outputs)))
+
+    return once("small-kit", make) / "kit.safetensors"
+
+
+@pytest.fixture(scope="session")
+def somebody(once, kit) -> Callable[[int], Path]:
+    """A number to an identity file of a person who does not exist.  Do not write into it."""
+    import numpy as np
+
+    from mfs_deploy import identity
+    from mfs_deploy.checkpoint import identity_file
+    from mfs_deploy.stamping import kit as kits
+
+    encoder = kits.load(kit).encoder_sha256
+
+    def path(seed: int) -> Path:
+        def make(folder: Path) -> None:
+            person = identity.random(np.random.default_rng(seed))
+            identity_file.save(folder / "id.safetensors", person.embedding, person.feature_map, encoder)
+
+        return once(f"somebody-{seed}", make) / "id.safetensors"
+
+    return path

@@ -235,15 +235,16 @@ def test_a_worker_ends_when_its_parent_was_killed(start, export_args, tmp_path):
 
 
 def test_an_export_leaves_nothing_in_the_home_or_temporary_folder(start, export_args, tmp_path):
-    """ONNX Runtime's telemetry, for one, would."""
+    """ONNX Runtime's telemetry, for one, would.  The template that is kept for the next person has a place of its own."""
     home, temporary = tmp_path / "home", tmp_path / "tmp"
     home.mkdir()
     temporary.mkdir()
-    env = {**os.environ, "HOME": str(home), "TMPDIR": str(temporary)}
+    env = {**os.environ, "HOME": str(home), "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     process = start(*export_args, "--out", tmp_path / "face01", env=env)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, out + err
     assert [str(p) for folder in (home, temporary) for p in folder.rglob("*") if p.is_file()] == []
+    assert {p.parent.name for p in (tmp_path / "cache").rglob("*") if p.is_file()} == {"templates"}
 
 
 def test_an_identity_read_by_another_encoder_is_refused(mfs, checkpoint, golden, tmp_path):

@@ -76,3 +76,14 @@ def test_doctor_prints_recipes_in_columns_of_backends():
     assert ["w8a8", "yes", "yes", "yes", "yes"] in lines[at:]
     assert ["w8", "yes", "yes", "-", "yes"] in lines[at:]
     assert ["pal4", "-", "-", "-", "yes"] in lines[at:]
+
+
+def test_a_bundle_is_made_inspected_and_kept_without_torch(small_kit, somebody, tmp_path):
+    ran = run("stamp", small_kit, "--identity", somebody(0), "--targets", "onnx,ncnn", "--out", tmp_path / "x", "--json")
+    assert ran.returncode == 0, ran
+    ran = run("inspect", tmp_path / "x", "--json")
+    assert ran.returncode == 0, ran
+    assert json.loads(ran.stdout)["checksums"] == "all 3 files are as they were written"
+    (tmp_path / "x" / "swap.onnx").write_bytes(b"")
+    ran = run("inspect", tmp_path / "x", "--json")
+    assert (ran.returncode, json.loads(ran.stdout)["error"]["kind"]) == (8, "bundle")
