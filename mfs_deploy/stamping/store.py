@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfs_deploy.bundle import umask
 from mfs_deploy.errors import ConversionError, MfsError
 from mfs_deploy.stamping.forms import REPRESENTATIONS, parts
 from mfs_deploy.stamping.template import DIGEST, Slot, Template
@@ -92,6 +93,7 @@ def write(path: Path, content: bytes) -> None:
     try:
         with open(fd, "wb") as f:
             f.write(content)
+        os.chmod(temporary, 0o666 & ~umask())  # mkstemp's 0600 is for the unfinished; nothing in it is anybody's
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -341,3 +341,13 @@ DEEP = 100_000
 )
 def test_a_header_that_is_not_ours_is_refused(tmp_path, header):
     assert_refused(write(tmp_path / "x", header, dict(ARRAYS)))
+
+
+def test_a_kit_can_be_read_by_whoever_the_umask_lets(tmp_path):
+    """A server makes kits as one user and uses them as another."""
+    before = os.umask(0o027)
+    try:
+        store.write(tmp_path / "kit.safetensors", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "kit.safetensors").stat().st_mode & 0o777 == 0o640
