@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mfs_deploy import architecture, batch, contents, faces, manifest, parity, preparing, sample
+from mfs_deploy import architecture, batch, contents, faces, manifest, parity, preparing, sample, stores
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.worker import Job
@@ -40,6 +40,7 @@ def measure(request: batch.Request, rows: Sequence[Row]) -> Iterator[Measured]:
     """
     import torch
 
+    store = stores.at(request.out)
     kit = kits.load(request.kit)
     templates = person.choose(kit, request.targets, request.recipe)
     detector = None if request.detector is None else open_detector(request.detector)
@@ -50,25 +51,24 @@ def measure(request: batch.Request, rows: Sequence[Row]) -> Iterator[Measured]:
     for row in rows:
         found = batch.read_person(row, kit, detector)
         (weights,) = kit.bake([found if isinstance(found, IdentityArrays) else kit.encode([found])[0]])
-        folder = request.out / row.id
-        if manifest.read(folder)["weights"]["sha256"] != weights.digest:
-            raise ParityError(
-                f"the bundle of {row.id} was made of other weights than the row gives now", hint="run mfs batch again"
-            )
-        net = arch.load({key: torch.from_numpy(value.copy()) for key, value in weights.baked.items()})
-        jobs = [
-            Job(
-                backend=template.backend,
-                arch=template.arch,
-                size=template.size,
-                recipe=template.recipe,
-                convert=False,
-                artifact=str((folder / BACKENDS[template.backend].FILES[0]).resolve()),
-            )
-            for template in templates
-        ]
-        with workers.scratch() as scratch:
+        with store.reading(row.id) as folder, workers.scratch() as scratch:
+            if manifest.read(folder)["weights"]["sha256"] != weights.digest:
+                raise ParityError(
+                    f"the bundle of {row.id} was made of other weights than the row gives now", hint="run mfs batch again"
+                )
+            net = arch.load({key: torch.from_numpy(value.copy()) for key, value in weights.baked.items()})
+            jobs = [
+                Job(
+                    backend=template.backend,
+                    arch=template.arch,
+                    size=template.size,
+                    recipe=template.recipe,
+                    convert=False,
+                    artifact=str((folder / BACKENDS[template.backend].FILES[0]).resolve()),
+                )
+                for template in templates
+            ]
             done = workers.run(jobs, targets, scratch)
-        judged = parity.judge(contents.outputs(done), cases, preparing.run(net, targets), contents.recipes_of(done), None)
+            judged = parity.judge(contents.outputs(done), cases, preparing.run(net, targets), contents.recipes_of(done), None)
         worst = min((measured[0].swapped_psnr_db for measured in judged.measured.values()), default=float("nan"))
         yield Measured(row.id, worst, tuple(judged.complaints))

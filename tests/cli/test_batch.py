@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import batch, manifest
+from mfs_deploy import batch, manifest, outcomes
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 PEOPLE = 4
@@ -67,7 +68,7 @@ def test_everybody_gets_the_bundle_that_mfs_stamp_makes(run, mfs, small_kit, som
         assert manifest.read(tmp_path / "out" / f"p{i}") == manifest.read(tmp_path / "alone" / f"p{i}")
     assert {p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")} == {
         *(f"p{i}" for i in range(PEOPLE)),
-        *(batch.JOURNAL, batch.RESULTS),
+        *(batch.JOURNAL, batch.RESULTS, *([outcomes.PARQUET] if importlib.util.find_spec("pyarrow") else [])),
     }
     found = results(tmp_path / "out")
     assert list(found) == [f"p{i}" for i in range(PEOPLE)]
