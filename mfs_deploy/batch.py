@@ -1,4 +1,4 @@
-"""Many people's bundles out of one kit, on the cores of this machine.  No PyTorch, no converter.
+"""Many people's bundles out of one kit, on the cores of this machine or of a Ray cluster.  No PyTorch, no converter.
 
 People go in chunks through identity encoder and generator, and each is stamped and published by itself: a bundle is there whole or
 not at all.  What is done is noted beside (``stores``), person by person, so that a second run does what is missing or has changed.
@@ -44,7 +44,12 @@ ATTEMPTS = 2  # for a person alone whose worker was killed
 
 @dataclass(frozen=True)
 class Request:
-    """``out`` is a folder, or a URL as text."""
+    """
+    Attributes:
+        out: a folder, or a URL as text.
+        workers: as many as there are processors where it is 0.
+        engine: "local" or "ray".
+    """
 
     people: Path
     kit: Path
@@ -53,6 +58,7 @@ class Request:
     recipe: str
     detector: Path | None = None
     workers: int = 0
+    engine: str = "local"
 
 
 def run(request: Request, progress: Progress = SILENT) -> list[Outcome]:
@@ -70,6 +76,10 @@ def run(request: Request, progress: Progress = SILENT) -> list[Outcome]:
     person.choose(kits.load(request.kit), request.targets, request.recipe)  # refused before any work
     if request.detector is not None:
         open_detector(request.detector)
+    if request.engine == "ray":
+        from mfs_deploy import batch_ray
+
+        batch_ray.connect()
     basis = _basis(request)
     with store.alone():
         return _run(request, store, rows, basis, progress)
@@ -132,14 +142,18 @@ def _kept(store: Store, row: Row, basis: str) -> Outcome | None:
 
 def _make(request: Request, basis: str, rows: Sequence[Row]) -> Iterator[Outcome]:
     """Outcomes as they come.  Who was at work when a worker was killed is tried again, one chunk at a time, then one by one."""
-    workers = request.workers or os.cpu_count() or 1
+    pool, workers = _pool, request.workers or os.cpu_count() or 1
+    if request.engine == "ray":
+        from mfs_deploy import batch_ray
+
+        pool, workers = batch_ray.pool, request.workers or batch_ray.size()
     size = max(1, min(CHUNK, -(-len(rows) // workers)))
     waiting = [list(rows[i : i + size]) for i in range(0, len(rows), size)]
     killed: Counter[str] = Counter()
     while waiting:
-        suspects, waiting = yield from _pool(request, basis, waiting, workers)
+        suspects, waiting = yield from pool(request, basis, waiting, workers)
         while suspects:  # alone, so that nobody is blamed for who ran beside them
-            hit, suspects = yield from _pool(request, basis, suspects, 1)
+            hit, suspects = yield from pool(request, basis, suspects, 1)
             for row in (row for chunk in hit for row in chunk):
                 killed[row.id] += len(hit[0]) == 1
                 if killed[row.id] < ATTEMPTS:

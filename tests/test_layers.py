@@ -21,7 +21,7 @@ LAYERS = (
     {"stamping"},
     {"parity", "preview", "contents", "reference_file", "recheck"},
     {"choosing", "templating", "quantizing", "preparing"},
-    {"artifacts", "kits", "pipeline", "diagnosis", "inspection", "searching", "swapping", "batch", "batch_parity"},
+    {"artifacts", "kits", "pipeline", "diagnosis", "inspection", "searching", "swapping", "batch", "batch_parity", "batch_ray"},
     {"commands"},
     {"cli", "__main__"},
 )

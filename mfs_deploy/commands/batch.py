@@ -36,6 +36,13 @@ FAILED = 1
 @options.detector
 @click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores unless said.")
 @click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray: on the cluster of RAY_ADDRESS, else on one that is started here; all must find the same files under the same paths.",
+)
+@click.option(
     "--parity",
     type=click.IntRange(0),
     default=0,
