@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def run(request: Request, progress: Progress = SILENT) -> list[Outcome]:
 
     Raises:
         UsageError: the rows, or the kit and what is wanted of it, make no sense; nothing is made.
+        MissingExtra: the engine or the place needs what is not installed.
         OutputError: bundles cannot be written; those that were finished are there, and a second run goes on.
     """
     rows = read_people(request.people, taken=stores.TAKEN)
@@ -76,12 +78,13 @@ def run(request: Request, progress: Progress = SILENT) -> list[Outcome]:
     person.choose(kits.load(request.kit), request.targets, request.recipe)  # refused before any work
     if request.detector is not None:
         open_detector(request.detector)
+    engine: AbstractContextManager[None] = nullcontext()
     if request.engine == "ray":
         from mfs_deploy import batch_ray
 
-        batch_ray.connect()
+        engine = batch_ray.cluster()
     basis = _basis(request)
-    with store.alone():
+    with engine, store.alone():
         return _run(request, store, rows, basis, progress)
 
 

@@ -5,9 +5,11 @@ Plain actors, not Ray Data: its pool tries a chunk that kills its actor again wi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Generator, Sequence
+import sys
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,32 +35,44 @@ class Worker:
         return batch._chunk(rows, basis)
 
 
-def connect() -> Any:
-    """The ``ray`` module, connected to the cluster of RAY_ADDRESS, or to a new one on this machine.
+@contextlib.contextmanager
+def cluster() -> Iterator[None]:
+    """Connected to the cluster of RAY_ADDRESS, or to a new one on this machine, until the end.
 
     Raises:
         MissingExtra: Ray is not installed.
-        OutputError: the cluster cannot be reached.
+        OutputError: there is no such cluster.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as exc:
         raise MissingExtra("ray", "ray", "--engine ray") from exc
-    if not ray.is_initialized():
+    with contextlib.redirect_stdout(sys.stderr):  # Ray tells of killed workers on stdout, whatever is asked of it
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as exc:
             said = (str(exc).splitlines() or [""])[0]
             raise OutputError(f"no Ray cluster: {said}", hint="look at RAY_ADDRESS; without it one is started here") from exc
-    return ray
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def size() -> int:
+    """Processors of the cluster."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
 def pool(
     request: batch.Request, basis: str, chunks: Sequence[Chunk], workers: int
 ) -> Generator[Outcome, None, tuple[list[Chunk], list[Chunk]]]:
     """As ``batch._pool``; kit and photos must be found under the same paths everywhere."""
-    ray = connect()
+    import ray
+
     waiting = [[_absolute(row) for row in chunk] for chunk in chunks]
     request = replace(
         request,
@@ -92,11 +106,6 @@ def pool(
         for actor in actors:
             ray.kill(actor)
     return hit, waiting
-
-
-def size() -> int:
-    """Processors of the cluster."""
-    return max(1, int(connect().cluster_resources().get("CPU", 1)))
 
 
 def _absolute(row: Row) -> Row:

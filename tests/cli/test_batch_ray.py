@@ -148,17 +148,20 @@ def test_a_killed_run_takes_its_actors_along_and_the_next_one_does_the_rest(head
     assert hashes(tmp_path / "out") == local
 
 
-def test_one_bad_person_costs_nobody_else_and_a_bad_kit_is_told(head, begin, small_kit, people, tmp_path):
+def test_one_bad_person_costs_nobody_else(head, start, small_kit, people, tmp_path):
     names = sorted(people.iterdir())[:3]
     (tmp_path / "people.csv").write_text("id,identity\n" + "".join(f"{p.stem},{p}\n" for p in names) + "bad,people.csv\n")
-    process = begin("--engine", "ray", "--workers", "9")  # more than there are processors
-    process.communicate()
+    args = ("--kit", small_kit, "--out", "out", "--targets", "onnx", "--engine", "ray", "--workers", "9", "--json")
+    process = start("batch", "people.csv", *args, cwd=tmp_path)  # more workers than processors, and paths of this folder
+    printed, err = process.communicate(timeout=240)
+    assert process.returncode == 1, err
+    assert json.loads(printed)["counts"] == {"done": 3, "failed": 1}
+    assert len(hashes(tmp_path / "out")) == 6
 
 
-def test_no_cluster_is_told_before_anything_is_written(begin, tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    process = begin("--engine", "ray")
-    printed, _ = process.communicate(timeout=240)
+def test_an_address_that_is_none_is_told_before_anything_is_written(begin, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "nonsense")
+    printed, _ = (process := begin("--engine", "ray")).communicate(timeout=240)
     assert process.returncode == 9
     assert "no Ray cluster" in json.loads(printed)["error"]["message"]
     assert not (tmp_path / "out").exists()
