@@ -90,16 +90,16 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
         raise MissingExtra("batch", "pyarrow", f"{path.name}, a Parquet file,") from exc
     read = 0
     try:
-        with parquet.ParquetFile(path) as table:
+        with open(path, "rb") as f, parquet.ParquetFile(f) as table:
             _check_columns(path, table.schema_arrow.names)
             for batch in table.iter_batches():
                 for line in batch.to_pylist():
                     read += 1
                     where = f"{path.name}, row {read}"
                     yield where, _row(where, {name: _text(value) for name, value in line.items()}, path.parent)
-    except FileNotFoundError as exc:
-        raise UsageError(f"{path} cannot be read: {exc.strerror}") from exc
     except (OSError, ArrowException) as exc:
+        if isinstance(exc, OSError) and exc.strerror:
+            raise UsageError(f"{path} cannot be read: {exc.strerror}") from exc
         raise UsageError(f"{path.name} is not Parquet after row {read}: {str(exc).splitlines()[0]}") from exc
 
 
