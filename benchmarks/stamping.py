@@ -25,7 +25,7 @@ import click
 import numpy as np
 import pages
 
-from mfs_deploy import artifacts, contents, kits, preparing, quantizing
+from mfs_deploy import artifacts, contents, identity, kits, preparing, quantizing
 from mfs_deploy.backends import workers
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
@@ -47,8 +47,8 @@ MFS = [sys.executable, "-m", "mfs_deploy"]
 
 
 def somebody(rng: np.random.Generator, encoder: str) -> IdentityArrays:
-    embedding = rng.standard_normal((1, 512)).astype(np.float32)
-    return IdentityArrays(embedding / np.linalg.norm(embedding), rng.standard_normal((1, 512, 7, 7)).astype(np.float32), encoder)
+    someone = identity.random(rng)
+    return IdentityArrays(someone.embedding, someone.feature_map, encoder)
 
 
 def seconds(work: Callable[[], Any]) -> float:

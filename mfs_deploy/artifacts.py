@@ -9,7 +9,6 @@ from typing import Any
 
 from mfs_deploy import choosing, contents, templating
 from mfs_deploy.backends import workers
-from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.errors import UsageError
 from mfs_deploy.preparing import Prepared, Request
@@ -18,7 +17,7 @@ from mfs_deploy.quant import headroom, ranges_file
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
 from mfs_deploy.stamping.kit import write_bundle
-from mfs_deploy.stamping.template import Template, Weights, stamp
+from mfs_deploy.stamping.template import Template, Weights, stamp, write_files
 
 WITH_PARITY = "leave out --parity off: a conversion is not trusted unmeasured"
 
@@ -32,7 +31,7 @@ def wanted_artifacts(request: Request) -> list[tuple[str, Recipe]]:
 
 
 def make_facts(request: Request, ready: Prepared) -> contents.Facts:
-    return contents.Facts(ready.models.arch.contract(request.size), ready.models.files, contents.weights_sha256(ready.baked))
+    return contents.Facts(ready.models.arch.contract(request.size), ready.models.files, ready.weights_sha256)
 
 
 def make_jobs(
@@ -67,15 +66,12 @@ def make_artifacts(request: Request, ready: Prepared, jobs: list[Job], scratch: 
         stamped = [job for job in jobs if can_be_stamped(request, job)]
         templates = find_templates(ready, stamped, progress) if stamped else {}
         folders = {name: scratch / "stamped" / "-".join(name) for name in templates}
+        weights = weights_of(ready)
         for name, folder in folders.items():
-            templating.write(stamp(templates[name], weights_of(ready)), folder / "out")
-    todo = []
-    for job in jobs:
-        place = folders.get((job.backend, job.recipe_name))
-        artifact = None if place is None else str(place / "out" / BACKENDS[job.backend].FILES[0])
-        todo.append(job if artifact is None else replace(job, convert=False, artifact=artifact))
+            write_files(stamp(templates[name], weights), folder / "out")
+    todo = [job.after(folders[job.key] / "out") if job.key in folders else job for job in jobs]
     done = workers.run(todo, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.step(made(job)))
-    return [replace(one, folder=folders.get((one.job.backend, one.job.recipe_name), one.folder)) for one in done]
+    return [replace(one, folder=folders.get(one.job.key, one.folder)) for one in done]
 
 
 def can_be_stamped(request: Request, job: Job) -> bool:
@@ -96,7 +92,7 @@ def find_templates(ready: Prepared, jobs: list[Job], progress: Progress) -> dict
 
 
 def weights_of(ready: Prepared) -> Weights:
-    return Weights(templating.arrays(ready.baked), contents.weights_sha256(ready.baked))
+    return Weights(templating.arrays(ready.baked), ready.weights_sha256)
 
 
 def write_stamped(
@@ -109,7 +105,7 @@ def write_stamped(
     """
     templates = find_templates(ready, [job for job in jobs if can_be_stamped(request, job)], progress)
     for job in jobs:
-        if (job.backend, job.recipe_name) not in templates:
+        if job.key not in templates:
             raise UsageError(f"{job.backend} {job.recipe_name} has no template, so it must be converted", hint=WITH_PARITY)
     write_bundle(common, templates.values(), weights_of(ready), folder)
 

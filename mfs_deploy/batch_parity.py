@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from mfs_deploy import architecture, batch, contents, faces, manifest, parity, preparing, sample
 from mfs_deploy.backends import workers
-from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.detectors import open_detector
@@ -56,17 +55,7 @@ def measure(request: batch.Request, rows: Sequence[Row]) -> Iterator[Measured]:
                 f"the bundle of {row.id} was made of other weights than the row gives now", hint="run mfs batch again"
             )
         net = arch.load({key: torch.from_numpy(value.copy()) for key, value in weights.baked.items()})
-        jobs = [
-            Job(
-                backend=template.backend,
-                arch=template.arch,
-                size=template.size,
-                recipe=template.recipe,
-                convert=False,
-                artifact=str((folder / BACKENDS[template.backend].FILES[0]).resolve()),
-            )
-            for template in templates
-        ]
+        jobs = [Job.of_artifact(folder, t.backend, t.arch, t.size, t.recipe) for t in templates]
         with workers.scratch() as scratch:
             done = workers.run(jobs, targets, scratch)
         judged = parity.judge(contents.outputs(done), cases, preparing.run(net, targets), contents.recipes_of(done), None)

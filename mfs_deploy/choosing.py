@@ -6,9 +6,8 @@ Times are of this machine's processor.  They say which number format its runtime
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mfs_deploy import contents, parity
 from mfs_deploy.backends import workers
@@ -40,9 +39,6 @@ class Trial:
     complaint: str | None
     chosen: bool
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def candidates(targets: Sequence[str], *, calibrated: bool) -> list[tuple[str, Recipe]]:
     """Backends with each recipe that is to be tried there; static ones only where ranges can be had."""
@@ -67,26 +63,26 @@ def choose(
 
     Where no recipe passes, ``DEFAULT`` is taken, for the gate to refuse.
     """
-    complaints: dict[int, list[str]] = {}
-    quality: dict[int, float] = {}
+    complaints: dict[tuple[str, str], list[str]] = {}
+    quality: dict[tuple[str, str], float] = {}
     for one in done:
         judged = parity.judge(contents.outputs([one]), cases, reference, contents.recipes_of([one]), encode)
-        complaints[id(one)] = judged.complaints
+        complaints[one.job.key] = judged.complaints
         if one.job.backend in judged.measured:
-            quality[id(one)] = judged.measured[one.job.backend][0].swapped_psnr_db
-    passing = [one for one in done if not complaints[id(one)]]
+            quality[one.job.key] = judged.measured[one.job.backend][0].swapped_psnr_db
+    passing = [one for one in done if not complaints[one.job.key]]
     progress.note(f"time {len(passing)} artifacts, one after another")
-    times = {id(one): ms for one, ms in zip(passing, time(passing, parity.inputs(cases[:1]), scratch), strict=True)}
+    times = {one.job.key: ms for one, ms in zip(passing, time(passing, parity.inputs(cases[:1]), scratch), strict=True)}
     chosen = [_best(backend, done, passing, times) for backend in dict.fromkeys(one.job.backend for one in done)]
     trials = [
         Trial(
             backend=one.job.backend,
             recipe=one.job.recipe_name,
             bytes=contents.size(one),
-            psnr_db=quality.get(id(one)),
-            frame_ms=times.get(id(one)),
-            complaint=next(iter(complaints[id(one)]), None),
-            chosen=any(one is other for other in chosen),
+            psnr_db=quality.get(one.job.key),
+            frame_ms=times.get(one.job.key),
+            complaint=next(iter(complaints[one.job.key]), None),
+            chosen=one.job.key in {other.job.key for other in chosen},
         )
         for one in done
     ]
@@ -98,19 +94,15 @@ def time(done: Sequence[Done], target: parity.Array, scratch: Path) -> list[floa
 
     One artifact at a time, so that none slows another.
     """
-    jobs = [
-        replace(one.job, convert=False, time=True, artifact=str(one.folder / "out" / BACKENDS[one.job.backend].FILES[0]))
-        for one in done
-        if BACKENDS[one.job.backend].RUNS_HERE
-    ]
+    jobs = [replace(one.job.after(one.folder / "out"), time=True) for one in done if BACKENDS[one.job.backend].RUNS_HERE]
     timed = iter(workers.run(jobs, target, scratch / "timing", side_by_side=False))
     return [next(timed).result.frame_ms if BACKENDS[one.job.backend].RUNS_HERE else None for one in done]
 
 
-def _best(backend: str, done: Sequence[Done], passing: Sequence[Done], times: dict[int, float | None]) -> Done:
+def _best(backend: str, done: Sequence[Done], passing: Sequence[Done], times: dict[tuple[str, str], float | None]) -> Done:
     mine = [one for one in passing if one.job.backend == backend]
-    timed = {id(one): ms for one in mine if (ms := times[id(one)]) is not None}
+    timed = {one.job.key: ms for one in mine if (ms := times[one.job.key]) is not None}
     if timed:
         limit = ALIKE * min(timed.values())
-        return min((one for one in mine if timed[id(one)] <= limit), key=contents.size)
-    return next(one for one in done if (one.job.backend, one.job.recipe_name) == (backend, DEFAULT))
+        return min((one for one in mine if timed[one.job.key] <= limit), key=contents.size)
+    return next(one for one in done if one.job.key == (backend, DEFAULT))

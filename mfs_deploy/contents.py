@@ -137,7 +137,7 @@ def _manifest(
     artifacts = {one.job.backend: _artifact(one, report[one.job.backend], files) for one in done}
     return {
         **common(facts),
-        "recipes": {one.job.recipe_name: {k: v for k, v in one.job.recipe.items() if k != "name"} for one in done},
+        "recipes": {one.job.recipe_name: recipes.without_name(one.job.recipe) for one in done},
         "artifacts": artifacts,
         "reference": {"file": reference_file.NAME},
         "stages": {name: _rounded(error) for name, error in stages.items()},

@@ -14,7 +14,7 @@ from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import headroom, ranges_file
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping.kit import Kit
-from mfs_deploy.stamping.template import Template
+from mfs_deploy.stamping.template import NOBODY, Template
 
 ANYBODY = headroom.Headroom({}, "", 1.0, frozenset())  # templates keep nothing in float32 for one person's sake
 
@@ -62,7 +62,7 @@ def templates(wanted: Wanted, progress: Progress = SILENT) -> Found:
     quantizing.check(request.calibration, pairs, request.tflite_io)
     progress.start(2)
     models = preparing.open_models(request, progress)
-    facts = contents.Facts(models.arch.contract(wanted.size), models.files, templating.NOBODY)
+    facts = contents.Facts(models.arch.contract(wanted.size), models.files, NOBODY)
     calibrated = None
     if wanted.ranges is not None:
         names = [node.name for node in simplify(models.arch.blank()).graph.nodes if node.op != "output"]

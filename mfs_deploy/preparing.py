@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfs_deploy import architecture, contents, faces, images, metrics, parity, quantizing, sample
+from mfs_deploy import architecture, choosing, contents, faces, images, metrics, parity, quantizing, sample
 from mfs_deploy.architecture import Architecture
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
@@ -86,6 +87,10 @@ class Prepared:
     graph: fx.GraphModule
     reference: parity.Outputs
 
+    @cached_property
+    def weights_sha256(self) -> str:
+        return contents.weights_sha256(self.baked)
+
 
 def check(request: Request) -> None:
     """Refuse what cannot work, or would be ignored, before anything is read.
@@ -98,7 +103,7 @@ def check(request: Request) -> None:
         raise UsageError(f"--size {request.size} is not possible", hint=f"choose from: {', '.join(map(str, arch.sizes))}")
     if request.parity not in PARITIES:
         raise UsageError(f"--parity {request.parity!r}", hint=f"choose from: {', '.join(PARITIES)}")
-    if request.parity == "off" and (request.full_conversion or request.recipe == "auto"):
+    if request.parity == "off" and (request.full_conversion or request.recipe == choosing.AUTO):
         raise UsageError("--parity off is for stamped artifacts, whose bytes are proven; a conversion is not trusted unmeasured")
     if (request.source is None) == (request.identity is None):
         raise UsageError("give exactly one of --source and --identity")

@@ -40,15 +40,8 @@ def recheck(folder: Path, progress: Progress = SILENT) -> dict[str, Any]:
         )
     cases, reference = reference_file.read(folder / reference_file.NAME, contract.size)
     jobs = [
-        Job(
-            backend=name,
-            arch=contract.arch,
-            size=contract.size,
-            recipe={"name": artifact["recipe"], **said["recipes"][artifact["recipe"]]},
-            convert=False,
-            artifact=str((folder / BACKENDS[name].FILES[0]).resolve()),
-        )
-        for name, artifact in said["artifacts"].items()
+        Job.of_artifact(folder, name, contract.arch, contract.size, {"name": entry["recipe"], **said["recipes"][entry["recipe"]]})
+        for name, entry in said["artifacts"].items()
     ]
     with workers.scratch() as scratch:
         done = workers.run(jobs, parity.inputs(cases), scratch, on_done=lambda job: progress.step(job.backend))

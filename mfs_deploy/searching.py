@@ -6,9 +6,9 @@ short of the wanted quality, the search is told to aim higher by as much, and go
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from mfs_deploy.quant import headroom, search
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
 from mfs_deploy.quant.search import Sensitivity, Step
+from mfs_deploy.stamping import store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,18 +121,12 @@ def _key(weights: str, recipe: Recipe, ranges: Any, probe: Tensor) -> str:
 
 def _cached(key: str, measure: Callable[[], list[Sensitivity]]) -> list[Sensitivity]:
     """Kept from an earlier run with the very same weights, recipe, ranges and crops, or measured and kept."""
-    folder = cache.folder("sensitivity")
-    path = folder / f"{key}.json"
+    path = cache.folder("sensitivity") / f"{key}.json"
     try:
         return [Sensitivity(**one) for one in json.loads(path.read_text("utf-8"))]
     except (OSError, ValueError, TypeError):
         pass  # not there, or not ours: measured anew
     found = measure()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps([asdict(one) for one in found]), "utf-8")
-        temporary.rename(path)
-    except OSError:
-        pass  # a cache that cannot be written costs time, nothing else
+    with contextlib.suppress(OSError):
+        store.write(path, json.dumps([asdict(one) for one in found]).encode())
     return found

@@ -29,7 +29,7 @@ from mfs_deploy.quant.recipe import Range
 from mfs_deploy.quant.scales import fit
 from mfs_deploy.stamping import find, forms, store
 from mfs_deploy.stamping.kit import IDENTITY, SOURCE, Kit
-from mfs_deploy.stamping.template import Template, Weights, stamp
+from mfs_deploy.stamping.template import NOBODY, Template, Weights, stamp
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 PEOPLE = 3  # the probe, and two to prove it by
 SEED = 20220222
 SUFFIX = ".safetensors"
-NOBODY = "0" * 64  # in place of a person's hash, in what a template is known by
 
 Jobs = Callable[[str], list[Job]]  # hash of a person's weights to what is to be converted
 
@@ -56,10 +55,10 @@ def get(
     found: dict[tuple[str, str], Template] = {}
     for job in jobs(NOBODY):
         if (kept := _kept(job)) is not None:
-            found[_name(job)] = kept
+            found[job.key] = kept
 
     def missing(digest: str) -> list[Job]:
-        return [job for job in jobs(digest) if _name(job) not in found]
+        return [job for job in jobs(digest) if job.key not in found]
 
     if not missing(NOBODY):
         return found, {}
@@ -67,10 +66,10 @@ def get(
     try:
         built, reasons = build(missing, arch, generator, progress)
     except ConversionError as exc:  # of random people; a real person's own conversion may do without what failed here
-        return found, {_name(job): exc.message for job in missing(NOBODY)}
+        return found, {job.key: exc.message for job in missing(NOBODY)}
     for job in missing(NOBODY):
-        if _name(job) in built:
-            _keep(job, built[_name(job)])
+        if job.key in built:
+            _keep(job, built[job.key])
     return found | built, reasons
 
 
@@ -98,8 +97,8 @@ def build(
             todo = jobs(person.digest)
             target = np.zeros((1, *arch.contract(todo[0].size).input.shape[1:]), np.float32)
             done = workers.run(todo, target, scratch, weights=baked, on_done=lambda job: progress.note(f"{job.backend} converted"))
-            made.append({_name(one.job): one for one in done})
-            files.append({_name(one.job): read(one.folder / "out") for one in done})
+            made.append({one.job.key: one for one in done})
+            files.append({one.job.key: read(one.folder / "out") for one in done})
     built, reasons = {}, {}
     for name, one in made[0].items():
         try:
@@ -149,17 +148,6 @@ def arrays(baked: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def read(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def write(files: Mapping[str, bytes | bytearray], folder: Path) -> None:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
-def _name(job: Job) -> tuple[str, str]:
-    return job.backend, job.recipe_name
 
 
 def _steps(job: Job) -> Iterable[float]:

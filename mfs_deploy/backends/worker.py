@@ -20,7 +20,7 @@ import statistics
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,22 @@ class Job:
     @property
     def recipe_name(self) -> str:
         return str(self.recipe["name"])
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Backend and recipe: what tells one artifact of a person from another."""
+        return self.backend, self.recipe_name
+
+    @classmethod
+    def of_artifact(cls, folder: Path, backend: str, arch: str, size: int, recipe: dict[str, Any]) -> Job:
+        """To run the artifact that lies in ``folder``, as it is."""
+        return cls(backend=backend, arch=arch, size=size, recipe=recipe, convert=False).after(folder)
+
+    def after(self, folder: Path) -> Job:
+        """This job with its conversion done: its artifact lies in ``folder``."""
+        from mfs_deploy.backends.all import BACKENDS
+
+        return replace(self, convert=False, artifact=str((folder / BACKENDS[self.backend].FILES[0]).resolve()))
 
 
 @dataclass(frozen=True)

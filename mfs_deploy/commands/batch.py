@@ -11,7 +11,6 @@ import click
 
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
-from mfs_deploy.commands.export import TARGETS, parse_targets
 from mfs_deploy.commands.tables import table
 from mfs_deploy.errors import ParityError
 
@@ -27,8 +26,8 @@ FAILED = 1
 @click.argument("people", type=options.PATH)
 @click.option("--kit", type=options.PATH, required=True, help="What mfs template pack wrote.")
 @click.option("--out", type=options.PATH, required=True, help="A folder; each person's bundle is put into it under their id.")
-@click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
-@click.option("--recipe", default="fp16", show_default=True, help="One of those that the kit holds.")
+@options.targets
+@options.kit_recipe
 @options.detector
 @click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores unless said.")
 @click.option(
@@ -53,7 +52,7 @@ def command(console: Console, targets: str, workers: int | None, parity: int, **
     """
     from mfs_deploy import batch
 
-    request = batch.Request(targets=parse_targets(targets), workers=workers or 0, **kwargs)
+    request = batch.Request(targets=options.parse_targets(targets), workers=workers or 0, **kwargs)
     outcomes = batch.run(request, console)
     measured = measure(request, outcomes, parity, console) if parity else []
     console.finish()

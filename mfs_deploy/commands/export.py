@@ -16,22 +16,20 @@ if TYPE_CHECKING:
     from mfs_deploy.choosing import Trial
     from mfs_deploy.pipeline import Exported
 
-TARGETS = ("onnx", "tflite", "ncnn", "coreml")
-
 
 @click.command("export", short_help="A photo and a checkpoint to a bundle: the main job.")
 @options.person
 @click.option("--target", type=options.PATH, help="A photo to measure parity on, instead of a sample.")
 @options.where("target", "the target photo")
 @click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
-@click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
+@options.targets
 @click.option(
     "--recipe",
     default="fp16",
     show_default=True,
     help="The number format by name, a .toml file, or auto: the fastest on this machine.",
 )
-@click.option("--size", type=int, default=224, show_default=True, help="Side of the crop in pixels: 224 or 256.")
+@options.size
 @click.option(
     "--coreml-io",
     type=click.Choice(["image", "tensor"]),
@@ -67,7 +65,7 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
 
     request = preparing.Request(
         out=out,
-        targets=parse_targets(targets),
+        targets=options.parse_targets(targets),
         source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
         target_where=options.make_where(kwargs.pop("target_landmarks"), kwargs.pop("target_aligned"), kwargs.pop("target_face")),
         calibration=options.make_calibration(kwargs),
@@ -78,19 +76,8 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
     if request.recipe == choosing.AUTO and not request.calibration.is_given:
         console.note("note: recipes with integer values are tried only with --calibration")
     exported = pipeline.export(request, console)
-    data = {"bundle": str(out), "manifest": exported.manifest, "trials": [trial.as_dict() for trial in exported.trials]}
+    data = {"bundle": str(out), "manifest": exported.manifest, "trials": [vars(trial) for trial in exported.trials]}
     console.result(data, summary(exported))
-
-
-def parse_targets(text: str) -> tuple[str, ...]:
-    from mfs_deploy.errors import UsageError
-
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in TARGETS]
-    if unknown or not names:
-        problem = f"has no backend {', '.join(unknown)}" if unknown else "names no backend"
-        raise UsageError(f"--targets {text!r} {problem}", hint=f"choose from: {', '.join(TARGETS)}")
-    return names
 
 
 def summary(exported: Exported) -> str:

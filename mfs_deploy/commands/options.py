@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mfs_deploy.faces import Where
     from mfs_deploy.quantizing import How
 
+TARGETS = ("onnx", "tflite", "ncnn", "coreml")
 PATH = click.Path(path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -24,6 +25,9 @@ checkpoint = click.option(
 )
 encoder = click.option("--identity-encoder", "encoder", type=PATH, help="The identity encoder's file, where it lies elsewhere.")
 detector = click.option("--detector", type=PATH, help="A face detector with five landmarks, as ONNX: SCRFD or YuNet.")
+targets = click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
+size = click.option("--size", type=int, default=224, show_default=True, help="Side of the crop in pixels: 224 or 256.")
+kit_recipe = click.option("--recipe", default="fp16", show_default=True, help="One of those that the kit holds.")
 arch = click.option("--arch", default="mobilefaceswap", show_default=True, help="The network's architecture.")
 
 
@@ -106,3 +110,14 @@ def make_calibration(kwargs: dict[str, Any]) -> How:
         accept=kwargs.pop("accept_calibration"),
         ranges=kwargs.pop("calibration_ranges"),
     )
+
+
+def parse_targets(text: str) -> tuple[str, ...]:
+    from mfs_deploy.errors import UsageError
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in TARGETS]
+    if unknown or not names:
+        problem = f"has no backend {', '.join(unknown)}" if unknown else "names no backend"
+        raise UsageError(f"--targets {text!r} {problem}", hint=f"choose from: {', '.join(TARGETS)}")
+    return names

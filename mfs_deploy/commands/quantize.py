@@ -9,7 +9,6 @@ import click
 
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
-from mfs_deploy.commands.export import TARGETS, parse_targets
 from mfs_deploy.commands.tables import table
 
 if TYPE_CHECKING:
@@ -20,11 +19,13 @@ MIXED = "mixed"
 
 @click.command("quantize", short_help="Find the cheapest mixture of number formats that keeps a quality.")
 @options.person
-@click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends it is proven on, separated by commas.")
+@click.option(
+    "--targets", default=",".join(options.TARGETS), show_default=True, help="Backends it is proven on, separated by commas."
+)
 @click.option("--recipe", type=click.Choice([MIXED]), default=MIXED, show_default=True, help="What is looked for.")
 @click.option("--from", "base", default="w8a8", show_default=True, help="The recipe whose operations may be put back into floats.")
 @click.option("--min-psnr", type=float, default=38.0, show_default=True, metavar="DB", help="To the float network, in dB.")
-@click.option("--size", type=int, default=224, show_default=True, help="Side of the crop in pixels: 224 or 256.")
+@options.size
 @options.calibration
 @click.option(
     "--out", type=options.PATH, default=Path("mixed.toml"), show_default=True, help="The recipe; a plot is put beside it."
@@ -49,7 +50,7 @@ def command(console: Console, targets: str, out: Path, base: str, min_psnr: floa
     kwargs.pop("recipe")
     request = preparing.Request(
         out=out,
-        targets=parse_targets(targets),
+        targets=options.parse_targets(targets),
         source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
         calibration=options.make_calibration(kwargs),
         **kwargs,

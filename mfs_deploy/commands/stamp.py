@@ -9,7 +9,6 @@ import click
 
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
-from mfs_deploy.commands.export import TARGETS, parse_targets
 from mfs_deploy.commands.tables import table
 
 
@@ -20,8 +19,8 @@ from mfs_deploy.commands.tables import table
 @options.where(whose="the source photo")
 @options.detector
 @click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
-@click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
-@click.option("--recipe", default="fp16", show_default=True, help="One of those that the kit holds.")
+@options.targets
+@options.kit_recipe
 @output_options
 def command(console: Console, kit: Path, targets: str, **kwargs: Any) -> None:
     """Stamp a person's weights into the templates of KIT (see mfs template pack).
@@ -31,7 +30,7 @@ def command(console: Console, kit: Path, targets: str, **kwargs: Any) -> None:
     from mfs_deploy.stamping import person
 
     where = options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face"))
-    request = person.Request(kit=kit, targets=parse_targets(targets), source_where=where, **kwargs)
+    request = person.Request(kit=kit, targets=options.parse_targets(targets), source_where=where, **kwargs)
     said = person.export(request, console)
     rows = [(name, entry["recipe"], f"{entry['bytes'] / 1e6:.2f} MB") for name, entry in said["artifacts"].items()]
     text = table(("artifact", "recipe", "size"), rows) + f"\n\nbundle: {request.out} (parity not measured)"

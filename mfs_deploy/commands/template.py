@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,6 @@ import click
 
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
-from mfs_deploy.commands.export import TARGETS, parse_targets
 from mfs_deploy.commands.tables import table
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ def what(function: Any) -> Any:
     parts = (
         options.checkpoint,
         options.encoder,
-        click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas."),
+        options.targets,
         click.option("--recipe", "recipes", multiple=True, default=["fp16"], show_default=True, help="May be given several times."),
         click.option("--calibration-ranges", "ranges", type=options.PATH, help="Of integer recipes: the ranges.json of a bundle."),
-        click.option("--size", type=int, default=224, show_default=True, help="Side of the crop in pixels: 224 or 256."),
+        options.size,
         options.arch,
         output_options,
     )
@@ -44,7 +44,7 @@ def build(console: Console, **kwargs: Any) -> None:
     """Run the converters, find the weights in what they give, prove it on two more people, and keep it in the cache."""
     from mfs_deploy import kits
 
-    found = kits.templates(kits.Wanted(targets=parse_targets(kwargs.pop("targets")), **kwargs), console)
+    found = kits.templates(kits.Wanted(targets=options.parse_targets(kwargs.pop("targets")), **kwargs), console)
     console.finish()
     said = summary(found.templates)
     refused = [{"backend": b, "recipe": r, "why": why} for (b, r), why in found.reasons.items()]
@@ -68,7 +68,7 @@ def pack(console: Console, out: Path, **kwargs: Any) -> None:
 
     if out.is_dir():
         raise OutputError(f"{out} is a folder", hint="name a file: --out kit.safetensors")
-    made = kits.make(kits.Wanted(targets=parse_targets(kwargs.pop("targets")), **kwargs), console)
+    made = kits.make(kits.Wanted(targets=options.parse_targets(kwargs.pop("targets")), **kwargs), console)
     stamping_kit.save(out, made)
     console.finish()
     data = {"kit": str(out), "bytes": out.stat().st_size, "templates": [as_dict(t) for t in made.templates]}
@@ -83,6 +83,7 @@ def unpack(console: Console, kit: Path, out: Path) -> None:
     """Write what is in KIT into a folder, to be looked at: both networks as ONNX, and the artifacts of the probe."""
     from mfs_deploy.errors import OutputError
     from mfs_deploy.stamping import kit as stamping_kit
+    from mfs_deploy.stamping.template import write_files
 
     if out.exists():
         raise OutputError(f"{out} is there already", hint="choose another --out")
@@ -93,17 +94,13 @@ def unpack(console: Console, kit: Path, out: Path) -> None:
         if content is not None:
             (out / name).write_bytes(content)
     for number, template in enumerate(held.templates, 1):
-        for name, content in template.files.items():
-            path = out / f"{number}-{template.backend}" / name  # the recipe's name is not to be trusted with a path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        write_files(template.files, out / f"{number}-{template.backend}")  # the recipe's name is not to be trusted with a path
     console.result({"folder": str(out), "templates": [as_dict(t) for t in held.templates]}, summary(held.templates))
 
 
-def summary(templates: Any) -> str:
+def summary(templates: Iterable[Template]) -> str:
     rows = [
-        (t.backend, t.recipe["name"], str(t.size), f"{sum(map(len, t.files.values())) / 1e6:.2f} MB", str(len(t.slots)))
-        for t in templates
+        (t["backend"], t["recipe"], str(t["size"]), f"{t['bytes'] / 1e6:.2f} MB", str(t["slots"])) for t in map(as_dict, templates)
     ]
     return table(("template", "recipe", "size", "bytes", "places"), rows)
 

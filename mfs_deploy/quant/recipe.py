@@ -160,7 +160,12 @@ def from_dict(said: Mapping[str, Any]) -> Recipe:
     Raises:
         UsageError: a key or a format that is not known.
     """
-    return from_table(said["name"], {key: value for key, value in said.items() if key != "name"})
+    return from_table(said["name"], without_name(said))
+
+
+def without_name(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``asdict`` makes of a recipe, as ``from_table`` takes it and a manifest has it."""
+    return {key: value for key, value in said.items() if key != "name"}
 
 
 def to_toml(recipe: Recipe) -> str:

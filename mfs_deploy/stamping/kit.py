@@ -23,8 +23,9 @@ from mfs_deploy.backends.quiet import last_line
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError
+from mfs_deploy.quant.recipe import without_name
 from mfs_deploy.stamping import store
-from mfs_deploy.stamping.template import Template, Weights, stamp
+from mfs_deploy.stamping.template import NOBODY, Template, Weights, stamp, write_files
 
 Array = NDArray[Any]
 SOURCE = "face"  # input of the identity encoder, (N, 3, S, S) in [0, 1]
@@ -99,7 +100,7 @@ class Kit:
                 if not all(type(f) in (int, float) and abs(f) < MAX_FACTOR for f in (slot.factor, slot.times or 0)):
                     raise refused(f"multiplies {slot.weights} by what is no number")
         try:
-            files, said = make_bundle(self.common, templates, Weights(nobody, "0" * 64))
+            files, said = make_bundle(self.common, templates, Weights(nobody, NOBODY))
             manifest.encode(said)
         except (ConversionError, ValueError, LookupError, TypeError, ArithmeticError) as exc:
             raise refused(f"does not fit together: {exc}") from exc
@@ -232,10 +233,7 @@ def write_bundle(common: Mapping[str, Any], templates: Iterable[Template], weigh
         the manifest.
     """
     files, said = make_bundle(common, templates, weights)
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    write_files(files, folder)
     manifest.write(folder, said)
     return said
 
@@ -254,8 +252,7 @@ def make_bundle(
         own = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in stamped.items()}
         files |= stamped
         listed |= own
-        recipe = dict(template.recipe)
-        recipes[recipe["name"]] = {key: value for key, value in recipe.items() if key != "name"}
+        recipes[template.recipe["name"]] = without_name(template.recipe)
         versions |= template.versions
         artifacts[template.backend] = artifact_entry(template.backend, template.recipe["name"], own, template.info)
     said = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from mfs_deploy.errors import ConversionError
 from mfs_deploy.stamping.forms import REPRESENTATIONS
 
 Array = NDArray[Any]
+NOBODY = "0" * 64  # in place of a person's hash
 DIGEST = "sha256"  # as a slot's ``weights``: the hash of all weights, in hexadecimal
 
 
@@ -115,6 +117,14 @@ def stamp(template: Template, weights: Weights) -> dict[str, bytearray]:
             raise _misfit(f"{slot.weights} takes {len(made)} bytes, and there is room for {slot.length}")
         files[slot.file][slot.offset : slot.offset + slot.length] = made
     return files
+
+
+def write_files(files: Mapping[str, bytes | bytearray], folder: Path) -> None:
+    """By relative POSIX path; folders on the way are made."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _misfit(what: str) -> ConversionError:

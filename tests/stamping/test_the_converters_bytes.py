@@ -15,7 +15,7 @@ from mfs_deploy.backends.worker import Job
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping import store
-from mfs_deploy.stamping.template import Template, Weights, stamp
+from mfs_deploy.stamping.template import Template, Weights, stamp, write_files
 
 SEED = 1
 # Between them every form of weights but those of six bits and of float16 scales: recipes share a converter's way of storing them.
@@ -73,7 +73,7 @@ def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Templa
         with workers.scratch() as scratch:
             for one in workers.run(jobs(portrait_weights.digest), target, scratch, weights=net.state_dict()):
                 name = f"{one.job.backend}-{one.job.recipe_name}"
-                templating.write(templating.read(one.folder / "out"), folder / "converted" / name)
+                write_files(templating.read(one.folder / "out"), folder / "converted" / name)
 
     folder = once("stamped-and-converted", build)
 
