@@ -9,6 +9,7 @@ Every upsampling is 2x bilinear with aligned corners; every activation is LeakyR
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -25,6 +26,7 @@ DECODER_IN = (512, 512, 256, 128)  # after concatenation with the skip of the sa
 DECODER_OUT = (256, 128, 64, 32)
 MASK = (512, 128, 64, 32, 8, 2)
 DEMODULATION_EPS = 1e-16
+AfterStage = Callable[[int, Tensor], Tensor]  # of a stage's number and its features (N, C, H, W)
 
 
 def upsample2x(x: Tensor) -> Tensor:
@@ -208,12 +210,12 @@ class Generator(nn.Module):
             pointwise=tuple(m(embedding) for m in modulations),
         )
 
-    def swap(self, predicted: PredictedWeights, target: Tensor) -> tuple[Tensor, Tensor]:
+    def swap(self, predicted: PredictedWeights, target: Tensor, after: AfterStage | None = None) -> tuple[Tensor, Tensor]:
         """Run the swap with predicted weights applied on the fly, each sample with its own.
 
         This is how the network is trained, and the reference that a bake must reproduce.  Shapes as ``BakedNet.forward``.
         """
-        features = self.stages(predicted, target)
+        features = self.stages(predicted, target, after)
         mask = self.mask(features[len(ENCODER) - 2])
         # The first 1x1 convolution commutes with the upsampling before it, and costs a quarter there.
         resize, narrow, *rest = self.final
@@ -223,13 +225,14 @@ class Generator(nn.Module):
         colour = (1 + x) / 2
         return colour * mask + (1 - mask) * target, mask
 
-    def stages(self, predicted: PredictedWeights, target: Tensor) -> list[Tensor]:
-        """What comes out of each encoder stage, then of each decoder stage."""
+    def stages(self, predicted: PredictedWeights, target: Tensor, after: AfterStage | None = None) -> list[Tensor]:
+        """What comes out of each encoder stage, then of each decoder stage; ``after`` each, training may normalise it."""
 
         def stage(x: Tensor, *, stride: int) -> Tensor:
             i = len(outputs)
             x = per_sample.depthwise(x, predicted.depthwise[i], stride=stride)
-            outputs.append(F.leaky_relu(per_sample.pointwise(x, predicted.pointwise[i]), SLOPE))
+            x = F.leaky_relu(per_sample.pointwise(x, predicted.pointwise[i]), SLOPE)
+            outputs.append(after(i, x) if after else x)
             return outputs[-1]
 
         outputs: list[Tensor] = []

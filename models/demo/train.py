@@ -28,16 +28,14 @@ from torch import Tensor, nn
 from mfs_deploy import manifest
 from mfs_deploy.models.demo import losses, triplets
 from mfs_deploy.models.demo.people import People
-from mfs_deploy.models.demo.settle import settle
+from mfs_deploy.models.demo.sizes import Sizes
 from mfs_deploy.nets.mobilefaceswap import Generator
 from mfs_deploy.nets.small_encoder import EMBEDDING, SmallEncoder
 
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 20
-SETTLE_EVERY = 20
-# Learning rates relative to the predictors'; the branches are narrow and slow to learn, the encoder has learnt before.
-BRANCHES, ENCODER = 6.0, 0.2
-IDENTITY_EVERY = 2  # steps: the critic takes a fifth of one
+BRANCHES = 6.0  # their learning rate over the predictors': they are narrow and slow to learn
+IDENTITY_EVERY = 2  # steps: to judge it takes a tenth of one
 FACES = 500_000  # first seed of the encoder's triplets
 CLIP = 5.0  # largest norm of a gradient
 SMALLEST = 0.02  # size that a bias is taken to have at least: many begin at zero
@@ -105,7 +103,7 @@ def encoder(run: Path, steps: int, batch: int, shards: int) -> None:
     run.mkdir(parents=True, exist_ok=True)
     numbers = face_numbers([triplets.people(seed) for seed in range(FACES, FACES + shards)]).to(device())
     net, head = SmallEncoder().to(device()), nn.Linear(EMBEDDING, numbers.shape[2]).to(device())
-    optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], 4e-4, weight_decay=1e-2, fused=True)
+    optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], 2e-3, weight_decay=1e-2, fused=True)
     state = resume(run / "encoder.pt", State(0, {"encoder": net, "head": head}, optimiser))
     samples = batches(run / "samples", shards, triplets.SOURCE_SIZE, batch, state.step, seed=FACES)
     for step in steps_of(state, steps, run / "encoder.pt"):
@@ -147,39 +145,28 @@ def swap(run: Path, steps: int, size: int, batch: int, rate: float, shards: int)
     torch.manual_seed(1)
     face = SmallEncoder().to(device())
     face.load_state_dict(torch.load(run / "encoder.pt", weights_only=True)["nets"]["encoder"])
-    critic = SmallEncoder().to(device())  # stays as it was: the judge of identity must not be trained by what it judges
-    critic.load_state_dict(face.state_dict())
-    critic.eval().requires_grad_(False)
+    face.eval().requires_grad_(False)  # stays as it is: a judge of identity must not be trained by what it judges
     generator = Generator().to(device())
-    first_source, first_target, _, _ = next(batches(run / "samples", shards, size, batch, 0))[1].floats(device())
-    if not _stages(run):
-        with torch.no_grad():
-            embedding, feature_map = face(first_source)
-        losses.start_generator(generator, embedding, feature_map, first_target)
+    losses.start_generator(generator)
+    sizes = Sizes().to(device())
     branches = [*generator.final.parameters(), *generator.mask.parameters()]
     predictors = [
         *generator.predictor.parameters(),
         *generator.EncoderModulation.parameters(),
         *generator.DecoderModulation.parameters(),
     ]
-    nets: dict[str, nn.Module] = {"generator": generator, "encoder": face}
+    nets: dict[str, nn.Module] = {"generator": generator, "sizes": sizes, "encoder": face}
     begin_from(nets, run, size)
-    groups = [*sized(predictors, rate), *sized(branches, BRANCHES * rate), *sized(face.parameters(), ENCODER * rate)]
+    groups = [*sized(predictors, rate), *sized(branches, BRANCHES * rate)]
     state = resume(run / f"swap-{size}.pt", State(0, nets, torch.optim.Adam(groups, fused=True)))
     samples = batches(run / "samples", shards, size, batch, state.step)
     for step in steps_of(state, steps, run / f"swap-{size}.pt"):
         source, target, result, mask = _turned(next(samples)[1].floats(device()), step)
-        if step % SETTLE_EVERY == 0:
-            generator.eval()
-            face.eval()
-            with torch.no_grad():
-                embedding, feature_map = face(first_source)
-            settle(generator, embedding, feature_map, first_target)
-        generator.train()
-        face.train()
-        made, made_mask = generator.swap(generator(*face(source)), target)
-        measured = losses.swap(made, made_mask, result, mask, source, critic if step % IDENTITY_EVERY == 0 else None)
-        descend(state.optimiser, measured["loss"], schedule(step, steps), generator, face)
+        embedding, feature_map = face(source)
+        made, made_mask = generator.swap(generator(embedding, feature_map), target, sizes)
+        known = losses.known(face, made, embedding) if step % IDENTITY_EVERY == 0 else None
+        measured = losses.swap(made, made_mask, result, mask, known)
+        descend(state.optimiser, measured["loss"], schedule(step, steps), generator)
         if step % LOG_EVERY == 0:
             log(run / f"log-swap-{size}.csv", {"step": step, **{k: v.item() for k, v in measured.items()}})
 
@@ -236,13 +223,10 @@ def ship(run: Path, out: Path) -> None:
     """Write the weights of the last stage as float16 safetensors, and a plot of the logs."""
     saved = torch.load(_stages(run)[-1], weights_only=True)["nets"]
     out.mkdir(parents=True, exist_ok=True)
-    generator, face = Generator().eval(), SmallEncoder().eval()
-    generator.load_state_dict(saved["generator"])
-    face.load_state_dict(saved["encoder"])
-    source, target, _, _ = triplets.make(16, 0, 224).floats(torch.device("cpu"))
-    with torch.no_grad():
-        embedding, feature_map = face(source)
-    settle(generator, embedding, feature_map, target)
+    generator, sizes, face = Generator(), Sizes(), SmallEncoder()
+    for name, part in (("generator", generator), ("sizes", sizes), ("encoder", face)):
+        part.load_state_dict(saved[name])
+    sizes.fold(generator)
     for net, file in ((generator, "generator"), (face, "identity_encoder")):
         state = {key: value for key, value in net.state_dict().items() if value.is_floating_point()}
         path = out / f"{file}.safetensors"
