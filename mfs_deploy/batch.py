@@ -1,15 +1,13 @@
-"""Many people's bundles out of one kit, on the cores of this machine.  No PyTorch, no converter.
+"""Many people's bundles out of one kit, on the cores of this machine or of a Ray cluster.  No PyTorch, no converter.
 
 People go in chunks through identity encoder and generator, and each is stamped and published by itself: a bundle is there whole or
-not at all.  What is done is written into a journal, one line a person, so that a second run does what is missing or has changed.
+not at all.  What is done is noted beside (``stores``), person by person, so that a second run does what is missing or has changed.
 One bad photo costs its own person only; a disk that is full, or a store that is gone, stops the run.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -17,59 +15,51 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy import bundle, faces, images, landmarks, locks, manifest
+from mfs_deploy import faces, images, landmarks, manifest, stores
 from mfs_deploy.backends.worker import end_with
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.detectors import Detector, open_detector
-from mfs_deploy.errors import BundleError, ConversionError, MfsError, OutputError
+from mfs_deploy.errors import ConversionError, MfsError, OutputError
+from mfs_deploy.outcomes import RESULTS as RESULTS
+from mfs_deploy.outcomes import Outcome as Outcome
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.roster import Row, read_people
 from mfs_deploy.stamping import kit as kits
 from mfs_deploy.stamping import person
 from mfs_deploy.stamping.kit import Kit
 from mfs_deploy.stamping.template import Template
+from mfs_deploy.stores import JOURNAL as JOURNAL
+from mfs_deploy.stores import Store
 
-JOURNAL = "journal.jsonl"
-RESULTS = "results.csv"
 CHUNK = 32  # people that go through the generator together
+BLOCK = 1000  # people that an earlier run's bundles are looked for at once
 ATTEMPTS = 2  # for a person alone whose worker was killed
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One person's line in the results.
-
+class Request:
+    """
     Attributes:
-        status: "done", "kept" (an earlier run's bundle is as it should be) or "failed".
-        made_of: hash of everything that the bundle depends on.
-        seconds: of work on this person alone, shared work shared out.
+        out: a folder, or a URL as text.
+        workers: as many as there are processors where it is 0.
+        engine: "local" or "ray".
     """
 
-    id: str
-    status: str
-    made_of: str = ""
-    weights_sha256: str = ""
-    bytes: int = 0
-    seconds: float = 0.0
-    error_kind: str = ""
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Request:
     people: Path
     kit: Path
-    out: Path
+    out: Path | str
     targets: tuple[str, ...]
     recipe: str
     detector: Path | None = None
     workers: int = 0
+    engine: str = "local"
 
 
 def run(request: Request, progress: Progress = SILENT) -> list[Outcome]:
@@ -80,67 +70,48 @@ def run(request: Request, progress: Progress = SILENT) -> list[Outcome]:
 
     Raises:
         UsageError: the rows, or the kit and what is wanted of it, make no sense; nothing is made.
+        MissingExtra: the engine or the place needs what is not installed.
         OutputError: bundles cannot be written; those that were finished are there, and a second run goes on.
     """
-    rows = read_people(request.people, taken=(JOURNAL, RESULTS))
+    rows = read_people(request.people, taken=stores.TAKEN)
+    store = stores.at(request.out)
     person.choose(kits.load(request.kit), request.targets, request.recipe)  # refused before any work
     if request.detector is not None:
         open_detector(request.detector)
+    engine: AbstractContextManager[None] = nullcontext()
+    if request.engine == "ray":
+        from mfs_deploy import batch_ray
+
+        engine = batch_ray.cluster()
     basis = _basis(request)
-    with locks.alone(request.out):
-        return _run(request, rows, basis, progress)
+    with engine, store.alone():
+        return _run(request, store, rows, basis, progress)
 
 
-def _run(request: Request, rows: Sequence[Row], basis: str, progress: Progress) -> list[Outcome]:
-    journal = Journal(request.out / JOURNAL)
+def _run(request: Request, store: Store, rows: Sequence[Row], basis: str, progress: Progress) -> list[Outcome]:
     found: dict[str, Outcome] = {}
     progress.start(len(rows))
     todo: list[Row] = []
-    for row in rows:
-        before = journal.done.get(row.id)
-        if before is not None and _is_kept(request.out / row.id, before, row, basis):
-            found[row.id] = Outcome(**{**asdict(before), "status": "kept"})
-            progress.step(f"{row.id} kept")
-        else:
-            todo.append(row)
-    try:
-        for outcome in _make(request, basis, todo):
-            journal.add(outcome)
-            found[outcome.id] = outcome
-            progress.step(f"{outcome.id} {outcome.status}")
-    finally:
-        journal.close()
+    with ThreadPoolExecutor(store.at_once) as pool:
+        for i in range(0, len(rows), BLOCK):
+            block = rows[i : i + BLOCK]
+            for row, before in zip(block, pool.map(lambda row: _kept(store, row, basis), block), strict=True):
+                if before is None:
+                    todo.append(row)
+                else:
+                    found[row.id] = before
+                    progress.step(f"{row.id} kept")
+    for outcome in _make(request, basis, todo):
+        store.add(outcome)
+        found[outcome.id] = outcome
+        progress.step(f"{outcome.id} {outcome.status}")
     outcomes = [found[row.id] for row in rows]
-    write_results(request.out / RESULTS, outcomes)
+    store.finish(outcomes)
     progress.finish()
     return outcomes
 
 
 # ---- what was done before
-
-
-class Journal:
-    """One line of JSON for each person done; the last one counts.  A line that a crash cut off is passed over."""
-
-    def __init__(self, path: Path) -> None:
-        self.done: dict[str, Outcome] = {}
-        text = path.read_text("utf-8", errors="replace") if path.exists() else ""
-        for line in text.splitlines():
-            try:
-                outcome = Outcome(**json.loads(line))
-                self.done[outcome.id] = outcome
-            except (ValueError, TypeError):
-                continue
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
-        if text and not text.endswith("\n"):
-            self._file.write("\n")
-
-    def add(self, outcome: Outcome) -> None:
-        self._file.write(json.dumps(asdict(outcome)) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
 
 
 def _basis(request: Request) -> str:
@@ -156,27 +127,17 @@ def _made_of(row: Row, basis: str) -> str:
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()
 
 
-def _is_kept(folder: Path, before: Outcome, row: Row, basis: str) -> bool:
-    if before.status == "failed":
-        return False
-    try:
-        said = manifest.read(folder)
-        return (
-            _made_of(row, basis) == before.made_of
-            and said["weights"]["sha256"] == before.weights_sha256
-            and not manifest.verify(folder, said)
-        )
-    except (OSError, BundleError):
-        return False
+def _kept(store: Store, row: Row, basis: str) -> Outcome | None:
+    """What an earlier run made, if it is what this one would make."""
 
+    def made_of() -> str | None:
+        try:
+            return _made_of(row, basis)
+        except OSError:
+            return None
 
-def write_results(path: Path, outcomes: Sequence[Outcome]) -> None:
-    temporary = path.with_name(f".{path.name}")
-    with open(temporary, "w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, list(asdict(outcomes[0])))
-        writer.writeheader()
-        writer.writerows(asdict(outcome) for outcome in outcomes)
-    temporary.rename(path)
+    before = store.done(row.id, made_of)
+    return None if before is None else replace(before, status="kept")
 
 
 # ---- workers
@@ -184,14 +145,18 @@ def write_results(path: Path, outcomes: Sequence[Outcome]) -> None:
 
 def _make(request: Request, basis: str, rows: Sequence[Row]) -> Iterator[Outcome]:
     """Outcomes as they come.  Who was at work when a worker was killed is tried again, one chunk at a time, then one by one."""
-    workers = request.workers or os.cpu_count() or 1
+    pool, workers = _pool, request.workers or os.cpu_count() or 1
+    if request.engine == "ray":
+        from mfs_deploy import batch_ray
+
+        pool, workers = batch_ray.pool, request.workers or batch_ray.size()
     size = max(1, min(CHUNK, -(-len(rows) // workers)))
     waiting = [list(rows[i : i + size]) for i in range(0, len(rows), size)]
     killed: Counter[str] = Counter()
     while waiting:
-        suspects, waiting = yield from _pool(request, basis, waiting, workers)
+        suspects, waiting = yield from pool(request, basis, waiting, workers)
         while suspects:  # alone, so that nobody is blamed for who ran beside them
-            hit, suspects = yield from _pool(request, basis, suspects, 1)
+            hit, suspects = yield from pool(request, basis, suspects, 1)
             for row in (row for chunk in hit for row in chunk):
                 killed[row.id] += len(hit[0]) == 1
                 if killed[row.id] < ATTEMPTS:
@@ -232,7 +197,7 @@ def _pool(
 
 @dataclass
 class _Worker:
-    request: Request
+    store: Store
     kit: Kit
     templates: list[Template]
     detector: Detector | None
@@ -243,13 +208,18 @@ _worker: _Worker
 
 def _start(request: Request, parent: int) -> None:
     """In a new worker: open the kit once, and end when the parent does."""
-    global _worker  # noqa: PLW0603 (a process pool has no other place for what its workers keep)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this one after its chunk
-    locks.join(request.out)
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    _open(request)
+
+
+def _open(request: Request) -> None:
+    global _worker  # noqa: PLW0603 (a process pool has no other place for what its workers keep)
+    store = stores.at(request.out)
+    store.join()
     kit = kits.load(request.kit)
     detector = None if request.detector is None else open_detector(request.detector)
-    _worker = _Worker(request, kit, person.choose(kit, request.targets, request.recipe), detector)
+    _worker = _Worker(store, kit, person.choose(kit, request.targets, request.recipe), detector)
 
 
 def _chunk(rows: list[Row], basis: str) -> list[Outcome]:
@@ -274,17 +244,17 @@ def _chunk(rows: list[Row], basis: str) -> list[Outcome]:
     for (row, made_of, _), weights in zip(read, baked, strict=True):
         started = time.perf_counter()
         try:
-            with bundle.staging(_worker.request.out / row.id) as folder:
+            with _worker.store.staging(row.id) as folder:
                 said = person.stamp_bundle(_worker.kit, _worker.templates, weights, folder)
-                bundle.publish(folder, _worker.request.out / row.id)
+                size = sum(facts["bytes"] for facts in said["files"].values())
+                done = Outcome(row.id, "done", made_of, weights.digest, size, round(shared + time.perf_counter() - started, 4))
+                _worker.store.publish(folder, done)
         except (ConversionError, OutputError) as exc:  # not finite; or something else is in the place of this person's bundle
             outcomes[row.id] = Outcome(row.id, "failed", error_kind=exc.kind, error=exc.message)
             continue
         except OSError as exc:  # the disk is full or gone, for the others too
             raise OutputError.from_os(exc) or exc from exc
-        size = sum(facts["bytes"] for facts in said["files"].values())
-        seconds = round(shared + time.perf_counter() - started, 4)
-        outcomes[row.id] = Outcome(row.id, "done", made_of, weights.digest, size, seconds)
+        outcomes[row.id] = replace(done, seconds=round(shared + time.perf_counter() - started, 4))
     return [outcomes[row.id] for row in rows]
 
 

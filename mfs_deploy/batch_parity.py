@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mfs_deploy import architecture, batch, contents, faces, manifest, parity, preparing, sample
+from mfs_deploy import architecture, batch, contents, faces, manifest, parity, preparing, sample, stores
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
@@ -39,6 +39,7 @@ def measure(request: batch.Request, rows: Sequence[Row]) -> Iterator[Measured]:
     """
     import torch
 
+    store = stores.at(request.out)
     kit = kits.load(request.kit)
     templates = person.choose(kit, request.targets, request.recipe)
     detector = None if request.detector is None else open_detector(request.detector)
@@ -49,15 +50,14 @@ def measure(request: batch.Request, rows: Sequence[Row]) -> Iterator[Measured]:
     for row in rows:
         found = batch.read_person(row, kit, detector)
         (weights,) = kit.bake([found if isinstance(found, IdentityArrays) else kit.encode([found])[0]])
-        folder = request.out / row.id
-        if manifest.read(folder)["weights"]["sha256"] != weights.digest:
-            raise ParityError(
-                f"the bundle of {row.id} was made of other weights than the row gives now", hint="run mfs batch again"
-            )
-        net = arch.load({key: torch.from_numpy(value.copy()) for key, value in weights.baked.items()})
-        jobs = [Job.of_artifact(folder, t.backend, t.arch, t.size, t.recipe) for t in templates]
-        with workers.scratch() as scratch:
+        with store.reading(row.id) as folder, workers.scratch() as scratch:
+            if manifest.read(folder)["weights"]["sha256"] != weights.digest:
+                raise ParityError(
+                    f"the bundle of {row.id} was made of other weights than the row gives now", hint="run mfs batch again"
+                )
+            net = arch.load({key: torch.from_numpy(value.copy()) for key, value in weights.baked.items()})
+            jobs = [Job.of_artifact(folder, t.backend, t.arch, t.size, t.recipe) for t in templates]
             done = workers.run(jobs, targets, scratch)
-        judged = parity.judge(contents.outputs(done), cases, preparing.run(net, targets), contents.recipes_of(done), None)
+            judged = parity.judge(contents.outputs(done), cases, preparing.run(net, targets), contents.recipes_of(done), None)
         worst = min((measured[0].swapped_psnr_db for measured in judged.measured.values()), default=float("nan"))
         yield Measured(row.id, worst, tuple(judged.complaints))

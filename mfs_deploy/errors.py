@@ -130,4 +130,14 @@ class OutputError(MfsError):
         if exc.errno not in REFUSED_WRITES:
             return None
         where = f": {exc.filename}" if exc.filename else ""
-        return cls(f"{exc.strerror}{where}", hint="nothing was changed; make room, or choose another --out or TMPDIR")
+        hint = "nothing was changed; make room, or choose another --out or TMPDIR"
+        return cls(f"{exc.strerror}{where}", hint=StoreFailed.hint if isinstance(exc, StoreFailed) else hint)
+
+
+class StoreFailed(OSError):
+    """An object store that cannot be reached or refuses: to be handled as a disk that fails."""
+
+    hint = "look at the address, the rights and the network, and run it again: what is finished is kept"
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(errno.EIO, f"the store failed ({why})", url)

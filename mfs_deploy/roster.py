@@ -1,15 +1,15 @@
-"""Who is to be done: rows of a CSV file, or the files of a folder."""
+"""Who is to be done: rows of a CSV or Parquet file, or the files of a folder."""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mfs_deploy import bundle, landmarks, photos
-from mfs_deploy.errors import UsageError
+from mfs_deploy.errors import MissingExtra, UsageError
 
 COLUMNS = ("id", "photo", "identity", "landmarks", "aligned", "face")
 ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
@@ -31,18 +31,20 @@ class Row:
 
 
 def read_people(path: Path, taken: Collection[str] = ()) -> list[Row]:
-    """Rows of a CSV file, or one for each photo and identity file of a folder, whose names are then the ids.
+    """Rows of a table, or one for each photo and identity file of a folder, whose names are then the ids.
 
-    Paths in a CSV are relative to it.
+    Paths in a table are relative to it.
 
     Args:
         taken: ids that nobody may have.
 
     Raises:
         UsageError: says which line or file, and what is wrong with it.
+        MissingExtra: the table is Parquet, and pyarrow is not installed.
     """
     rows: dict[str, Row] = {}
-    for where, row in _folder(path) if path.is_dir() else _table(path):
+    read = _folder if path.is_dir() else _parquet if path.suffix == ".parquet" else _table
+    for where, row in read(path):
         if not ID.fullmatch(row.id) or row.id.endswith(bundle.REJECTED):
             raise UsageError(f"{where}: the id {row.id!r} cannot name a bundle", hint="use letters, digits, '.', '_' and '-'")
         if row.id in rows or row.id in taken:
@@ -70,9 +72,7 @@ def _table(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as f:
             reader = csv.DictReader(f, strict=True)  # an open quote would otherwise swallow the people after it
-            columns = reader.fieldnames or []
-            if unknown := [name for name in columns if name not in COLUMNS or columns.count(name) > 1]:
-                raise UsageError(f"{path.name}: columns {unknown} not known, or there twice", hint=f"columns: {', '.join(COLUMNS)}")
+            _check_columns(path, reader.fieldnames or [])
             for line in reader:
                 read = reader.line_num
                 where = f"{path.name}, line {read}"
@@ -81,6 +81,40 @@ def _table(path: Path) -> Iterator[tuple[str, Row]]:
         raise UsageError(f"{path} cannot be read: {exc.strerror}") from exc
     except (UnicodeDecodeError, csv.Error) as exc:
         raise UsageError(f"{path.name} is not CSV in UTF-8 after line {read}: {exc}") from exc
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as exc:
+        raise MissingExtra("batch", "pyarrow", f"{path.name}, a Parquet file,") from exc
+    read = 0
+    try:
+        with open(path, "rb") as f, parquet.ParquetFile(f) as table:
+            _check_columns(path, table.schema_arrow.names)
+            for batch in table.iter_batches():
+                for line in batch.to_pylist():
+                    read += 1
+                    where = f"{path.name}, row {read}"
+                    yield where, _row(where, {name: _text(value) for name, value in line.items()}, path.parent)
+    except (OSError, ArrowException) as exc:
+        if isinstance(exc, OSError) and exc.strerror:
+            raise UsageError(f"{path} cannot be read: {exc.strerror}") from exc
+        raise UsageError(f"{path.name} is not Parquet after row {read}: {str(exc).splitlines()[0]}") from exc
+
+
+def _text(value: object) -> str:
+    """As the value would stand in a CSV; a column of numbers with gaps may have come as floats."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    if unknown := [name for name in columns if name not in COLUMNS or columns.count(name) > 1]:
+        raise UsageError(f"{path.name}: columns {unknown} not known, or there twice", hint=f"columns: {', '.join(COLUMNS)}")
 
 
 def _row(where: str, line: dict[str, str | None], folder: Path) -> Row:

@@ -14,14 +14,14 @@ PACKAGE = Path(__file__).parents[1] / "mfs_deploy"
 # From the bottom up; a module may import from its own layer and from those before it.
 LAYERS = (
     {"errors", "contract", "metrics", "images", "progress", "__init__", "models", "export_configs"},
-    {"nets", "manifest", "bundle", "locks", "cache", "photos", "clips", "face_quality"},
+    {"nets", "manifest", "bundle", "locks", "outcomes", "stores", "cache", "photos", "clips", "face_quality"},
     {"checkpoint", "identity", "bake", "landmarks", "detectors", "faces", "calibration", "sample", "architecture", "roster"},
     {"graph", "quant"},
     {"backends"},
     {"stamping"},
     {"parity", "preview", "contents", "reference_file", "recheck"},
     {"choosing", "templating", "quantizing", "preparing"},
-    {"artifacts", "kits", "pipeline", "diagnosis", "inspection", "searching", "swapping", "batch", "batch_parity"},
+    {"artifacts", "kits", "pipeline", "diagnosis", "inspection", "searching", "swapping", "batch", "batch_parity", "batch_ray"},
     {"commands"},
     {"cli", "__main__"},
 )

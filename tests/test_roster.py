@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from mfs_deploy.errors import UsageError
+from mfs_deploy.errors import MissingExtra, UsageError
 from mfs_deploy.roster import Row, read_people
 
 POINTS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
@@ -151,3 +153,58 @@ def test_a_file_whose_name_is_no_id_is_named(tmp_path, names, says):
 def test_an_empty_folder_names_nobody(tmp_path):
     with pytest.raises(UsageError, match="names nobody"):
         read_people(tmp_path)
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    def write(**columns: list):
+        parquet.write_table(pyarrow.table(columns), tmp_path / "people.parquet")
+        return tmp_path / "people.parquet"
+
+    return write
+
+
+def test_a_parquet_table_is_read_as_a_csv_would_be(parquet, tmp_path):
+    found = read_people(
+        parquet(
+            id=["a", "b", "c", "7"],
+            photo=["1.jpg", None, "3.jpg", "/abs/4.jpg"],
+            identity=[None, "i.safetensors", "", None],
+            landmarks=[POINTS, None, None, None],
+            aligned=[None, False, True, None],
+            face=[None, float("nan"), None, 2.0],
+        )
+    )
+    assert found == [
+        Row("a", photo=str(tmp_path / "1.jpg"), landmarks=POINTS),
+        Row("b", identity=str(tmp_path / "i.safetensors")),
+        Row("c", photo=str(tmp_path / "3.jpg"), aligned=True),
+        Row("7", photo="/abs/4.jpg", face=2),
+    ]
+    assert read_people(parquet(id=[1, 2], photo=["1.jpg", "2.jpg"])) == [
+        Row("1", photo=str(tmp_path / "1.jpg")),
+        Row("2", photo=str(tmp_path / "2.jpg")),
+    ]
+
+
+def test_a_mistake_in_a_parquet_table_names_its_row(parquet, tmp_path):
+    with pytest.raises(UsageError, match=r"people\.parquet, row 2: face is '1\.5'"):
+        read_people(parquet(id=["a", "b"], photo=["1.jpg", "2.jpg"], face=[1.0, 1.5]))
+    with pytest.raises(UsageError, match=r"columns \['name'\] not known"):
+        read_people(parquet(id=["a"], name=["1.jpg"]))
+    (tmp_path / "people.parquet").write_bytes(b"id,photo\n")
+    with pytest.raises(UsageError, match=r"people\.parquet is not Parquet after row 0"):
+        read_people(tmp_path / "people.parquet")
+    with pytest.raises(UsageError, match=r"nobody\.parquet cannot be read: No such file"):
+        read_people(tmp_path / "nobody.parquet")
+
+
+def test_parquet_without_pyarrow_names_the_extra(parquet, monkeypatch):
+    path = parquet(id=["a"], photo=["1.jpg"])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtra) as raised:
+        read_people(path)
+    assert '".[batch]"' in raised.value.hint

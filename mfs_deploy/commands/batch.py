@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,9 @@ from mfs_deploy.commands.tables import table
 from mfs_deploy.errors import ParityError
 
 if TYPE_CHECKING:
-    from mfs_deploy.batch import Outcome, Request
+    from mfs_deploy.batch import Request
     from mfs_deploy.batch_parity import Measured
+    from mfs_deploy.outcomes import Outcome
 
 SHOWN = 10  # failures that are listed; the results table has all
 FAILED = 1
@@ -25,11 +27,20 @@ FAILED = 1
 @click.command("batch", short_help="Many people's bundles out of one kit; resumable.")
 @click.argument("people", type=options.PATH)
 @click.option("--kit", type=options.PATH, required=True, help="What mfs template pack wrote.")
-@click.option("--out", type=options.PATH, required=True, help="A folder; each person's bundle is put into it under their id.")
+@click.option(
+    "--out", required=True, metavar="PLACE", help="A folder, or s3://bucket/prefix; each person's bundle goes there under their id."
+)
 @options.targets
 @options.kit_recipe
 @options.detector
 @click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores unless said.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray: on the cluster of RAY_ADDRESS, else on one that is started here; all must find the same files under the same paths.",
+)
 @click.option(
     "--parity",
     type=click.IntRange(0),
@@ -39,28 +50,29 @@ FAILED = 1
     help="Then measure N of them, spread over all, against PyTorch; needs PyTorch and the backends' runtimes.",
 )
 @output_options
-def command(console: Console, targets: str, workers: int | None, parity: int, **kwargs: Any) -> int:
-    """Make a bundle for each of PEOPLE: a CSV file, or a folder of photos and identity files.
+def command(console: Console, targets: str, workers: int | None, parity: int, out: str, **kwargs: Any) -> int:
+    """Make a bundle for each of PEOPLE: a CSV or Parquet file, or a folder of photos and identity files.
 
     \b
     id,photo,landmarks
     p001,photos/1.jpg,"203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 
     Columns: id, photo or identity, and landmarks, aligned or face as in mfs export. A person that cannot be done is told in
-    results.csv and stops nobody else. Run it again to do what is missing or has changed. Exit code 1 if someone could not be done,
-    7 if a measured bundle departs from PyTorch.
+    results.csv (with pyarrow, in results.parquet too) and stops nobody else. Run it again to do what is missing or has changed.
+    Exit code 1 if someone could not be done, 7 if a measured bundle departs from PyTorch.
     """
-    from mfs_deploy import batch
+    from mfs_deploy import batch, outcomes, stores
 
-    request = batch.Request(targets=options.parse_targets(targets), workers=workers or 0, **kwargs)
-    outcomes = batch.run(request, console)
-    measured = measure(request, outcomes, parity, console) if parity else []
+    place = out if stores.is_url(out) else Path(out)
+    request = batch.Request(targets=options.parse_targets(targets), workers=workers or 0, out=place, **kwargs)
+    found = batch.run(request, console)
+    measured = measure(request, found, parity, console) if parity else []
     console.finish()
-    counts = Counter(outcome.status for outcome in outcomes)
-    results = str(kwargs["out"] / batch.RESULTS)
-    failed = [vars(outcome) for outcome in outcomes if outcome.status == "failed"]
+    counts = Counter(outcome.status for outcome in found)
+    results = stores.at(place).where(outcomes.RESULTS)
+    failed = [vars(outcome) for outcome in found if outcome.status == "failed"]
     data = {"counts": dict(counts), "results": results, "failed": failed, "parity": [vars(one) for one in measured]}
-    console.result(data, summary(outcomes, measured, results))
+    console.result(data, summary(found, measured, results))
     if any(one.complaints for one in measured):
         return ParityError.exit_code
     return FAILED if failed else 0

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mfs_deploy import batch, manifest
+from mfs_deploy import batch, manifest, outcomes
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 PEOPLE = 4
@@ -67,7 +69,7 @@ def test_everybody_gets_the_bundle_that_mfs_stamp_makes(run, mfs, small_kit, som
         assert manifest.read(tmp_path / "out" / f"p{i}") == manifest.read(tmp_path / "alone" / f"p{i}")
     assert {p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")} == {
         *(f"p{i}" for i in range(PEOPLE)),
-        *(batch.JOURNAL, batch.RESULTS),
+        *(batch.JOURNAL, batch.RESULTS, *([outcomes.PARQUET] if importlib.util.find_spec("pyarrow") else [])),
     }
     found = results(tmp_path / "out")
     assert list(found) == [f"p{i}" for i in range(PEOPLE)]
@@ -278,3 +280,24 @@ def test_the_summary_in_words_counts_and_lists(mfs, small_kit, people, tmp_path)
     assert "3 done, 1 failed" in ran.out
     assert "p1" in ran.out
     assert json.loads((tmp_path / "out" / batch.JOURNAL).read_text().splitlines()[0])["status"] in ("done", "failed")
+
+
+def test_the_results_as_parquet_are_those_of_the_csv(run, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    run()
+    table = parquet.read_table(tmp_path / "out" / outcomes.PARQUET).to_pylist()
+    assert [{name: str(value) for name, value in row.items()} for row in table] == list(results(tmp_path / "out").values())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    run()
+    assert not (tmp_path / "out" / outcomes.PARQUET).exists()  # it would be the earlier run's
+
+
+@pytest.mark.parametrize(("args", "module", "extra"), [(("--out", "s3://b/x"), "s3fs", "s3"), (("--engine", "ray"), "ray", "ray")])
+def test_what_is_not_installed_is_named_before_anything_is_written(run, tmp_path, monkeypatch, args, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    before = sorted(os.listdir(tmp_path))
+    error = run(*args, code=5)["error"]
+    assert f'".[{extra}]"' in error["hint"]
+    assert sorted(os.listdir(tmp_path)) == before
