@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import clips, faces, images, landmarks, photos
 from mfs_deploy.detectors import Detector
 from mfs_deploy.errors import CalibrationError, MfsError, PhotoError
+from mfs_deploy.opencv import cv2
 from mfs_deploy.progress import SILENT, Progress
 
 MOST = 128  # crops; of more, evenly spaced ones are taken

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from mfs_deploy.errors import PhotoError
 from mfs_deploy.images import Image
+from mfs_deploy.opencv import cv2
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import CheckpointError
 from mfs_deploy.images import Image
 from mfs_deploy.landmarks import THRESHOLD, Face
+from mfs_deploy.opencv import cv2
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

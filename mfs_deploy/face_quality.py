@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import images
 from mfs_deploy.errors import PhotoError
 from mfs_deploy.images import Image, Landmarks
+from mfs_deploy.opencv import cv2
 
 ENCODER_SIZE = 112  # pixels of the crop that the identity encoder sees; the eyes are 35 px apart in it
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import PhotoError
+from mfs_deploy.opencv import cv2
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 Landmarks = NDArray[np.float64]  # (5, 2) x, y in pixels: the eyes, the nose tip, the mouth corners; image left first

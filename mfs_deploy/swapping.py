@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
@@ -21,6 +20,7 @@ from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Runner
 from mfs_deploy.detectors import Detector
 from mfs_deploy.errors import BundleError, MissingExtra, OutputError, PhotoError, UsageError
+from mfs_deploy.opencv import cv2
 from mfs_deploy.progress import Progress
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
