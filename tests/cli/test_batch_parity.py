@@ -32,11 +32,13 @@ def test_the_worst_of_those_measured_is_named(mfs, kit, people, tmp_path):
     assert f"{worst} " in mfs(*args).out.split("(worst)")[0]
 
 
-def test_another_persons_artifact_is_found(mfs, kit, people, tmp_path):
+@pytest.mark.parametrize("as_objects", [False, True])
+def test_another_persons_artifact_is_found(mfs, kit, people, tmp_path, as_objects):
     out = tmp_path / "out"
     assert mfs("batch", people, "--kit", kit, "--out", out, "--targets", "onnx", "--workers", "1").code == 0
     shutil.copy(out / "p1" / "swap.onnx", out / "p0" / "swap.onnx")
-    request = batch.Request(people=people, kit=kit, out=out, targets=("onnx",), recipe="fp16")
+    place = f"file://{out}" if as_objects else out
+    request = batch.Request(people=people, kit=kit, out=place, targets=("onnx",), recipe="fp16")
     wrong, right = batch_parity.measure(request, read_people(people)[:2])
     assert (wrong.id, right.complaints) == ("p0", ())
     assert "swapped_psnr_db on target" in " ".join(wrong.complaints)
