@@ -97,7 +97,7 @@ def measure(names: list[str]) -> dict[str, Any]:
     encode = pipeline.encode_with(models)
     assert encode is not None
     results: dict[str, Any] = {"pytorch": judge(reference, reference, truth, mask, encode), "recipes": {}}
-    facts = contents.Facts(models.arch.contract(SIZE), models.files, contents.weights_sha256(baked))
+    facts = contents.Facts(models.arch.interface.contract(SIZE), models.files, contents.weights_sha256(baked))
     with workers.scratch() as scratch:
         everything: list[workers.Done] = []
         for name in names:
@@ -106,7 +106,7 @@ def measure(names: list[str]) -> dict[str, Any]:
             given: ranges_file.Calibration | None = calibrated if recipe.is_static else None
             jobs = artifacts.make_jobs(request, wanted, room, facts, given)
             for one in workers.run(jobs, targets, scratch, weights=baked):
-                entry = judge(parity.Outputs(one.swapped, one.mask), reference, truth, mask, encode)
+                entry = judge(parity.Outputs.of(one.outputs), reference, truth, mask, encode)
                 entry["bytes"] = contents.size(one)
                 results["recipes"].setdefault(name, {})[one.job.backend] = entry
                 click.echo(f"{name} {one.job.backend} {json.dumps({k: round(v, 3) for k, v in entry.items()})}", err=True)

@@ -63,7 +63,7 @@ def full_conversion() -> float:
     models = preparing.open_models(request)
     rng = np.random.default_rng(1)
     baked = models.arch.bake(models.generator, models.arch.random_identity(rng))
-    facts = contents.Facts(models.arch.contract(224), models.files, contents.weights_sha256(baked))
+    facts = contents.Facts(models.arch.interface.contract(224), models.files, contents.weights_sha256(baked))
     wanted = [(name, recipes.load("fp16")) for name in TARGETS]
     with workers.scratch() as scratch:
         jobs = artifacts.make_jobs(request, wanted, kits.ANYBODY, facts, None)

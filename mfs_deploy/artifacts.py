@@ -31,7 +31,7 @@ def wanted_artifacts(request: Request) -> list[tuple[str, Recipe]]:
 
 
 def make_facts(request: Request, ready: Prepared) -> contents.Facts:
-    return contents.Facts(ready.models.arch.contract(request.size), ready.models.files, ready.weights_sha256)
+    return contents.Facts(ready.models.arch.interface.contract(request.side), ready.models.files, ready.weights_sha256)
 
 
 def make_jobs(
@@ -46,7 +46,7 @@ def make_jobs(
         Job(
             backend=name,
             arch=request.arch,
-            size=request.size,
+            size=request.side,
             recipe=asdict(recipe),
             convert=True,
             keep_float32=tuple(sorted(room.keep_float32)) if recipe.may_overflow else (),

@@ -263,4 +263,4 @@ def read_person(row: Row, kit: Kit, detector: Detector | None) -> IdentityArrays
     if row.identity:
         return person.read_identity(kit, Path(row.identity))
     points = landmarks.parse(row.landmarks) if row.landmarks else None
-    return faces.source(Path(row.photo), faces.Where(points, row.aligned, row.face or None), detector).crop
+    return faces.source(Path(row.photo), faces.Where(points, row.aligned, row.face or None), detector, kit.interface).crop

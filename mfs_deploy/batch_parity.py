@@ -44,8 +44,9 @@ def measure(request: batch.Request, rows: Sequence[Row]) -> Iterator[Measured]:
     templates = person.choose(kit, request.targets, request.recipe)
     detector = None if request.detector is None else open_detector(request.detector)
     arch = architecture.get(kit.common["architecture"])
-    face = faces.align(sample.portrait(), templates[0].size, faces.Where(sample.LANDMARKS), None)
-    cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks)]
+    known = kit.interface
+    face = faces.align(sample.portrait(), templates[0].size, faces.Where(sample.LANDMARKS), None, known.alignment)
+    cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)]
     targets = parity.inputs(cases)
     for row in rows:
         found = batch.read_person(row, kit, detector)

@@ -81,7 +81,14 @@ class CalibrationSet:
 
 
 def read(
-    path: Path, size: int, where: faces.Where, detector: Detector | None, *, accept: bool = False, progress: Progress = SILENT
+    path: Path,
+    size: int,
+    where: faces.Where,
+    detector: Detector | None,
+    template: images.AlignmentTemplate = images.ALIGNMENT,
+    *,
+    accept: bool = False,
+    progress: Progress = SILENT,
 ) -> CalibrationSet:
     """Read a folder of photos, a clip, or one photo.
 
@@ -94,7 +101,7 @@ def read(
         try:
             if isinstance(photo, PhotoError):
                 raise photo
-            face = _align(photo, size, where, detector)
+            face = _align(photo, size, where, detector, template)
         except PhotoError as exc:
             skipped.append(Skipped(name, exc.message))
             continue
@@ -158,14 +165,16 @@ def _evenly(n: int) -> list[int]:
     return [i * n // min(n, MOST) for i in range(min(n, MOST))]
 
 
-def _align(photo: images.Image, size: int, where: faces.Where, detector: Detector | None) -> faces.AlignedFace:
+def _align(
+    photo: images.Image, size: int, where: faces.Where, detector: Detector | None, template: images.AlignmentTemplate
+) -> faces.AlignedFace:
     """As every photo is aligned; of several faces the best, which is what happens in a clip."""
     if where.is_unknown and detector is not None:
         found = landmarks.best(detector.detect(photo))
         if found is None:
             raise PhotoError(f"no face found with a score of at least {landmarks.THRESHOLD}", kind="no-face")
-        return faces.AlignedFace(photo, *images.align(photo, found.landmarks, size), found.landmarks)
-    return faces.align(photo, size, where, detector)
+        return faces.AlignedFace(photo, *images.align(photo, found.landmarks, size, template), found.landmarks)
+    return faces.align(photo, size, where, detector, template)
 
 
 def _turned(points: images.Landmarks) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mfs_deploy
-from mfs_deploy import images, manifest, parity, preview, reference_file
+from mfs_deploy import architecture, images, manifest, parity, preview, reference_file
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.workers import Done
 from mfs_deploy.checkpoint.published import DEMO, GENERATOR, SourceFile, card
@@ -64,7 +64,7 @@ def metadata(facts: Facts, recipe: Recipe) -> dict[str, str]:
 
 
 def outputs(done: Sequence[Done]) -> dict[str, parity.Outputs]:
-    return {one.job.backend: parity.Outputs(one.swapped, one.mask, one.result.pixels) for one in done}
+    return {one.job.backend: parity.Outputs.of(one.outputs, pixels=one.result.pixels) for one in done}
 
 
 def recipes_of(done: Sequence[Done]) -> dict[str, Recipe]:
@@ -116,7 +116,7 @@ def write(
     rows = [preview_row("PyTorch", target, reference)]
     for one in done:
         label = f"{BACKENDS[one.job.backend].TITLE}\n{one.job.recipe_name}\n{report[one.job.backend][0].swapped_psnr_db:.1f} dB"
-        rows.append(preview_row(label, target, parity.Outputs(one.swapped, one.mask)))
+        rows.append(preview_row(label, target, parity.Outputs.of(one.outputs)))
     preview.write(folder / PREVIEW, source, target.frame if target.frame is not None else target.crop, rows, target.truth)
     if calibrated is not None:
         (folder / ranges_file.NAME).write_text(ranges_file.text(calibrated.kept), "utf-8")
@@ -127,7 +127,8 @@ def write(
 def preview_row(label: str, target: parity.Case, outputs: parity.Outputs) -> preview.Row:
     composite = parity.composite(target, outputs, 0)
     picture = composite if composite is not None else images.to_image(outputs.swapped[:1])
-    return preview.Row(label, outputs.swapped[:1], outputs.mask[:1], picture)
+    swapped, mask = outputs.case(0)
+    return preview.Row(label, swapped, target.paste.alpha(None, swapped.shape[2])[None, None] if mask is None else mask, picture)
 
 
 def _manifest(
@@ -157,13 +158,14 @@ def common(facts: Facts) -> dict[str, Any]:
     """What the manifests of all people say alike."""
     is_demo = any(f.role == GENERATOR and f.recognised == DEMO for f in facts.files)
     weights = card("demo" if is_demo else facts.contract.arch)
+    known = architecture.interface(facts.contract.arch)
     return {
         "schema": manifest.SCHEMA,
         "tool": f"mfs-deploy {mfs_deploy.__version__}",
         "architecture": facts.contract.arch,
         "contract": facts.contract.as_dict(),
-        "alignment": asdict(images.ALIGNMENT),
-        "paste_back": images.PASTE_BACK.as_dict(),
+        "alignment": asdict(known.alignment),
+        "paste_back": asdict(known.paste_back),
         "checkpoint": [asdict(f) for f in facts.files],
         "licences": {"code": card(facts.contract.arch)["code_licence"], "weights": weights["weights_licence"]},
         "synthetic_media": manifest.DISCLOSURE,

@@ -83,7 +83,7 @@ def _try(backend: Backend) -> str:
     with workers.scratch() as scratch:
         job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=asdict(recipe), convert=True)
         (done,) = workers.run([job], targets, scratch, weights=net.state_dict())
-    outputs = {backend.NAME: parity.Outputs(done.swapped, done.mask, done.result.pixels)}
+    outputs = {backend.NAME: parity.Outputs.of(done.outputs, pixels=done.result.pixels)}
     judgement = parity.judge(outputs, cases, run(net, targets), {backend.NAME: recipe}, None)
     if judgement.complaints:
         raise judgement.error(hint=REINSTALL)

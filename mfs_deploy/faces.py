@@ -13,6 +13,7 @@ from mfs_deploy import face_quality, images, landmarks, photos
 from mfs_deploy.errors import PhotoError, UsageError
 
 if TYPE_CHECKING:
+    from mfs_deploy.architecture import Interface
     from mfs_deploy.detectors import Detector
 
 
@@ -49,21 +50,25 @@ class AlignedFace:
     landmarks: images.Landmarks | None
 
 
-def read(path: Path, size: int, where: Where, detector: Detector | None) -> AlignedFace:
+def read(
+    path: Path, size: int, where: Where, detector: Detector | None, template: images.AlignmentTemplate = images.ALIGNMENT
+) -> AlignedFace:
     """Read a photo and align its face.
 
     Raises:
         PhotoError: unreadable, no face, several faces, or a face that cannot be trusted.
         UsageError: nothing says where the face is.
     """
-    return align(photos.read(path), size, where, detector)
+    return align(photos.read(path), size, where, detector, template)
 
 
-def align(photo: images.Image, size: int, where: Where, detector: Detector | None) -> AlignedFace:
+def align(
+    photo: images.Image, size: int, where: Where, detector: Detector | None, template: images.AlignmentTemplate = images.ALIGNMENT
+) -> AlignedFace:
     if where.aligned:
         return _aligned(photo, size)
     points = find(photo, where, detector)
-    crop, back = images.align(photo, points, size)
+    crop, back = images.align(photo, points, size, template)
     return AlignedFace(photo, crop, back, points)
 
 
@@ -88,7 +93,7 @@ def _aligned(photo: images.Image, size: int) -> AlignedFace:
     return AlignedFace(photo, crop, np.array([[scale, 0, 0], [0, scale, 0]], np.float64), None)
 
 
-def shrink(face: AlignedFace, longest: int, size: int) -> AlignedFace:
+def shrink(face: AlignedFace, longest: int, size: int, template: images.AlignmentTemplate = images.ALIGNMENT) -> AlignedFace:
     """The same face in a photo of at most ``longest`` pixels a side; ``size`` is the crop's."""
     height, width = face.photo.shape[:2]
     scale = longest / max(height, width)
@@ -98,13 +103,15 @@ def shrink(face: AlignedFace, longest: int, size: int) -> AlignedFace:
     if face.landmarks is None:
         return _aligned(photo, size)
     points = face.landmarks * np.array([photo.shape[1] / width, photo.shape[0] / height])
-    return AlignedFace(photo, *images.align(photo, points, size), points)
+    return AlignedFace(photo, *images.align(photo, points, size, template), points)
 
 
-def source(path: Path, where: Where, detector: Detector | None) -> AlignedFace:
+def source(path: Path, where: Where, detector: Detector | None, interface: Interface) -> AlignedFace:
     """The person's photo, aligned as the original aligns sources, and refused where it cannot be trusted."""
     photo = photos.read(path)
     # An aligned crop goes to the encoder as it is: shrinking it twice would give other numbers than the original's.
-    face = align(photo, max(photo.shape[:2]) if where.aligned else images.SOURCE_SIZE, where, detector)
-    face_quality.check(face.landmarks, face.crop)
+    size = max(photo.shape[:2]) if where.aligned else interface.source_size
+    face = align(photo, size, where, detector, interface.alignment)
+    first, last = (at * size // interface.source_size for at in interface.source_seen)
+    face_quality.check(face.landmarks, face.crop[first:last, first:last])
     return face

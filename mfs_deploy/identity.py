@@ -1,4 +1,4 @@
-"""A person as the generator takes one: an embedding and a feature map.  Biometric data, never written into an artifact."""
+"""A person as the generator takes one: an embedding, and a feature map where it wants one.  Biometric, never in an artifact."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mfs_deploy.nets import arcface
 
 @dataclass(frozen=True)
 class Identity:
-    """``embedding`` (1, 512) float32, L2-normalised; ``feature_map`` (1, 512, 7, 7) float32."""
+    """``embedding`` (1, 512) float32, L2-normalised; ``feature_map`` (1, 512, 7, 7) float32, or None."""
 
     embedding: NDArray[np.float32]
-    feature_map: NDArray[np.float32]
+    feature_map: NDArray[np.float32] | None = None
 
 
 def random(rng: np.random.Generator) -> Identity:

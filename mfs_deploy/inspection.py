@@ -41,24 +41,35 @@ def inspect(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
         raise UsageError(
             f"{path.name} is none of the files that mfs inspects", hint=f"known are a bundle's folder, {', '.join(known)}"
         )
-    try:
-        return checkpoint(path, progress)
-    except CheckpointError as exc:
-        if exc.kind != "checkpoint-keys" or not path.is_file():
-            raise
-        return encoder(path, exc)
+    first: CheckpointError | None = None
+    for arch in architecture.INTERFACES:
+        try:
+            return checkpoint(path, arch, progress)
+        except CheckpointError as exc:
+            if exc.kind not in ("checkpoint-keys", "checkpoint-missing"):
+                raise
+            first = first or exc
+    assert first is not None
+    if not path.is_file():
+        raise first
+    return encoder(path, first)
 
 
 def encoder(path: Path, otherwise: CheckpointError) -> dict[str, Any]:
     """An identity encoder's file; ``otherwise`` is raised where it is not one either."""
     from mfs_deploy.checkpoint.load import load_encoder
 
-    try:
-        weights, file = load_encoder(path)
-    except CheckpointError:
+    for arch in architecture.INTERFACES:
+        try:
+            weights, file = load_encoder(path, arch)
+            break
+        except CheckpointError:
+            continue
+    else:
         raise otherwise from None
     return {
         "kind": "identity encoder",
+        "architecture": arch,
         "files": [asdict(file)],
         "identity_encoder_values": sum(t.numel() for t in weights.values()),
     }
@@ -110,28 +121,29 @@ def identity(path: Path) -> dict[str, Any]:
     arrays = identity_file.load(path)
     return {
         "kind": "identity",
+        "architecture": arrays.arch,
         "biometric": True,
         "embedding": list(arrays.embedding.shape),
-        "feature_map": list(arrays.feature_map.shape),
+        **({} if arrays.feature_map is None else {"feature_map": list(arrays.feature_map.shape)}),
         "encoder_sha256": arrays.encoder_sha256,
         "bytes": path.stat().st_size,
         "sha256": manifest.sha256(path),
     }
 
 
-def checkpoint(path: Path, progress: Progress) -> dict[str, Any]:
+def checkpoint(path: Path, name: str, progress: Progress) -> dict[str, Any]:
     from mfs_deploy.checkpoint.load import load
     from mfs_deploy.graph import simplify
     from mfs_deploy.graph.cost import cost
     from mfs_deploy.graph.trace import trace
 
-    arch = architecture.get("mobilefaceswap")
-    opened = load(path, progress=progress.note)
-    size = arch.sizes[0]
+    opened = load(path, arch=name, progress=progress.note)
+    arch = architecture.get(name)
+    size = arch.interface.sizes[0]
     net = arch.blank()
     return {
         "kind": "checkpoint",
-        "architecture": arch.name,
+        "architecture": name,
         "files": [asdict(f) for f in opened.files],
         "generator_values": sum(t.numel() for t in opened.generator.values()),
         "identity_encoder_values": None if opened.encoder is None else sum(t.numel() for t in opened.encoder.values()),

@@ -26,7 +26,7 @@ class Wanted:
     checkpoint: str
     targets: tuple[str, ...]
     recipes: Sequence[str]
-    size: int = 224
+    size: int | None = None
     arch: str = "mobilefaceswap"
     encoder: Path | None = None
     ranges: Path | None = None
@@ -49,7 +49,7 @@ def templates(wanted: Wanted, progress: Progress = SILENT) -> Found:
     """
     request = preparing.Request(
         checkpoint=wanted.checkpoint,
-        source=preparing.DEMO,
+        identity=Path(),
         out=Path(),
         encoder=wanted.encoder,
         targets=wanted.targets,
@@ -62,11 +62,11 @@ def templates(wanted: Wanted, progress: Progress = SILENT) -> Found:
     quantizing.check(request.calibration, pairs, request.tflite_io)
     progress.start(2)
     models = preparing.open_models(request, progress)
-    facts = contents.Facts(models.arch.contract(wanted.size), models.files, NOBODY)
+    facts = contents.Facts(models.arch.interface.contract(request.side), models.files, NOBODY)
     calibrated = None
     if wanted.ranges is not None:
         names = [node.name for node in simplify(models.arch.blank()).graph.nodes if node.op != "output"]
-        calibrated = ranges_file.Calibration(ranges_file.read(wanted.ranges, wanted.arch, wanted.size, names))
+        calibrated = ranges_file.Calibration(ranges_file.read(wanted.ranges, wanted.arch, request.side, names))
 
     def jobs(digest: str) -> list[Job]:
         return artifacts.make_jobs(request, pairs, ANYBODY, replace(facts, weights_sha256=digest), calibrated)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import images, metrics
-from mfs_deploy.contract import Tolerance
+from mfs_deploy.contract import MASK_NAME, SWAPPED_NAME, Tolerance
 from mfs_deploy.errors import ParityError
 from mfs_deploy.quant.recipe import Recipe
 
@@ -25,8 +25,8 @@ class Case:
     """One input that parity is measured on.
 
     ``crop`` is (S, S, 3) uint8: pixel buffers hold 8 bits, so every backend can be given exactly this.  ``frame`` and ``back`` are
-    there where the crop was cut from a photo; then the finished frame and the identity are compared too.  ``truth`` is (S, S, 3)
-    uint8, what a perfect swap gives, where that is known.
+    there where the crop was cut from a photo; then the finished frame and the identity are compared too, pasted back by ``paste``.
+    ``truth`` is (S, S, 3) uint8, what a perfect swap gives, where that is known.
     """
 
     name: str
@@ -35,15 +35,28 @@ class Case:
     back: NDArray[np.float64] | None = None
     landmarks: images.Landmarks | None = None
     truth: images.Image | None = None
+    paste: images.PasteBack | images.Ellipse = images.PASTE_BACK
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Per case: swapped (N, 3, S, S) and mask (N, 1, S, S), float32 in [0, 1].  ``pixels``: swapped was rounded to bytes."""
+    """Per case: swapped (N, 3, S, S), and mask (N, 1, S, S) where the network gives one, float32 in [0, 1].
+
+    ``pixels``: swapped was rounded to bytes.
+    """
 
     swapped: Array
-    mask: Array
+    mask: Array | None = None
     pixels: bool = False
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array], *, pixels: bool = False) -> Outputs:
+        """From arrays by the names of a contract's outputs."""
+        return cls(arrays[SWAPPED_NAME], arrays.get(MASK_NAME), pixels)
+
+    def case(self, i: int) -> tuple[Array, Array | None]:
+        """Swapped and mask of case ``i``, (1, C, S, S)."""
+        return self.swapped[i : i + 1], None if self.mask is None else self.mask[i : i + 1]
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ class CaseParity:
     case: str
     swapped_psnr_db: float
     swapped_max: float
-    mask_mean: float
+    mask_mean: float | None
     composite_psnr_db: float | None
     identity_cosine: float | None
     quality: Quality | None = None
@@ -105,7 +118,11 @@ def measure(cases: list[Case], reference: Outputs, got: Outputs, encode: Encode 
     Raises:
         ParityError: shapes differ from the reference's, or an output holds NaN or infinity.
     """
-    for name, want, have in (("swapped", reference.swapped, got.swapped), ("mask", reference.mask, got.mask)):
+    for name, want, have in ((SWAPPED_NAME, reference.swapped, got.swapped), (MASK_NAME, reference.mask, got.mask)):
+        if want is None and have is None:
+            continue
+        if want is None or have is None:
+            raise ParityError(f"{'the artifact' if want is None else 'the reference'} alone has an output {name}")
         if want.shape != have.shape:
             raise ParityError(f"{name} has shape {have.shape}, the reference has {want.shape}")
         bad = have.size - int(np.isfinite(have).sum())
@@ -115,12 +132,11 @@ def measure(cases: list[Case], reference: Outputs, got: Outputs, encode: Encode 
 
 
 def _measure_case(case: Case, i: int, reference: Outputs, got: Outputs, encode: Encode | None) -> CaseParity:
-    a, b = got.swapped[i : i + 1], reference.swapped[i : i + 1]
-    mask_a, mask_b = got.mask[i : i + 1], reference.mask[i : i + 1]
+    (a, mask_a), (b, mask_b) = got.case(i), reference.case(i)
     composite_db = identity = None
     if case.frame is not None and case.back is not None:
         # Before they become bytes: a mask of 1e-6 in place of 0 truncates 120 to 119 over a whole background, which nobody sees.
-        frames = [images.blend(case.frame, *pair, case.back) for pair in ((a, mask_a), (b, mask_b))]
+        frames = [images.blend(case.frame, *pair, case.back, case.paste) for pair in ((a, mask_a), (b, mask_b))]
         composite_db = metrics.psnr_db(frames[0], frames[1], peak=255)
         if encode is not None:
             identity = metrics.cosine(encode(images.to_image(a)), encode(images.to_image(b)))
@@ -128,7 +144,7 @@ def _measure_case(case: Case, i: int, reference: Outputs, got: Outputs, encode: 
         case=case.name,
         swapped_psnr_db=metrics.psnr_db(a, b, peak=1.0),
         swapped_max=metrics.max_error(a, b),
-        mask_mean=metrics.mean_error(mask_a, mask_b),
+        mask_mean=None if mask_a is None or mask_b is None else metrics.mean_error(mask_a, mask_b),
         composite_psnr_db=composite_db,
         identity_cosine=identity,
         quality=_quality(case, a, b),
@@ -146,7 +162,7 @@ def composite(case: Case, outputs: Outputs, i: int) -> images.Image | None:
     """The finished frame that case ``i`` gives, where it was cut from one."""
     if case.frame is None or case.back is None:
         return None
-    return images.paste_back(case.frame, outputs.swapped[i : i + 1], outputs.mask[i : i + 1], case.back)
+    return images.paste_back(case.frame, *outputs.case(i), case.back, case.paste)
 
 
 def failures(measured: list[CaseParity], gate: Tolerance, *, pixels: bool = False) -> list[Failure]:

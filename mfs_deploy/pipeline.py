@@ -78,5 +78,5 @@ def encode_with(models: Models) -> parity.Encode | None:
 
 def calibrate(request: Request, ready: Prepared, progress: Progress) -> ranges_file.Calibration:
     progress.step("calibrate")
-    place = quantizing.Place(request.arch, request.size, ready.models.detector)
+    place = quantizing.Place(request.arch, request.side, ready.models.detector)
     return quantizing.calibrate(request.calibration, place, ready.graph, ready.targets[:1], progress)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mfs_deploy import architecture, choosing, contents, faces, images, metrics, parity, quantizing, sample
-from mfs_deploy.architecture import Architecture
+from mfs_deploy.architecture import Architecture, Interface
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
 from mfs_deploy.contract import STAGE_MAX_ERROR
@@ -46,13 +46,23 @@ class Request:
     target_where: faces.Where = faces.UNKNOWN
     targets: tuple[str, ...] = ("onnx", "tflite", "ncnn", "coreml")
     recipe: str = "fp16"
-    size: int = 224
+    size: int | None = None
     arch: str = "mobilefaceswap"
     coreml_io: str = "image"
     tflite_io: str = "float32"
     calibration: quantizing.How = quantizing.NOTHING
     full_conversion: bool = False
     parity: str = "full"
+
+    @property
+    def interface(self) -> Interface:
+        """Raises UsageError where no architecture is called so."""
+        return architecture.interface(self.arch)
+
+    @property
+    def side(self) -> int:
+        """Of the crop: as asked for, or the architecture's usual one."""
+        return self.interface.sizes[0] if self.size is None else self.size
 
 
 @dataclass(frozen=True)
@@ -98,9 +108,9 @@ def check(request: Request) -> None:
     Raises:
         UsageError: options that do not fit together, or a value that is not allowed.
     """
-    arch = architecture.get(request.arch)
-    if request.size not in arch.sizes:
-        raise UsageError(f"--size {request.size} is not possible", hint=f"choose from: {', '.join(map(str, arch.sizes))}")
+    if request.side not in request.interface.sizes:
+        sizes = ", ".join(map(str, request.interface.sizes))
+        raise UsageError(f"--size {request.size} is not possible for {request.arch}", hint=f"choose from: {sizes}")
     if request.parity not in PARITIES:
         raise UsageError(f"--parity {request.parity!r}", hint=f"choose from: {', '.join(PARITIES)}")
     if request.parity == "off" and (request.full_conversion or request.recipe == choosing.AUTO):
@@ -118,14 +128,16 @@ def open_models(request: Request, progress: Progress = SILENT) -> Models:
     arch = architecture.get(request.arch)
     path, encoder = Path(request.checkpoint), request.encoder
     if request.checkpoint == DEMO:
+        if request.arch != "mobilefaceswap":
+            raise UsageError(f"the demo weights are MobileFaceSwap's; {request.arch} has none", hint="pass --checkpoint FILE")
         path, own = example.weights()
         encoder = encoder or own
-    checkpoint = checkpoints.load(path, encoder, progress=progress.note)
+    checkpoint = checkpoints.load(path, encoder, arch=request.arch, progress=progress.note)
     model = request.detector if request.detector is not None else checkpoint.detector
     return Models(
         arch=arch,
-        generator=arch.generator(checkpoint),
-        encoder=arch.encoder(checkpoint),
+        generator=arch.generator(checkpoint.generator),
+        encoder=None if checkpoint.encoder is None else arch.encoder(checkpoint.encoder),
         detector=None if model is None else open_detector(model),
         files=checkpoint.files,
     )
@@ -134,7 +146,7 @@ def open_models(request: Request, progress: Progress = SILENT) -> Models:
 def find_person(request: Request, models: Models, progress: Progress = SILENT) -> Person:
     progress.step("read the face")
     if request.identity is not None:
-        arrays = identity_file.load(request.identity)
+        arrays = identity_file.load(request.identity, request.arch)
         if models.encoder is not None and arrays.encoder_sha256 != contents.weights_sha256(models.encoder.state_dict()):
             raise CheckpointError(
                 f"{request.identity.name} was read by another identity encoder than this checkpoint's; it means nothing here",
@@ -145,36 +157,38 @@ def find_person(request: Request, models: Models, progress: Progress = SILENT) -
     assert request.source is not None
     if request.source == DEMO:
         photo = example.source()
-        face = faces.align(photo.image, images.SOURCE_SIZE, faces.Where(photo.landmarks), None)
+        known = request.interface
+        face = faces.align(photo.image, known.source_size, faces.Where(photo.landmarks), None, known.alignment)
     else:
-        face = faces.source(Path(request.source), request.source_where, models.detector)
+        face = faces.source(Path(request.source), request.source_where, models.detector, request.interface)
     if models.encoder is None:
         raise UsageError(
             "the checkpoint brings no identity encoder, so a photo cannot be read",
-            hint="pass --identity-encoder arcface.pdparams, or --identity FILE",
+            hint="pass --identity-encoder FILE, or --identity FILE",
         )
     return Person(models.arch.encode(models.encoder, face.crop), face.crop)
 
 
 def target_case(request: Request, models: Models) -> parity.Case:
     """The photo that parity is measured on: the user's; for the demo person a rendered one, with the truth; else a portrait."""
+    size, known = request.side, request.interface
     if request.target is None and request.source == DEMO:
         scene = example.scene()
-        face = faces.align(scene.target.image, request.size, faces.Where(scene.target.landmarks), None)
-        truth, _ = images.align(scene.truth, scene.target.landmarks, request.size)
-        return parity.Case("target", face.crop, face.photo, face.back, face.landmarks, truth)
+        face = faces.align(scene.target.image, size, faces.Where(scene.target.landmarks), None, known.alignment)
+        truth, _ = images.align(scene.truth, scene.target.landmarks, size, known.alignment)
+        return parity.Case("target", face.crop, face.photo, face.back, face.landmarks, truth, known.paste_back)
     if request.target is None:
-        face = faces.align(sample.portrait(), request.size, faces.Where(sample.LANDMARKS), None)
+        face = faces.align(sample.portrait(), size, faces.Where(sample.LANDMARKS), None, known.alignment)
     else:
         try:
-            face = faces.read(request.target, request.size, request.target_where, models.detector)
+            face = faces.read(request.target, size, request.target_where, models.detector, known.alignment)
         except (PhotoError, UsageError) as exc:  # speaks of a photo's options, which have other names for the target
             for option in ("landmarks", "aligned", "face"):
                 exc.hint = exc.hint.replace(f"--{option}", f"--target-{option}")
                 exc.message = exc.message.replace(f"--{option}", f"--target-{option}")
             raise
-        face = faces.shrink(face, PARITY_FRAME, request.size)
-    return parity.Case("target", face.crop, face.photo, face.back, face.landmarks)
+        face = faces.shrink(face, PARITY_FRAME, size, known.alignment)
+    return parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)
 
 
 def prepare(request: Request, progress: Progress) -> Prepared:
@@ -182,7 +196,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     person = find_person(request, models, progress)
     cases = [target_case(request, models)]
     if request.parity == "full":
-        cases.append(parity.noise_case(request.size))
+        cases.append(parity.noise_case(request.side))
     targets = parity.inputs(cases)
     progress.step("bake and simplify")
     baked = models.arch.bake(models.generator, person.identity)
@@ -196,8 +210,8 @@ def run(net: nn.Module, targets: parity.Array) -> parity.Outputs:
 
     with torch.inference_mode():
         outputs = [net(torch.from_numpy(target[None])) for target in targets]
-    swapped, mask = zip(*outputs, strict=True)
-    return parity.Outputs(np.concatenate([t.numpy() for t in swapped]), np.concatenate([t.numpy() for t in mask]))
+    swapped, *masks = (np.concatenate([t.numpy() for t in of_all]) for of_all in zip(*outputs, strict=True))
+    return parity.Outputs(swapped, masks[0] if masks else None)
 
 
 def check_stages(ready: Prepared) -> dict[str, float]:
@@ -226,4 +240,5 @@ def check_stages(ready: Prepared) -> dict[str, float]:
 
 
 def _largest_error(a: parity.Outputs, b: parity.Outputs) -> float:
-    return float(np.maximum(metrics.max_error(a.swapped, b.swapped), metrics.max_error(a.mask, b.mask)))
+    errors = [metrics.max_error(x, y) for x, y in ((a.swapped, b.swapped), (a.mask, b.mask)) if x is not None and y is not None]
+    return float(np.max(errors))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfs_deploy import calibration, faces
+from mfs_deploy import architecture, calibration, faces
 from mfs_deploy.backends.all import check_recipe
 from mfs_deploy.detectors import Detector
 from mfs_deploy.errors import UsageError
@@ -85,9 +85,14 @@ def calibrate(how: How, place: Place, graph: fx.GraphModule, targets: ranges.Cro
         return ranges_file.Calibration(kept, outside=ranges_file.check_transfer(graph, targets, kept.ranges))
     assert how.photos is not None
     if how.photos == DEMO:
+        if place.arch != "mobilefaceswap":
+            raise UsageError(f"the demo people are cropped for MobileFaceSwap, not for {place.arch}", hint="give photos of people")
         chosen = calibration.from_crops(example.crops(place.size))
     else:
-        chosen = calibration.read(Path(how.photos), place.size, how.where, place.detector, accept=how.accept, progress=progress)
+        template = architecture.interface(place.arch).alignment
+        chosen = calibration.read(
+            Path(how.photos), place.size, how.where, place.detector, template, accept=how.accept, progress=progress
+        )
     crops = chosen.tensor()
     seen = ranges.observe(graph, crops, how.method)
     kept = ranges_file.Calibrated(place.arch, place.size, how.method, chosen.sha256, seen)

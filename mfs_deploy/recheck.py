@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy import contents, images, manifest, parity, reference_file
-from mfs_deploy.architecture import CONTRACTS
+from mfs_deploy import contents, manifest, parity, reference_file
+from mfs_deploy.architecture import INTERFACES
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.worker import Job
@@ -38,7 +38,7 @@ def recheck(folder: Path, progress: Progress = SILENT) -> dict[str, Any]:
             f"{folder} holds no reference tensors: its parity was not measured when it was made",
             hint="mfs export measures parity; mfs stamp and mfs batch do not",
         )
-    cases, reference = reference_file.read(folder / reference_file.NAME, contract.size)
+    cases, reference = reference_file.read(folder / reference_file.NAME, contract, INTERFACES[contract.arch].paste_back)
     jobs = [
         Job.of_artifact(folder, name, contract.arch, contract.size, {"name": entry["recipe"], **said["recipes"][entry["recipe"]]})
         for name, entry in said["artifacts"].items()
@@ -66,7 +66,7 @@ def verify(folder: Path, said: dict[str, Any]) -> Contract:
     artifacts, arch, size = said["artifacts"], said["architecture"], said["contract"]["size"]
     if not artifacts or not set(artifacts) <= set(BACKENDS):
         problems.append(f"artifacts are {sorted(artifacts)}; at least one is needed, of {', '.join(BACKENDS)}")
-    if arch not in CONTRACTS or size not in CONTRACTS[arch][0]:
+    if arch not in INTERFACES or size not in INTERFACES[arch].sizes:
         problems.append(f"{arch!r} at {size} is not known")
     for name, table in said["recipes"].items():
         try:
@@ -79,13 +79,14 @@ def verify(folder: Path, said: dict[str, Any]) -> Contract:
         problems.append("the artifacts' recipes are not those that the manifest explains")
     if problems:
         raise damaged(folder, problems)
-    contract = CONTRACTS[arch][1](size)
+    known = INTERFACES[arch]
+    contract = known.contract(size)
     files = {reference_file.NAME, contents.PREVIEW, ranges_file.NAME, *(name for a in artifacts for name in BACKENDS[a].FILES)}
     problems += [f"{name!r} belongs to no artifact" for name in said["files"] if name.split("/")[0] not in files]
     expected = {
         "contract": contract.as_dict(),
-        "alignment": asdict(images.ALIGNMENT),
-        "paste_back": images.PASTE_BACK.as_dict(),
+        "alignment": asdict(known.alignment),
+        "paste_back": asdict(known.paste_back),
         "synthetic_media": manifest.DISCLOSURE,
     }
     for name, value in expected.items():

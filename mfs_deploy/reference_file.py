@@ -2,7 +2,7 @@
 
     case            (N,) str              names of the cases
     target_rgb      (N, S, S, 3) uint8    inputs
-    swapped, mask   (N, 3 and 1, S, S) float32   what PyTorch makes of them
+    swapped, mask   (N, 3 and 1, S, S) float32   what PyTorch makes of them; the mask only where the network gives one
 and the whole way of a photo, for the first case where it was cut from one:
     frame_rgb       (H, W, 3) uint8       the photo
     landmarks       (5, 2) float64        where its face is; absent where the photo was an aligned crop
@@ -23,7 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import parity
+from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError
+from mfs_deploy.images import Ellipse, PasteBack
 
 NAME = "reference.npz"
 MAX_BYTES = 200_000_000  # unpacked
@@ -37,8 +39,9 @@ def write(path: Path, cases: list[parity.Case], reference: parity.Outputs) -> No
         "case": np.array([case.name for case in cases]),
         "target_rgb": np.stack([case.crop for case in cases]),
         "swapped": reference.swapped,
-        "mask": reference.mask,
     }
+    if reference.mask is not None:
+        arrays["mask"] = reference.mask
     first = cases[0]
     if first.truth is not None:
         arrays["truth_rgb"] = first.truth
@@ -51,18 +54,18 @@ def write(path: Path, cases: list[parity.Case], reference: parity.Outputs) -> No
         np.savez_compressed(f, **arrays)  # type: ignore[arg-type]
 
 
-def read(path: Path, size: int) -> tuple[list[parity.Case], parity.Outputs]:
-    """What ``write`` wrote for crops of ``size``, checked before use.
+def read(path: Path, contract: Contract, paste: PasteBack | Ellipse) -> tuple[list[parity.Case], parity.Outputs]:
+    """What ``write`` wrote for a network of this contract, checked before use.
 
     Raises:
         BundleError: an array is missing, of another type or shape, not finite, or at odds with the others.
     """
     try:
         arrays = _load(path)
-        _check(arrays, size)
+        _check(arrays, contract)
         cases = [parity.Case(str(name), crop) for name, crop in zip(arrays["case"], arrays["target_rgb"], strict=True)]
-        outputs = parity.Outputs(arrays["swapped"], arrays["mask"])
-        cases[0] = replace(cases[0], truth=arrays.get("truth_rgb"))
+        outputs = parity.Outputs.of(arrays)
+        cases[0] = replace(cases[0], truth=arrays.get("truth_rgb"), paste=paste)
         if "frame_rgb" in arrays:
             cases[0] = replace(cases[0], frame=arrays["frame_rgb"], back=arrays["back_matrix"], landmarks=arrays.get("landmarks"))
             composite = parity.composite(cases[0], outputs, 0)
@@ -82,13 +85,13 @@ def _load(path: Path) -> Arrays:
         return {name: stored[name] for name in stored.files}
 
 
-def _check(arrays: Arrays, size: int) -> None:
+def _check(arrays: Arrays, contract: Contract) -> None:
+    size = contract.size
     n = len(np.atleast_1d(arrays["case"]))
     forms: dict[str, tuple[tuple[int, ...], str]] = {
         "case": ((n,), "str"),
         "target_rgb": ((n, size, size, 3), "uint8"),
-        "swapped": ((n, 3, size, size), "float32"),
-        "mask": ((n, 1, size, size), "float32"),
+        **{spec.name: ((n, *spec.shape[1:]), "float32") for spec in contract.outputs},
     }
     if "frame_rgb" in arrays:
         height, width = (*arrays["frame_rgb"].shape, 0, 0)[:2]

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from mfs_deploy import bundle as bundle_folder
 from mfs_deploy import clips, detectors, faces, images, landmarks, manifest, recheck
+from mfs_deploy.architecture import INTERFACES, Interface
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Runner
 from mfs_deploy.detectors import Detector
@@ -34,6 +35,7 @@ class Swapper:
     backend: str
     runtime: str
     runner: Runner
+    interface: Interface
     size: int
     where: faces.Where
     detector: Detector | None
@@ -73,17 +75,17 @@ def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where
             missing = missing or exc
             continue
         opened = None if detector is None else detectors.open_detector(detector)
-        return Swapper(name, runner.runtime, runner, contract.size, where, opened)
+        return Swapper(name, runner.runtime, runner, INTERFACES[contract.arch], contract.size, where, opened)
     raise missing or BundleError(f"{bundle} has no artifacts")
 
 
 def swap_frame(swapper: Swapper, face: faces.AlignedFace) -> images.Image:
-    swapped, mask = swapper.runner.run(images.to_tensor(face.crop))
-    return images.paste_back(face.photo, swapped, mask, face.back)
+    swapped, *mask = swapper.runner.run(images.to_tensor(face.crop))
+    return images.paste_back(face.photo, swapped, mask[0] if mask else None, face.back, swapper.interface.paste_back)
 
 
 def swap_image(swapper: Swapper, photo: Path, out: Path) -> None:
-    face = faces.read(photo, swapper.size, swapper.where, swapper.detector)
+    face = faces.read(photo, swapper.size, swapper.where, swapper.detector, swapper.interface.alignment)
     picture = PillowImage.fromarray(swap_frame(swapper, face))
     disclosure = manifest.DISCLOSURE["disclosure"]
     info = PngInfo()
@@ -140,12 +142,12 @@ def _check_clip(clip: Path, written: Path, counts: Counts, promised: int) -> Non
 def _find(swapper: Swapper, frame: images.Image) -> faces.AlignedFace | None:
     """In a clip the best face is taken, as in the original; a frame without one is no error."""
     if swapper.detector is None or swapper.where.landmarks is not None or swapper.where.aligned:
-        return faces.align(frame, swapper.size, swapper.where, swapper.detector)
+        return faces.align(frame, swapper.size, swapper.where, swapper.detector, swapper.interface.alignment)
     best = landmarks.best(swapper.detector.detect(frame))
     if best is None:
         return None
     try:
-        crop, back = images.align(frame, best.landmarks, swapper.size)
+        crop, back = images.align(frame, best.landmarks, swapper.size, swapper.interface.alignment)
     except PhotoError:  # a detection whose landmarks lie on one line is no face
         return None
     return faces.AlignedFace(frame, crop, back, best.landmarks)

@@ -28,7 +28,7 @@ from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant.recipe import Range
 from mfs_deploy.quant.scales import fit
 from mfs_deploy.stamping import find, forms, store
-from mfs_deploy.stamping.kit import IDENTITY, SOURCE, Kit
+from mfs_deploy.stamping.kit import SOURCE, Kit
 from mfs_deploy.stamping.template import NOBODY, Template, Weights, stamp
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def build(
     for person, baked in zip(weights, people, strict=True):
         with workers.scratch() as scratch:
             todo = jobs(person.digest)
-            target = np.zeros((1, *arch.contract(todo[0].size).input.shape[1:]), np.float32)
+            target = np.zeros((1, *arch.interface.contract(todo[0].size).input.shape[1:]), np.float32)
             done = workers.run(todo, target, scratch, weights=baked, on_done=lambda job: progress.note(f"{job.backend} converted"))
             made.append({one.job.key: one for one in done})
             files.append({one.job.key: read(one.folder / "out") for one in done})
@@ -171,16 +171,17 @@ def make_kit(models: Models, facts: contents.Facts, templates: Iterable[Template
     own = [key for key in people[0] if key not in shared]
     predict = arch.predictor(models.generator, own)
     somebody = arch.random_identity(rng)
-    example = tuple(torch.from_numpy(np.repeat(getattr(somebody, name), 2, 0)) for name in IDENTITY)
-    encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, *arch.source),), (SOURCE,), IDENTITY)
+    identity, side = tuple(arch.interface.identity), arch.interface.encoder_size
+    example = tuple(torch.from_numpy(np.repeat(getattr(somebody, name), 2, 0)) for name in identity)
+    encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, side, side),), (SOURCE,), identity)
     return Kit(
         templates=tuple(templates),
-        generator=to_onnx(predict, example, IDENTITY, own),
+        generator=to_onnx(predict, example, identity, own),
         encoder=encoder,
         shared=shared,
         common=contents.common(facts),
         encoder_sha256="" if models.encoder is None else contents.weights_sha256(models.encoder.state_dict()),
-        source_size=arch.source[0],
+        source_size=side,
     )
 
 

@@ -126,7 +126,7 @@ def contract():
     """The interface of the network at 224."""
     from mfs_deploy import architecture
 
-    return architecture.get("mobilefaceswap").contract(224)
+    return architecture.interface("mobilefaceswap").contract(224)
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +139,7 @@ def new_artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
     def run(backend: str, network, recipe: str, keep=(), size: int = 224, coreml_io: str = "image", into: Path | None = None):
         folder = tmp_path_factory.mktemp(backend) if into is None else into
-        contract = architecture.get("mobilefaceswap").contract(size)
+        contract = architecture.interface("mobilefaceswap").contract(size)
         job = Conversion(network, contract, recipes.load(recipe), frozenset(keep), METADATA, coreml_io)
         BACKENDS[backend].convert(job, folder)
         return folder / BACKENDS[backend].FILES[0]

@@ -39,14 +39,14 @@ def test_the_aligned_crop_is_identical(golden, portrait):
 
 
 def test_the_identity_encoder_gives_the_recorded_embedding_and_map(golden, arch, opened):
-    person = arch.encode(arch.encoder(opened), rgb(golden["target_aligned_bgr"]))
+    person = arch.encode(arch.encoder(opened.encoder), rgb(golden["target_aligned_bgr"]))
     np.testing.assert_allclose(person.embedding, golden["identity_embedding"], atol=2e-6)
     scale = np.abs(golden["identity_feature_map"]).max()
     np.testing.assert_allclose(person.feature_map / scale, golden["identity_feature_map"] / scale, atol=5e-6)
 
 
 def test_the_baked_weights_are_the_recorded_ones(golden, arch, opened, recorded):
-    baked = arch.bake(arch.generator(opened), recorded)
+    baked = arch.bake(arch.generator(opened.generator), recorded)
     names = [name.removeprefix("baked/") for name in golden if name.startswith("baked/")]
     assert len(names) == 7
     for name in names:
@@ -65,7 +65,7 @@ def test_the_frame_is_the_recorded_one_and_so_is_the_finished_photo(golden, net,
 
 
 def test_the_generator_without_baking_gives_the_same_frame(golden, arch, opened, recorded, crop):
-    swap = arch.reference(arch.generator(opened), recorded)
+    swap = arch.reference(arch.generator(opened.generator), recorded)
     with torch.inference_mode():
         swapped, mask = swap(torch.from_numpy(crop))
     np.testing.assert_allclose(swapped.numpy(), golden["swapped"], atol=2e-5)
@@ -73,7 +73,7 @@ def test_the_generator_without_baking_gives_the_same_frame(golden, arch, opened,
 
 
 def test_a_batch_of_identities_swaps_each_with_its_own_weights(arch, opened, recorded, crop):
-    generator = arch.generator(opened)
+    generator = arch.generator(opened.generator)
     other = Identity(-recorded.embedding, recorded.feature_map[:, ::-1].copy())
     both = [torch.from_numpy(np.concatenate([getattr(p, n) for p in (recorded, other)])) for n in ("embedding", "feature_map")]
     with torch.inference_mode():

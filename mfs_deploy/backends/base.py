@@ -121,8 +121,8 @@ class Runner(Protocol):
     runtime: str
     pixels: bool
 
-    def run(self, target: Array) -> tuple[Array, Array]:
-        """One frame: (1, 3, S, S) RGB in [0, 1] to swapped (1, 3, S, S) and mask (1, 1, S, S), both float32."""
+    def run(self, target: Array) -> tuple[Array, ...]:
+        """One frame: (1, 3, S, S) RGB in [0, 1] to the contract's outputs, (1, C, S, S) float32 each."""
         ...
 
 

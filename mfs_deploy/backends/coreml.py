@@ -22,7 +22,7 @@ from mfs_deploy.backends import coreml_quantize, fx_order, mil, mil_package
 from mfs_deploy.backends.base import Array, Conversion, Runner, check_target
 from mfs_deploy.backends.mil_describe import IMAGE_COLOURS, check_interface, describe
 from mfs_deploy.backends.quiet import last_line
-from mfs_deploy.contract import INPUT_NAME, MASK_NAME, SWAPPED_NAME, Contract
+from mfs_deploy.contract import INPUT_NAME, SWAPPED_NAME, Contract
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
 from mfs_deploy.quant.recipe import Format
 
@@ -52,7 +52,7 @@ __all__ = ["EXTRA", "FILES", "FORMATS", "LAYOUT", "NAME", "PACKAGES", "RUNS_HERE
 IO = ("image", "tensor")
 # torch.export's operations, as fx_order calls them.
 KINDS = {"cat": "concat", "conv2d": "conv", "upsample_bilinear2d": "resize"}
-KINDS |= {kind: kind for kind in ("add", "div", "leaky_relu", "linear", "mul", "sigmoid", "sub", "tanh")}
+KINDS |= {kind: kind for kind in ("add", "div", "leaky_relu", "linear", "mul", "pad", "sigmoid", "sub", "tanh")}
 INPUT_SCALING = f"{INPUT_NAME}__scaled__"  # what coremltools calls the operation that applies ImageType's scale
 
 
@@ -106,10 +106,10 @@ def with_pixel_output(graph: fx.GraphModule) -> fx.GraphModule:
     """A copy of a graph whose first output is in [0, 255]; Core ML writes an image as it comes, without a scale."""
     graph = copy.deepcopy(graph)
     output = next(node for node in graph.graph.nodes if node.op == "output")
-    swapped, mask = output.args[0]
+    swapped, *rest = output.args[0]
     with graph.graph.inserting_before(output):
         pixels = graph.graph.call_function(operator.mul, (swapped, 255.0))
-    output.args = ((pixels, mask),)
+    output.args = ((pixels, *rest),)
     graph.recompile()
     return graph
 
@@ -257,13 +257,13 @@ class EvaluatorRunner:
         self._contract = contract
         self._image = image
 
-    def run(self, target: Array) -> tuple[Array, Array]:
+    def run(self, target: Array) -> tuple[Array, ...]:
         check_target(target, self._contract)
         feed = np.rint(target * 255).clip(0, 255) if self._image else target
         kind = self._evaluator.program.types[INPUT_NAME].kind
         outputs = self._evaluator.run({INPUT_NAME: feed.astype(kind.numpy)})
-        swapped, mask = (outputs[name].astype(np.float32) for name in (SWAPPED_NAME, MASK_NAME))
-        return (swapped / np.float32(255) if self._image else swapped), mask
+        swapped, *rest = (outputs[spec.name].astype(np.float32) for spec in self._contract.outputs)
+        return (swapped / np.float32(255) if self._image else swapped), *rest
 
 
 class CoreMLRunner:
@@ -276,15 +276,15 @@ class CoreMLRunner:
         self._contract = contract
         self._image = image
 
-    def run(self, target: Array) -> tuple[Array, Array]:
+    def run(self, target: Array) -> tuple[Array, ...]:
         check_target(target, self._contract)
         if not self._image:
             outputs = self._model.predict({INPUT_NAME: target})
-            return outputs[SWAPPED_NAME].astype(np.float32), outputs[MASK_NAME].astype(np.float32)
+            return tuple(outputs[spec.name].astype(np.float32) for spec in self._contract.outputs)
         from PIL import Image
 
         pixels = np.rint(target[0].transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8)
         outputs = self._model.predict({INPUT_NAME: Image.fromarray(pixels)})
         swapped = np.asarray(outputs[SWAPPED_NAME].convert("RGB"), np.float32) / np.float32(255)
-        mask = np.asarray(outputs[MASK_NAME], np.float32)  # PIL mode F
-        return np.ascontiguousarray(swapped.transpose(2, 0, 1)[None]), mask[None, None]
+        rest = (np.asarray(outputs[spec.name], np.float32) for spec in self._contract.outputs[1:])  # PIL mode F
+        return np.ascontiguousarray(swapped.transpose(2, 0, 1)[None]), *(mask[None, None] for mask in rest)

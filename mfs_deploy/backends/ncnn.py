@@ -141,15 +141,14 @@ class _NcnnRunner:
         self.runtime = f"ncnn {metadata.version('ncnn')} (CPU)"
         self._ncnn, self._net, self._contract = ncnn, net, contract
 
-    def run(self, target: Array) -> tuple[Array, Array]:
+    def run(self, target: Array) -> tuple[Array, ...]:
         check_target(target, self._contract)
         # Mat borrows numpy's memory: the array must outlive it, and the clone is ncnn's own.
         values = np.ascontiguousarray(target[0], np.float32)
         extractor = self._net.create_extractor()
         if extractor.input(self._contract.input.name, self._ncnn.Mat(values).clone()) != 0:
             raise ConversionError(f"ncnn refused the input {self._contract.input.name}")
-        swapped, mask = (self._extract(extractor, spec.name, spec.shape) for spec in self._contract.outputs)
-        return swapped, mask
+        return tuple(self._extract(extractor, spec.name, spec.shape) for spec in self._contract.outputs)
 
     def _extract(self, extractor: Any, name: str, shape: tuple[int, ...]) -> Array:
         code, mat = extractor.extract(name)
@@ -181,10 +180,17 @@ def _from_pnnx(job: Conversion) -> tuple[tuple[Layer, ...], Weights]:
             words = " | ".join((done.stderr + done.stdout).strip().splitlines()[-3:])
             raise ConversionError(f"pnnx ended with code {done.returncode}: {words}")
         try:
-            layers = parse_param(param.read_text("utf-8"))
+            layers = tuple(_without_one_group(layer) for layer in parse_param(param.read_text("utf-8")))
             return layers, read_bin(weights.read_bytes(), layers)
         except BundleError as exc:
             raise ConversionError(f"pnnx wrote a graph that cannot be used: {exc.message}") from exc
+
+
+def _without_one_group(layer: Layer) -> Layer:
+    """pnnx says of a convolution behind a pad that it has one group, which ncnn's Convolution has always and reads nowhere."""
+    if layer.type != "Convolution" or layer.integer(7, 1) != 1:
+        return layer
+    return replace(layer, params={key: value for key, value in layer.params.items() if key != 7})
 
 
 def _trace(job: Conversion, path: Path) -> None:

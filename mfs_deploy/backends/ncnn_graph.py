@@ -21,6 +21,7 @@ INT8 = 8  # parameter of a convolution: 0 float, 1 or 2 int8, 101 or 102 int8 wh
 REQUANTIZED = 100
 LEAKY_RELU, SIGMOID = 2, 4  # parameter 9 of a convolution; ids of ncnn's activations
 BILINEAR = 2  # parameter 0 of Interp
+REFLECT = 2  # parameter 4 of Padding
 MAX_ELEMENTS = 2**26  # of one blob: 256 MB, far above any network here
 
 # Parameter ids that are understood, by layer type; a file with any other is refused (ncnn: src/layer/<type>.cpp, load_param).
@@ -32,6 +33,7 @@ _KNOWN = {
     "Convolution": {0, 1, 11, 2, 12, 3, 13, 4, 15, 14, 16, 5, 6, 8, 9, -23310},
     "ConvolutionDepthWise": {0, 1, 11, 2, 12, 3, 13, 4, 15, 14, 16, 5, 6, 7, 8, 9, -23310},
     "Interp": {0, 1, 2, 6},
+    "Padding": {0, 1, 2, 3, 4},
     "Concat": {0},
     "BinaryOp": {0, 1, 2},
     "ReLU": {0},
@@ -95,6 +97,13 @@ def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
         if layer.integer(0) != BILINEAR:
             raise layer.error(f"resize type {layer.integer(0)} is not known")
         return c, int(h * layer.number(1, 1)), int(w * layer.number(2, 1))
+    if kind == "Padding":
+        top, bottom, left, right = (layer.integer(i) for i in range(4))
+        if layer.integer(4) != REFLECT or not (0 <= max(top, bottom) < h and 0 <= max(left, right) < w and min(top, left) >= 0):
+            raise layer.error(f"cannot pad {inputs[0]} so")
+        if min(bottom, right) < 0:
+            raise layer.error(f"cannot pad {inputs[0]} so")
+        return c, h + top + bottom, w + left + right
     if kind == "Concat":
         if layer.integer(0) != 0 or any(s[1:] != (h, w) for s in inputs):
             raise layer.error(f"cannot join {inputs} along axis {layer.integer(0)}")
@@ -265,6 +274,12 @@ def _is_resize(layer: Layer, node: fx.Node) -> bool:
     return layer.type == "Interp" and bilinear and aligned and scale == (k["scale_factor"],) * 2
 
 
+def _is_reflection(layer: Layer, node: fx.Node) -> bool:
+    left, right, top, bottom = node.args[1]  # type: ignore[misc]
+    same = [layer.integer(i) for i in range(5)] == [top, bottom, left, right, REFLECT]
+    return layer.type == "Padding" and node.kwargs.get("mode") == "reflect" and same
+
+
 def _is_binary(plain: int, reversed_: int) -> Callable[[Layer, fx.Node], bool]:
     def test(layer: Layer, node: fx.Node) -> bool:
         numbers = [a for a in node.args if isinstance(a, (int, float))]
@@ -281,6 +296,7 @@ _OPERATIONS: dict[str, Callable[[Layer, Any], bool]] = {
     "mul": _is_binary(2, 2),
     "truediv": _is_binary(3, 8),
     "interpolate": _is_resize,
+    "pad": _is_reflection,
     "cat": lambda layer, node: layer.type == "Concat" and layer.integer(0) + 1 == node.kwargs.get("dim", 0),
     "leaky_relu": lambda x, node: x.type == "ReLU" and np.float32(x.number(0)) == np.float32(node.kwargs["negative_slope"]),
     "sigmoid": lambda layer, node: layer.type == "Sigmoid",

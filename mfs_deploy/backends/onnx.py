@@ -53,6 +53,7 @@ KINDS = {
     "Gemm": "linear",
     "LeakyRelu": "leaky_relu",
     "Resize": "resize",
+    "Pad": "pad",
     "Concat": "concat",
     "Sigmoid": "sigmoid",
     "Tanh": "tanh",
@@ -179,10 +180,9 @@ class OnnxRunner:
         self._contract = contract
         self._outputs = [output.name for output in contract.outputs]
 
-    def run(self, target: Array) -> tuple[Array, Array]:
+    def run(self, target: Array) -> tuple[Array, ...]:
         check_target(target, self._contract)
-        swapped, mask = self._session.run(self._outputs, {self._contract.input.name: target})
-        return swapped, mask
+        return tuple(self._session.run(self._outputs, {self._contract.input.name: target}))
 
 
 def open(path: Path, contract: Contract) -> OnnxRunner:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     import onnx
 
 # Operations whose float inputs and outputs all have one type T that may be float16 (ONNX operator specification, opset 20) ...
-ONE_TYPE = ("Conv", "Gemm", "LeakyRelu", "Resize", "Concat", "Sigmoid", "Tanh", "Add", "Sub", "Mul", "Div")
+ONE_TYPE = ("Conv", "Gemm", "LeakyRelu", "Resize", "Pad", "Concat", "Sigmoid", "Tanh", "Add", "Sub", "Mul", "Div")
 ROUNDING = ("QuantizeLinear", "DequantizeLinear")  # ... which integer operations have around them, in float32 ...
+NO_VALUES = {"Pad": 1}  # ... from this position on, inputs that say what to do, and are no floats ...
 ALWAYS_FLOAT32 = {"Resize": (2,)}  # ... and these inputs by position: Resize's scales
 
 
@@ -78,6 +79,8 @@ def _wanted(node: onnx.NodeProto, position: int, keep: frozenset[str]) -> int | 
     from onnx import TensorProto
 
     if node.op_type == "DequantizeLinear" or (node.op_type == "QuantizeLinear" and position > 0):
+        return None
+    if position >= NO_VALUES.get(node.op_type, len(node.input)):
         return None
     kept = node.name in keep or position in ALWAYS_FLOAT32.get(node.op_type, ())
     return int(TensorProto.FLOAT if kept else TensorProto.FLOAT16)

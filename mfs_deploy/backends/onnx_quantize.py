@@ -32,7 +32,7 @@ LARGEST_BIAS = 2.0**30  # in int32, leaves room for the sum that it starts
 INT16_OPSET, INT16_IR = 21, 10  # the first whose QuantizeLinear takes int16; ONNX Runtime 1.18 and later read it
 WEIGHTED = ("Conv", "Gemm")
 WEIGHT, BIAS = 1, 2  # positions among their inputs
-SAME_SCALE = ("Resize",)  # only then can a runtime drop the nodes around it
+SAME_SCALE = ("Resize", "Pad")  # only then can a runtime drop the nodes around it
 
 
 def quantize(model: onnx.ModelProto, job: Conversion) -> None:

@@ -175,12 +175,11 @@ class TfliteRunner:
         self._contract = contract
         self._outputs = tuple(output.name for output in contract.outputs)
 
-    def run(self, target: Array) -> tuple[Array, Array]:
+    def run(self, target: Array) -> tuple[Array, ...]:
         check_target(target, self._contract)
         name, value = self._contract.input.name, np.ascontiguousarray(target.transpose(0, 2, 3, 1))
         found = self._signature(**{name: self._scales[name].store(value) if name in self._scales else value})
-        swapped, mask = (np.ascontiguousarray(self._number(n, found[n]).transpose(0, 3, 1, 2)) for n in self._outputs)
-        return swapped, mask
+        return tuple(np.ascontiguousarray(self._number(n, found[n]).transpose(0, 3, 1, 2)) for n in self._outputs)
 
     def _number(self, name: str, value: NDArray[Any]) -> Array:
         return self._scales[name].read(value) if name in self._scales else value

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
-LARGEST_TOTAL = 2**30  # bytes of all tensors, ten times what a network of ours has: XNNPACK takes memory for whatever a shape says
+LARGEST_TOTAL = 2**32  # bytes of all tensors, four times what a network of ours has: XNNPACK takes memory for whatever a shape says
 BUFFER_ALIGNMENT = 16  # schema.fbs: ``Buffer.data (force_align: 16)``; the generated Python does not heed it
 FILTER = 1  # position of the weights among the inputs of each operator in WEIGHTED
 BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
@@ -33,6 +33,7 @@ KINDS = {
     "FULLY_CONNECTED": "linear",
     "LEAKY_RELU": "leaky_relu",
     "RESIZE_BILINEAR": "resize",
+    "MIRROR_PAD": "pad",
     "CONCATENATION": "concat",
     "LOGISTIC": "sigmoid",
     "TANH": "tanh",
@@ -86,6 +87,8 @@ def _check_references(model: Model) -> None:
         _within(0, operator.outputs)
         if name == "RESIZE_BILINEAR":
             _check_resize(model, operator)
+        if name == "MIRROR_PAD":
+            _check_pad(model, operator)
     for signature in model.signatureDefs or []:
         for entry in (*signature.inputs, *signature.outputs):
             _within(entry.tensorIndex, graph.tensors)
@@ -99,6 +102,17 @@ def _check_resize(model: Model, operator: Operator) -> None:
     output = shape(model.subgraphs[0].tensors[operator.outputs[_within(0, operator.outputs)]])
     if size is None or tuple(size.ravel().tolist()) != output[1:3]:
         raise ValueError(f"a resize to {size} gives a tensor of shape {output}")
+
+
+def _check_pad(model: Model, operator: Operator) -> None:
+    """What it is told to add must give its output's shape, and be less than is there to be mirrored."""
+    added = values(model, operator.inputs[_within(1, operator.inputs)])
+    before = shape(model.subgraphs[0].tensors[operator.inputs[0]])
+    after = shape(model.subgraphs[0].tensors[operator.outputs[_within(0, operator.outputs)]])
+    if added is None or added.shape != (len(before), 2) or added.min() < 0 or (added.max(1) >= np.maximum(before, 1)).any():
+        raise ValueError(f"a pad of {before} by {None if added is None else added.tolist()}")
+    if tuple(int(size) for size in before + added.sum(1)) != tuple(after):
+        raise ValueError(f"a pad of {before} by {added.tolist()} gives a tensor of shape {after}")
 
 
 def _check_scales(tensor: Any) -> None:

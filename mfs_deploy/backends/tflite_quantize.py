@@ -17,7 +17,7 @@ import numpy as np
 
 from mfs_deploy.backends import tflite_edit as edit
 from mfs_deploy.backends import tflite_model as tfl
-from mfs_deploy.backends.tflite_scales import value_scales
+from mfs_deploy.backends.tflite_scales import KEEP_SCALE, value_scales
 from mfs_deploy.backends.tflite_weights import CHANNEL_AXIS
 from mfs_deploy.errors import UsageError
 from mfs_deploy.quant.recipe import Range
@@ -34,6 +34,7 @@ VERSIONS = {
     "FULLY_CONNECTED": {"int8": 4, "int16": 7},
     "LEAKY_RELU": {"int8": 1, "int16": 2},
     "RESIZE_BILINEAR": {"int8": 2, "int16": 4},
+    "MIRROR_PAD": {"int8": 2, "int16": 3},
     "CONCATENATION": {"int8": 2, "int16": 3},
     "LOGISTIC": {"int8": 2, "int16": 3},
     "TANH": {"int8": 2, "int16": 3},
@@ -113,7 +114,7 @@ class _Rewriting:
         heavy = kind in tfl.WEIGHTED
         for position, i in enumerate(map(int, operator.inputs[: 1 if heavy else None])):
             if i in self.floats:
-                shared = kind in ("CONCATENATION", "RESIZE_BILINEAR")
+                shared = kind in ("CONCATENATION", *KEEP_SCALE)
                 operator.inputs[position] = self._form(i, scale if shared else self._own_scale(i, scale.dtype))
         if heavy:
             self._store_weights(operator, kind, scale.dtype)

@@ -9,6 +9,7 @@ from mfs_deploy.backends import tflite_model as tfl
 from mfs_deploy.quant.recipe import Format, Range
 from mfs_deploy.quant.scales import Scale, fit, range_of
 
+KEEP_SCALE = ("RESIZE_BILINEAR", "MIRROR_PAD")
 FIXED = {  # what these kernels give, whatever the range: [0, 1) and [-1, 1)
     "LOGISTIC": {"int8": (1 / 256, -128), "int16": (1 / 32768, 0)},
     "TANH": {"int8": (1 / 128, 0), "int16": (1 / 32768, 0)},
@@ -24,8 +25,8 @@ def value_scales(
 ) -> dict[str, Scale]:
     """The scale of what each integer operation gives, by node.
 
-    RESIZE_BILINEAR does not rescale, so its output has its input's scale; CONCATENATION has one scale for its inputs and its
-    output, and an input that nobody else reads takes it from the output.
+    RESIZE_BILINEAR and MIRROR_PAD do not rescale, so their output has their input's scale; CONCATENATION has one scale for its inputs
+    and its output, and an input that nobody else reads takes it from the output.
 
     Args:
         operations: of the graph's nodes, in the order of execution.
@@ -47,7 +48,7 @@ def value_scales(
             continue
         if kind in FIXED:
             found[name] = Scale(dtype, *FIXED[kind][dtype])
-        elif kind == "RESIZE_BILINEAR":
+        elif kind in KEEP_SCALE:
             source = names.get(int(operator.inputs[0]), "")
             made = found.get(source)
             found[name] = made if made is not None and made.dtype == dtype else fit(dtype, range_of(widened, source))

@@ -8,7 +8,8 @@ and reads the answer back:
     weights.safetensors  the baked network (only where something is to be converted)
     targets.npy        (N, 3, S, S) float32
     out/               the artifact
-    swapped.npy  mask.npy  result.json | error.json
+    outputs/           an array for each of the contract's outputs, (N, C, S, S) float32, under its name
+    result.json | error.json
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mfs_deploy.backends.base import Array, Runner
 
 
+OUTPUTS = "outputs"
 WARM_UP, MIN_FRAMES, MAX_FRAMES = 5, 15, 100
 TIMING_S = 2.0  # no longer than this for more than MIN_FRAMES
 
@@ -107,8 +109,7 @@ def work(folder: Path) -> Result:
 
     job = _job(folder)
     backend = BACKENDS[job.backend]
-    arch = architecture.get(job.arch)
-    contract = arch.contract(job.size)
+    contract = architecture.interface(job.arch).contract(job.size)
     artifact, started = Path(job.artifact), time.perf_counter()
     if job.convert:
         from safetensors.torch import load_file
@@ -116,7 +117,7 @@ def work(folder: Path) -> Result:
         from mfs_deploy.graph import simplify
 
         conversion = Conversion(
-            graph=simplify(arch.load(load_file(folder / "weights.safetensors"))),
+            graph=simplify(architecture.get(job.arch).load(load_file(folder / "weights.safetensors"))),
             contract=contract,
             recipe=recipes.from_dict(job.recipe),
             keep_float32=frozenset(job.keep_float32),
@@ -133,8 +134,9 @@ def work(folder: Path) -> Result:
     runner = backend.open(artifact, contract)
     targets = [np.ascontiguousarray(target[None]) for target in np.load(folder / "targets.npy")]
     outputs = [runner.run(target) for target in targets]
-    for name, arrays in zip(("swapped", "mask"), zip(*outputs, strict=True), strict=True):
-        save_array(folder / f"{name}.npy", np.concatenate(arrays))
+    (folder / OUTPUTS).mkdir()
+    for spec, arrays in zip(contract.outputs, zip(*outputs, strict=True), strict=True):
+        save_array(folder / OUTPUTS / f"{spec.name}.npy", np.concatenate(arrays))
     ran = time.perf_counter()
     return Result(
         backend=job.backend,

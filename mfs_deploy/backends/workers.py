@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import errors
-from mfs_deploy.backends.worker import Job, Result, save_array
+from mfs_deploy.backends.worker import OUTPUTS, Job, Result, save_array
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,12 +31,11 @@ OnDone = Callable[[Job], None]
 
 @dataclass(frozen=True)
 class Done:
-    """A finished job: what the worker said, and (N, 3, S, S) swapped and (N, 1, S, S) mask."""
+    """A finished job: what the worker said, and the (N, C, S, S) outputs by the contract's names."""
 
     job: Job
     result: Result
-    swapped: Array
-    mask: Array
+    outputs: dict[str, Array]
     folder: Path
 
 
@@ -155,5 +154,5 @@ def _last_line(log: Path) -> str:
 
 def _collect(process: _Process) -> Done:
     result = Result(**json.loads((process.folder / "result.json").read_text("utf-8")))
-    swapped, mask = (np.load(process.folder / f"{name}.npy") for name in ("swapped", "mask"))
-    return Done(process.job, result, swapped, mask, process.folder)
+    outputs = {path.stem: np.load(path) for path in (process.folder / OUTPUTS).glob("*.npy")}
+    return Done(process.job, result, outputs, process.folder)

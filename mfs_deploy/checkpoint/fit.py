@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -19,13 +20,18 @@ from mfs_deploy.checkpoint.published import GENERATOR
 from mfs_deploy.checkpoint.source import shown
 from mfs_deploy.checkpoint.stored import FLOATS, Stored
 from mfs_deploy.errors import CheckpointError
-from mfs_deploy.nets import small_encoder
+from mfs_deploy.nets import mobilefaceswap
 from mfs_deploy.nets.arcface import ArcFace
-from mfs_deploy.nets.mobilefaceswap import Generator
+from mfs_deploy.nets.mobilefsgan import generator as mobilefsgan
+from mfs_deploy.nets.mobilefsgan.encoder import MobileFaceNet
+from mfs_deploy.nets.small_encoder import SmallEncoder
 
 ENCODER = "identity encoder"
-SMALL = "small identity encoder"
-NETWORKS: dict[str, type[nn.Module]] = {GENERATOR: Generator, ENCODER: ArcFace, SMALL: small_encoder.SmallEncoder}
+Network = Callable[[], nn.Module]
+NETWORKS: dict[str, dict[str, tuple[Network, ...]]] = {  # by architecture and role; which of several, a file's keys tell
+    "mobilefaceswap": {GENERATOR: (mobilefaceswap.Generator,), ENCODER: (ArcFace, SmallEncoder)},
+    "mobilefsgan": {GENERATOR: (mobilefsgan.Generator,), ENCODER: (MobileFaceNet,)},
+}
 PADDLE_LEAVES = {BATCHNORM["running_mean"], BATCHNORM["running_var"]}
 TORCH_LEAVES = {"running_mean", "running_var"}
 OTHER_NETWORK = 0.5  # of the other network's keys present: the file is taken for that one
@@ -33,32 +39,42 @@ WRAPPED = "module."  # DataParallel's
 
 
 @functools.cache
-def layout(network: str) -> dict[str, Slot]:
-    """Published key to slot, of one of ``NETWORKS``."""
+def layout(network: Network) -> dict[str, Slot]:
+    """Published key to slot, of one that a member of ``NETWORKS`` makes."""
     with torch.device("meta"):  # shapes only
-        return slots(NETWORKS[network]())
+        return slots(network())
 
 
-def fit(stored: dict[str, Stored], role: str, name: str) -> dict[str, Tensor]:
+def fit(stored: dict[str, Stored], arch: str, role: str, name: str) -> dict[str, Tensor]:
     """A complete state dict: torch names and layout, float32, finite, in memory of its own.
-
-    Which of the two identity encoders a file holds is told by its keys.
 
     Raises:
         CheckpointError: checkpoint-keys, checkpoint-shape, checkpoint-values; and what reading the arrays raises.
     """
-    network = SMALL if role == ENCODER and small_encoder.holds(stored) else role
-    return fit_slots(stored, layout(network), role, name)
+    network, *others = NETWORKS[arch][role]
+    network = next((other for other in others if _is_of(stored, other)), network)
+    return fit_slots(stored, layout(network), role, name, network)
 
 
-def fit_slots(stored: dict[str, Stored], published: dict[str, Slot], role: str, name: str) -> dict[str, Tensor]:
+def _is_of(stored: Collection[str], network: Network) -> bool:
+    """Whether most of a network's keys are there, in Paddle's names or in PyTorch's."""
+    keys = {key.removeprefix(WRAPPED) for key in stored}
+    return any(
+        len(keys & wanted.keys()) > OTHER_NETWORK * len(wanted)
+        for wanted in (_in_file(layout(network), paddle=paddle) for paddle in (True, False))
+    )
+
+
+def fit_slots(
+    stored: dict[str, Stored], published: dict[str, Slot], role: str, name: str, network: Network | None = None
+) -> dict[str, Tensor]:
     """``fit`` for any network, given its published keys and slots.  ``role`` and ``name`` are for messages."""
     if stored and all(key.startswith(WRAPPED) for key in stored):
         stored = {key.removeprefix(WRAPPED): value for key, value in stored.items()}
     stored = {key: value for key, value in stored.items() if key.rpartition(".")[2] != "num_batches_tracked"}
     paddle = _is_paddle(stored, name)
     wanted = _in_file(published, paddle=paddle)
-    _check_keys(stored, wanted, role, name)
+    _check_keys(stored, wanted, role, name, network)
     for key, slot in wanted.items():
         _check_shape(stored[key], slot, key, name)
     # Popped, so that no more than one array is held twice.
@@ -84,19 +100,21 @@ def _in_file(published: dict[str, Slot], *, paddle: bool) -> dict[str, Slot]:
     return {slot.torch_key: slot for slot in turned}
 
 
-def _check_keys(stored: dict[str, Stored], wanted: dict[str, Slot], role: str, name: str) -> None:
+def _check_keys(stored: dict[str, Stored], wanted: dict[str, Slot], role: str, name: str, network: Network | None) -> None:
     missing = [key for key in wanted if key not in stored]
     unexpected = [key for key in stored if key not in wanted]
     if not missing and not unexpected:
         return
-    other = ENCODER if role == GENERATOR else GENERATOR
-    foreign = [_in_file(layout(other), paddle=paddle) for paddle in (True, False)]
-    if any(len(stored.keys() & keys.keys()) > OTHER_NETWORK * len(keys) for keys in foreign):
-        raise CheckpointError(
-            f"{shown(name)}: this is the {other}, given as the {role}",
-            hint=f"give the file of the {role} here",
-            kind="checkpoint-keys",
-        )
+    for arch, roles in NETWORKS.items():
+        for other, networks in roles.items():
+            if not any(_is_of(stored, foreign) for foreign in networks if foreign is not network):
+                continue
+            mine = network is None or network in NETWORKS[arch][role]
+            raise CheckpointError(
+                f"{shown(name)}: this is {'the' if mine else f'the {arch}'} {other}, given as the {role}",
+                hint=f"give the file of the {role} here" if mine else f"pass --arch {arch}",
+                kind="checkpoint-keys",
+            )
     raise CheckpointError(
         f"{shown(name)}: not the {role}'s keys: {_listed('missing', missing)}, {_listed('unexpected', unexpected)}",
         hint=f"the {role} has {len(wanted)} arrays; save its whole state dict and nothing else",

@@ -16,13 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mfs_deploy.architecture import INTERFACES
 from mfs_deploy.checkpoint.source import shown
 from mfs_deploy.errors import CheckpointError, OutputError
 
 FORMAT = "mfs-identity"
 VERSION = "1"
-ARCH = "mobilefaceswap"
-SHAPES = {"embedding": (1, 512), "feature_map": (1, 512, 7, 7)}
 NORM_TOLERANCE = 1e-3
 MAX_BYTES = 1 << 20  # a sound one has 102,400 bytes of numbers and a short header
 HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -30,14 +29,24 @@ HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class IdentityArrays:
-    """``embedding`` (1, 512) of length 1 and ``feature_map`` (1, 512, 7, 7), float32; the SHA-256 of the encoder they came from."""
+    """``embedding`` (1, 512) of length 1, ``feature_map`` (1, 512, 7, 7) where the architecture has one, float32.
+
+    ``encoder_sha256`` is of the encoder they came from.
+    """
 
     embedding: NDArray[np.float32]
-    feature_map: NDArray[np.float32]
+    feature_map: NDArray[np.float32] | None
     encoder_sha256: str
+    arch: str = "mobilefaceswap"
 
 
-def save(path: Path, embedding: NDArray[np.float32], feature_map: NDArray[np.float32], encoder_sha256: str) -> None:
+def save(
+    path: Path,
+    embedding: NDArray[np.float32],
+    feature_map: NDArray[np.float32] | None,
+    encoder_sha256: str,
+    arch: str = "mobilefaceswap",
+) -> None:
     """Write beside and rename, mode 0600.  The same arrays give the same bytes.
 
     Raises:
@@ -46,8 +55,8 @@ def save(path: Path, embedding: NDArray[np.float32], feature_map: NDArray[np.flo
     """
     from safetensors.numpy import save as serialize
 
-    arrays = {"embedding": embedding, "feature_map": feature_map}
-    metadata = {"format": FORMAT, "version": VERSION, "arch": ARCH, "encoder_sha256": encoder_sha256}
+    arrays = {"embedding": embedding} | ({} if feature_map is None else {"feature_map": feature_map})
+    metadata = {"format": FORMAT, "version": VERSION, "arch": arch, "encoder_sha256": encoder_sha256}
     _check(path.name, arrays, metadata)
     data = _sorted_header(serialize({key: np.ascontiguousarray(a) for key, a in arrays.items()}, metadata))
     try:
@@ -56,8 +65,8 @@ def save(path: Path, embedding: NDArray[np.float32], feature_map: NDArray[np.flo
         raise OutputError(f"{shown(path.name)}: cannot be written: {exc.strerror or exc}", hint="choose another folder") from exc
 
 
-def load(path: Path) -> IdentityArrays:
-    """Read and check.
+def load(path: Path, arch: str | None = None) -> IdentityArrays:
+    """Read and check; it must be for ``arch``, where that is given.
 
     Raises:
         CheckpointError: kind identity, saying what the file is instead; kind checkpoint-missing.
@@ -82,18 +91,22 @@ def load(path: Path) -> IdentityArrays:
     except OSError as exc:
         raise _not_one(path.name, f"it cannot be read: {exc.strerror or exc}") from exc
     _check(path.name, arrays, metadata)
-    return IdentityArrays(arrays["embedding"], arrays["feature_map"], metadata["encoder_sha256"])
+    found = metadata["arch"]
+    if arch is not None and found != arch:
+        raise _not_one(path.name, f"it is for {found}, not for {arch}")
+    return IdentityArrays(arrays["embedding"], arrays.get("feature_map"), metadata["encoder_sha256"], found)
 
 
 def _check(name: str, arrays: dict[str, NDArray[np.float32]], metadata: dict[str, str]) -> None:
-    if metadata.get("version") != VERSION or metadata.get("arch") != ARCH:
+    if metadata.get("version") != VERSION or metadata.get("arch") not in INTERFACES:
         found = f"version {shown(str(metadata.get('version')))} for {shown(str(metadata.get('arch')))}"
-        raise _not_one(name, f"{found}; read is version {VERSION} for {ARCH}")
+        raise _not_one(name, f"{found}; read is version {VERSION} for {' or '.join(INTERFACES)}")
     if not HEX_SHA256.fullmatch(metadata.get("encoder_sha256", "")):
         raise _not_one(name, "the encoder's SHA-256 is not 64 hexadecimal digits")
     shapes = {key: array.shape for key, array in arrays.items()}
-    if shapes != SHAPES:
-        raise _not_one(name, f"it holds {shown(str(shapes))}; due is {SHAPES}")
+    due = dict(INTERFACES[metadata["arch"]].identity)
+    if shapes != due:
+        raise _not_one(name, f"it holds {shown(str(shapes))}; due is {due}")
     for key, array in arrays.items():
         if array.dtype != np.float32:
             raise _not_one(name, f"{key} is {array.dtype}; float32 is due")

@@ -30,6 +30,15 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_DETECTOR_BYTES = 256 << 20
 ORDER = (ARCHIVE, GENERATOR, ENCODER, DETECTOR)
 STREAMED = (".pdparams", ".onnx")
+# What files are called in a folder or an archive, without their suffixes, in lower case.
+NAMES = {
+    "mobilefaceswap": {GENERATOR: re.compile(r"mobilefaceswap(_\d+)?"), ENCODER: re.compile("arcface")},
+    "mobilefsgan": {GENERATOR: re.compile(r"mobilefsgan|\d+_g"), ENCODER: re.compile(r"(rgb_model_)?mobilefacenet")},
+}
+EXAMPLES = {
+    "mobilefaceswap": "MobileFaceSwap_224.pdparams, or .pth, .pt, .safetensors",
+    "mobilefsgan": "mobilefsgan.pth, or 200_G.pth as the authors' training names it",
+}
 GET_WEIGHTS = "give the authors' checkpoints.tar, its folder, or a generator file (.pdparams, .pth, .pt, .safetensors)"
 
 
@@ -37,9 +46,8 @@ GET_WEIGHTS = "give the authors' checkpoints.tar, its folder, or a generator fil
 class Checkpoint:
     """Checked weights.
 
-    ``generator`` and ``encoder`` are complete state dicts, float32: of ``nets.mobilefaceswap.Generator``, and of
-    ``nets.arcface.ArcFace`` or ``nets.small_encoder.SmallEncoder``; ``encoder`` is None when no such file was found.  ``detector``
-    is the SCRFD model's bytes, when the archive or folder has one.
+    ``generator`` and ``encoder`` are complete state dicts, float32, of ``fit.NETWORKS``; ``encoder`` is None when no such file was
+    found.  ``detector`` is the SCRFD model's bytes, when the archive or folder has one.
     """
 
     generator: Weights
@@ -48,13 +56,16 @@ class Checkpoint:
     files: tuple[SourceFile, ...]
 
 
-def load(path: Path, encoder: Path | None = None, *, progress: Progress = lambda text: None) -> Checkpoint:
+def load(
+    path: Path, encoder: Path | None = None, *, arch: str = "mobilefaceswap", progress: Progress = lambda text: None
+) -> Checkpoint:
     """Read and check a checkpoint.
 
     Args:
         path: the authors' archive (``.tar``, ``.tar.gz``, ``.tgz``), a folder with its files (directly or under ``checkpoints/``),
             or one generator file.
         encoder: identity encoder file; takes the place of the one that the archive or folder has.
+        arch: whose checkpoint it is.
         progress: told what is being read, a line at a time.
 
     Raises:
@@ -64,7 +75,7 @@ def load(path: Path, encoder: Path | None = None, *, progress: Progress = lambda
     for given in (path, encoder):
         if given is not None and not is_there(given):
             raise CheckpointError(f"{shown(given.name)}: no such file or folder", hint=GET_WEIGHTS, kind="checkpoint-missing")
-    reader = _Reader(skip={ENCODER} if encoder else set(), progress=progress)
+    reader = _Reader(arch, skip={ENCODER} if encoder else set(), progress=progress)
     if path.is_dir():
         try:
             reader.folder(path)
@@ -79,9 +90,9 @@ def load(path: Path, encoder: Path | None = None, *, progress: Progress = lambda
     return reader.checkpoint(path.name)
 
 
-def load_encoder(path: Path) -> tuple[Weights, SourceFile]:
+def load_encoder(path: Path, arch: str = "mobilefaceswap") -> tuple[Weights, SourceFile]:
     """Read and check an identity encoder's file by itself.  Raises as ``load``."""
-    reader = _Reader(skip=set(), progress=lambda text: None)
+    reader = _Reader(arch, skip=set(), progress=lambda text: None)
     reader.file(path, ENCODER)
     return reader.networks[ENCODER], reader.files[0]
 
@@ -94,7 +105,7 @@ def is_there(path: Path) -> bool:
         raise unreadable(path.name, "may not be read by this user", hint="check the permissions of its folder") from exc
 
 
-def role_of(name: str) -> str | None:
+def role_of(name: str, arch: str) -> str | None:
     """What a file is, by its path relative to the folder or archive."""
     parts = PurePosixPath(name).parts
     parts = parts[1:] if parts[:1] == ("checkpoints",) else parts
@@ -103,15 +114,14 @@ def role_of(name: str) -> str | None:
         return DETECTOR
     if len(parts) != 1 or file.suffix.lower() not in WEIGHT_SUFFIXES:
         return None
-    if re.fullmatch(r"mobilefaceswap(_\d+)?", file.stem.lower()):
-        return GENERATOR
-    return ENCODER if file.stem.lower() == "arcface" else None
+    return next((role for role, known in NAMES[arch].items() if known.fullmatch(file.stem.lower())), None)
 
 
 class _Reader:
     """Collects what is found, one file of a role."""
 
-    def __init__(self, skip: set[str], progress: Progress) -> None:
+    def __init__(self, arch: str, skip: set[str], progress: Progress) -> None:
+        self._arch = arch
         self._skip = skip
         self._progress = progress
         self._names: dict[str, str] = {}  # role to the name chosen for it
@@ -122,7 +132,7 @@ class _Reader:
     def checkpoint(self, name: str) -> Checkpoint:
         if GENERATOR not in self.networks:
             raise CheckpointError(
-                f"{shown(name)}: no generator in it; it would be called MobileFaceSwap_224.pdparams, or .pth, .pt, .safetensors",
+                f"{shown(name)}: no generator in it; it would be called {EXAMPLES[self._arch]}",
                 hint=GET_WEIGHTS,
                 kind="checkpoint-missing",
             )
@@ -169,12 +179,12 @@ class _Reader:
             self._announce(source, role)
             opened = safetensors_file.opened if suffix == ".safetensors" else torch_zip.opened
             with opened(path, path.name) as stored:
-                self.networks[role] = fit(stored, role, path.name)
+                self.networks[role] = fit(stored, self._arch, role, path.name)
             self.files.append(describe(role, path.name, source.size, source.sha256()))
 
     def _choose(self, name: str, where: str) -> str | None:
         """The role of ``name``, unless it has none or the caller has a file for that role."""
-        role = role_of(name)
+        role = role_of(name, self._arch)
         if role is None or role in self._skip:
             return None
         if role in self._names:
@@ -197,7 +207,7 @@ class _Reader:
                 raise unreadable(name, f"a detector of {source.size:,} bytes; at most {MAX_DETECTOR_BYTES:,} make sense")
             self._detector = source.read(source.size)
         else:
-            self.networks[role] = fit(pdparams.read(source), role, name)
+            self.networks[role] = fit(pdparams.read(source), self._arch, role, name)
         self.files.append(describe(role, name, source.size, source.sha256()))
 
     def _announce(self, source: Source, role: str) -> None:

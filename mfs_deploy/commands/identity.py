@@ -38,6 +38,6 @@ def command(console: Console, photo: str, out: Path, **kwargs: Any) -> None:
     models = preparing.open_models(request, console)
     person = preparing.find_person(request, models, console).identity
     assert models.encoder is not None  # find_person read the photo with it
-    identity_file.save(out, person.embedding, person.feature_map, weights_sha256(models.encoder.state_dict()))
+    identity_file.save(out, person.embedding, person.feature_map, weights_sha256(models.encoder.state_dict()), request.arch)
     console.finish()
     console.result({"identity": str(out), "biometric": True, "notice": WARNING}, f"{out}\n{WARNING}")

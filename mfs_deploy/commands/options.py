@@ -26,9 +26,9 @@ checkpoint = click.option(
 encoder = click.option("--identity-encoder", "encoder", type=PATH, help="The identity encoder's file, where it lies elsewhere.")
 detector = click.option("--detector", type=PATH, help="A face detector with five landmarks, as ONNX: SCRFD or YuNet.")
 targets = click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
-size = click.option("--size", type=int, default=224, show_default=True, help="Side of the crop in pixels: 224 or 256.")
+size = click.option("--size", type=int, help="Side of the crop in pixels: 224 (unless said) or 256; of MobileFSGAN 256.")
 kit_recipe = click.option("--recipe", default="fp16", show_default=True, help="One of those that the kit holds.")
-arch = click.option("--arch", default="mobilefaceswap", show_default=True, help="The network's architecture.")
+arch = click.option("--arch", default="mobilefaceswap", show_default=True, help="The network's architecture; or mobilefsgan.")
 
 
 def where(prefix: str = "", whose: str = "the photo") -> Decorator:

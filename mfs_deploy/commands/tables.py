@@ -40,7 +40,7 @@ def parity_table(manifest: dict[str, Any]) -> str:
                     case["case"],
                     f"{case['swapped_psnr_db']:.1f} dB",
                     f"{case['swapped_max']:.1e}",
-                    f"{case['mask_mean']:.1e}",
+                    "-" if case["mask_mean"] is None else f"{case['mask_mean']:.1e}",
                     "-" if case["composite_psnr_db"] is None else f"{case['composite_psnr_db']:.1f} dB",
                     "-" if case["identity_cosine"] is None else f"{case['identity_cosine']:.6f}",
                     _quality(case["quality"]),

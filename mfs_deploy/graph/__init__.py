@@ -8,10 +8,12 @@ from __future__ import annotations
 from torch import fx, nn
 
 from mfs_deploy.graph import (
+    batchnorm_to_depthwise,
     commute_pointwise,
     drop_zero_bias,
     fold_batchnorm,
     fold_input_scale,
+    forward_batchnorm,
     lerp_blend,
     share_resize,
     tanh_to_sigmoid,
@@ -21,6 +23,8 @@ from mfs_deploy.graph.trace import tidy, trace
 # In order: BatchNorm must be gone before a 1x1 convolution can be seen beside its resize, and before biases can be zero.
 REWRITES = (
     fold_batchnorm,
+    forward_batchnorm,
+    batchnorm_to_depthwise,
     fold_input_scale,
     tanh_to_sigmoid,
     lerp_blend,

@@ -1,14 +1,13 @@
-"""Convolution then BatchNorm is one convolution: w' = w * s, b' = b * s + t, with s = gamma / sqrt(var + eps).
+"""Convolution then BatchNorm is one convolution: w' = w * s, b' = b * s + t, with s and t as in ``norm_constants``.
 
 Bound: float32 rounding of the folded weights (folded in float64, stored in float32).
 """
 
 from __future__ import annotations
 
-import torch
 from torch import fx, nn
 
-from mfs_deploy.graph.trace import module_of, only_user
+from mfs_deploy.graph.trace import module_of, norm_constants, only_user
 
 
 def apply(graph: fx.GraphModule) -> int:
@@ -20,8 +19,7 @@ def apply(graph: fx.GraphModule) -> int:
         if not isinstance(source, fx.Node) or norm is None or conv is None or only_user(source) is not node:
             continue
         assert isinstance(node, fx.Node)
-        scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-        shift = norm.bias.double() - norm.running_mean.double() * scale
+        scale, shift = norm_constants(norm)
         bias = 0.0 if conv.bias is None else conv.bias.double() * scale
         conv.weight = nn.Parameter((conv.weight.double() * scale[:, None, None, None]).float())
         conv.bias = nn.Parameter((bias + shift).float())

@@ -17,7 +17,7 @@ def nodes_by_kind(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
     Nodes of a kind not known here are left out; they keep the converter's name and cannot be kept in float32.
     """
     modules: dict[type, str] = {nn.Conv2d: "conv", nn.Linear: "linear"}
-    functions: dict[object, str] = {F.leaky_relu: "leaky_relu", F.interpolate: "resize", torch.cat: "concat"}
+    functions: dict[object, str] = {F.leaky_relu: "leaky_relu", F.interpolate: "resize", F.pad: "pad", torch.cat: "concat"}
     functions |= {torch.sigmoid: "sigmoid", torch.tanh: "tanh"}
     for kind, spellings in (("add", ADD), ("sub", SUB), ("mul", MUL), ("div", DIV)):
         functions |= dict.fromkeys(spellings, kind)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 CONVOLUTIONS = (nn.Conv2d,)
 
@@ -62,6 +62,18 @@ def is_call(node: object, *functions: Callable[..., Any]) -> bool:
 
 def is_resize(node: object) -> bool:
     return is_call(node, F.interpolate)
+
+
+def is_reflecting_pad(node: object) -> bool:
+    return is_call(node, F.pad) and isinstance(node, fx.Node) and node.kwargs.get("mode") == "reflect"
+
+
+def norm_constants(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """(s, t) of x * s + t, which is what it computes in eval mode: s = gamma / sqrt(var + eps), t = beta - mean * s.  float64."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    return scale, norm.bias.double() - norm.running_mean.double() * scale
 
 
 def only_user(node: object) -> fx.Node | None:

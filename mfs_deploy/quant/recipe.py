@@ -16,7 +16,7 @@ from mfs_deploy.errors import UsageError
 
 WEIGHTS = ("float32", "float16", "int8", "palette6", "palette4")
 ACTIVATIONS = ("float32", "float16", "int8", "int16")
-KINDS = ("conv", "linear", "leaky_relu", "resize", "concat", "sigmoid", "tanh", "add", "sub", "mul", "div")
+KINDS = ("conv", "linear", "leaky_relu", "resize", "pad", "concat", "sigmoid", "tanh", "add", "sub", "mul", "div")
 TABLES = ("operations", "layers")
 METHODS = ("minmax", "percentile", "kl")  # of choosing ranges
 

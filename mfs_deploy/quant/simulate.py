@@ -22,10 +22,8 @@ from mfs_deploy.quant.scales import LIMITS, fit, weights_to_int8
 BATCH = 8
 
 
-def run(
-    graph: fx.GraphModule, formats: Mapping[str, Format], ranges: Mapping[str, Range], targets: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Swapped (N, 3, S, S) and mask (N, 1, S, S) of (N, 3, S, S) targets.
+def run(graph: fx.GraphModule, formats: Mapping[str, Format], ranges: Mapping[str, Range], targets: Tensor) -> tuple[Tensor, ...]:
+    """The network's outputs, (N, C, S, S) each, of (N, 3, S, S) targets.
 
     Args:
         formats: by node name; what is not named stays as it is.
@@ -34,8 +32,7 @@ def run(
     simulator = _Simulator(graph, formats, ranges)
     with torch.inference_mode():
         parts = [simulator.run(batch) for batch in torch.split(targets, BATCH)]
-    swapped, mask = zip(*parts, strict=True)
-    return torch.cat(swapped), torch.cat(mask)
+    return tuple(torch.cat(of_all) for of_all in zip(*parts, strict=True))
 
 
 class _Simulator(fx.Interpreter):

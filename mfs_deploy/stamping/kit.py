@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import images, manifest
+from mfs_deploy.architecture import INTERFACES, Interface
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.quiet import last_line
 from mfs_deploy.checkpoint import identity_file
@@ -29,7 +30,6 @@ from mfs_deploy.stamping.template import NOBODY, Template, Weights, stamp, write
 
 Array = NDArray[Any]
 SOURCE = "face"  # input of the identity encoder, (N, 3, S, S) in [0, 1]
-IDENTITY = ("embedding", "feature_map")  # outputs of the encoder, inputs of the generator
 GENERATOR, ENCODER, SHARED = "generator.onnx", "identity_encoder.onnx", "shared."
 SHARED_TYPES = ("float32", "int64")
 MAX_SIDE, MAX_VALUES = 4096, 100_000_000  # of what a network takes, and of one tensor that it gives
@@ -59,15 +59,23 @@ class Kit:
 
     @cached_property
     def _generator(self) -> _Network:
-        shapes = {name: identity_file.SHAPES[name][1:] for name in IDENTITY}
-        return _Network("generator", self.generator, shapes)
+        return _Network("generator", self.generator, self._identity)
+
+    @property
+    def interface(self) -> Interface:
+        return INTERFACES[self.common["architecture"]]
+
+    @property
+    def _identity(self) -> dict[str, Shape]:
+        """Outputs of the encoder and inputs of the generator: shapes by name, without people."""
+        return {name: shape[1:] for name, shape in self.interface.identity.items()}
 
     @cached_property
     def _encoder(self) -> _Network:
         if self.encoder is None:
             raise refused("has no identity encoder, so a photo cannot be read")
         network = _Network("identity encoder", self.encoder, {SOURCE: (3, self.source_size, self.source_size)})
-        if network.outputs != {name: identity_file.SHAPES[name][1:] for name in IDENTITY}:
+        if network.outputs != self._identity:
             raise refused(f"has an identity encoder that gives {network.outputs}")
         return network
 
@@ -75,12 +83,19 @@ class Kit:
         """Identities of aligned faces, (S, S, 3) uint8 RGB each."""
         small = np.concatenate([images.to_tensor(images.resize(face, self.source_size)) for face in faces])
         found = self._encoder.run({SOURCE: small})
-        embeddings, maps = (found[name] for name in IDENTITY)
-        return [IdentityArrays(embeddings[i : i + 1], maps[i : i + 1], self.encoder_sha256) for i in range(len(faces))]
+        return [
+            IdentityArrays(
+                found["embedding"][i : i + 1],
+                found["feature_map"][i : i + 1] if "feature_map" in found else None,
+                self.encoder_sha256,
+                self.interface.name,
+            )
+            for i in range(len(faces))
+        ]
 
     def bake(self, people: Sequence[IdentityArrays]) -> Iterator[Weights]:
         """The weights of each person, the generator running once for all."""
-        feeds = {name: np.concatenate([getattr(person, name) for person in people]) for name in IDENTITY}
+        feeds = {name: np.concatenate([getattr(person, name) for person in people]) for name in self._identity}
         values = self._generator.run(feeds)
         for i in range(len(people)):
             baked = {**self.shared, **{name: value[i] for name, value in values.items()}}
@@ -204,6 +219,8 @@ def load(path: Path) -> Kit:
     contract = facts["common"].get("contract") if isinstance(facts["common"], dict) else None
     if not isinstance(contract, dict) or not {"arch", "size"} <= set(contract):
         raise refused(f"{path.name} does not say what network it is for")
+    if facts["common"].get("architecture") != contract["arch"] or contract["arch"] not in INTERFACES:
+        raise refused(f"{path.name} is for the architecture {contract['arch']!r}"[:300])
     encoder, size = facts["encoder_sha256"], facts["source_size"]
     if not isinstance(encoder, str) or (encoder != "" and not identity_file.HEX_SHA256.fullmatch(encoder)):
         raise refused(f"{path.name} does not say which identity encoder it is for")

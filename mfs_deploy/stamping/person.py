@@ -57,7 +57,7 @@ def export(request: Request, progress: Progress = SILENT) -> dict[str, Any]:
     else:
         assert request.source is not None
         detector = None if request.detector is None else open_detector(request.detector)
-        person = kit.encode([faces.source(request.source, request.source_where, detector).crop])[0]
+        person = kit.encode([faces.source(request.source, request.source_where, detector, kit.interface).crop])[0]
     progress.step("bake and stamp")
     (weights,) = kit.bake([person])
     with bundle.staging(request.out) as folder:
@@ -85,7 +85,7 @@ def choose(kit: Kit, targets: tuple[str, ...], recipe: str) -> list[Template]:
 
 def read_identity(kit: Kit, path: Path) -> IdentityArrays:
     """Raises CheckpointError where the file is none, or of another encoder than the kit's."""
-    person = identity_file.load(path)
+    person = identity_file.load(path, kit.interface.name)
     if kit.encoder_sha256 and person.encoder_sha256 != kit.encoder_sha256:
         raise CheckpointError(
             f"{path.name} was read by another identity encoder than this kit's; it means nothing here",

@@ -25,7 +25,9 @@ def main(bundle: Path, out: Path, backend: str | None, frames: int) -> None:
     """Target, swapped and truth side by side; prints the temporal error."""
     try:
         swapper = swapping.open_swapper(bundle, backend, None, faces.UNKNOWN)
-        cases, _ = reference_file.read(bundle / reference_file.NAME, swapper.size)
+        cases, _ = reference_file.read(
+            bundle / reference_file.NAME, swapper.interface.contract(swapper.size), swapper.interface.paste_back
+        )
         if cases[0].truth is None:
             raise UsageError(f"{bundle} was not made with --source demo, so nothing is known to compare its swaps with")
         text = write(swapper, out, frames)

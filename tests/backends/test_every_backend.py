@@ -146,7 +146,7 @@ def test_missing_artifact_is_refused(backend, contract, tmp_path):
 
 def test_artifact_of_another_size_is_refused(backend, fp32):
     with pytest.raises(BundleError, match="224, 224"):
-        backend.open(fp32, architecture.get("mobilefaceswap").contract(256))
+        backend.open(fp32, architecture.interface("mobilefaceswap").contract(256))
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"target", b"tarred"), (b"swapped", b"swopped")])

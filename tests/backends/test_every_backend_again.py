@@ -31,7 +31,7 @@ from mfs_deploy.quant import recipe
 arch = architecture.get("mobilefaceswap")
 graph = simplify(arch.load(load_file(sys.argv[2])))
 metadata = {"identity": "Zoë", "recipe": "as asked", "version": "1.2.3"}  # in another order
-job = Conversion(graph, arch.contract(224), recipe.load("fp16"), frozenset(), metadata)
+job = Conversion(graph, arch.interface.contract(224), recipe.load("fp16"), frozenset(), metadata)
 BACKENDS[sys.argv[1]].convert(job, Path(sys.argv[3]))
 """
 

@@ -11,7 +11,7 @@ from mfs_deploy.graph.cost import cost
 def test_artifact_matches_pytorch_at_256(name, backend, recipe, graph, new_artifact, noise, matches):
     path = new_artifact(name, graph, recipe, size=256, coreml_io="tensor")
     target, wanted = noise(256)
-    matches(recipe)(backend.open(path, architecture.get("mobilefaceswap").contract(256)).run(target), wanted)
+    matches(recipe)(backend.open(path, architecture.interface("mobilefaceswap").contract(256)).run(target), wanted)
     assert backend.describe(path).macs == cost(graph, 256).macs
     with torch.inference_mode():
         after = graph(torch.from_numpy(target))[0].numpy()

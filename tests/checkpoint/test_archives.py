@@ -210,7 +210,7 @@ def test_a_malicious_member_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_files_are_known_by_their_names(name: str, role: str | None) -> None:
-    assert role_of(name) == role
+    assert role_of(name, "mobilefaceswap") == role
 
 
 def test_two_generators_in_a_folder_are_listed_not_guessed(tmp_path: Path) -> None:

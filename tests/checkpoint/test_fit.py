@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mfs_deploy.checkpoint.fit import ENCODER, GENERATOR, fit, layout
+from mfs_deploy.checkpoint.fit import ENCODER, GENERATOR, NETWORKS, fit, layout
 from mfs_deploy.checkpoint.load import load_encoder
 from mfs_deploy.checkpoint.stored import Stored
 from mfs_deploy.errors import CheckpointError
 from mfs_deploy.nets.small_encoder import SmallEncoder
+
+ARCH = "mobilefaceswap"
 
 
 def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -169,11 +171,21 @@ def test_torch_names_keep_linear_weights_as_they_are(read_pickle, tiny_state) ->
 @pytest.mark.parametrize(("found", "given_as"), [(ENCODER, GENERATOR), (GENERATOR, ENCODER)])
 @pytest.mark.parametrize("torch_names", [False, True])
 def test_the_other_network_is_recognised(found: str, given_as: str, torch_names: bool) -> None:
-    keys = [slot.torch_key if torch_names else key for key, slot in layout(found).items()]
+    published = layout(NETWORKS[ARCH][found][0])
+    keys = [slot.torch_key if torch_names else key for key, slot in published.items()]
     stored = {key: Stored("float32", (1,), lambda: np.zeros(1, np.float32)) for key in keys}
     with pytest.raises(CheckpointError, match=f"this is the {found}, given as the {given_as}") as caught:
-        fit(stored, given_as, "x.pth")
+        fit(stored, ARCH, given_as, "x.pth")
     assert caught.value.kind == "checkpoint-keys"
+
+
+@pytest.mark.parametrize(("arch", "other"), [("mobilefaceswap", "mobilefsgan"), ("mobilefsgan", "mobilefaceswap")])
+def test_the_other_architectures_generator_is_recognised(arch: str, other: str) -> None:
+    keys = [slot.torch_key for slot in layout(NETWORKS[other][GENERATOR][0]).values()]
+    stored = {key: Stored("float32", (1,), lambda: np.zeros(1, np.float32)) for key in keys}
+    with pytest.raises(CheckpointError, match=f"this is the {other} generator, given as the generator") as caught:
+        fit(stored, arch, GENERATOR, "x.pth")
+    assert caught.value.hint == f"pass --arch {other}"
 
 
 def test_arrays_cut_into_slices_are_refused_with_the_way_out(read_pickle, tiny) -> None:

@@ -73,7 +73,7 @@ def test_each_file_is_recorded_with_its_own_hash(loaded: Checkpoint, checkpoint:
 def test_every_container_and_naming_gives_identical_tensors(loaded: Checkpoint, tmp_path: Path, suffix: str, names: str) -> None:
     state = loaded.generator
     if names == "paddle":
-        published = layout("generator")
+        published = layout(Generator)
         state = {key: state[s.torch_key].t().contiguous() if s.transposed else state[s.torch_key] for key, s in published.items()}
     file = tmp_path / f"anna{suffix}"
     save_file(state, file) if suffix == ".safetensors" else torch.save({"state_dict": state}, file)
@@ -148,7 +148,9 @@ from pathlib import Path
 import torch, safetensors
 from mfs_deploy.checkpoint.fit import layout
 from mfs_deploy.checkpoint.load import load
-layout("generator"), layout("identity encoder")
+from mfs_deploy.nets.arcface import ArcFace
+from mfs_deploy.nets.mobilefaceswap import Generator
+layout(Generator), layout(ArcFace)
 before = peak()
 load(Path(sys.argv[1]))
 print((peak() - before) * 1024)

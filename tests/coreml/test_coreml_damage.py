@@ -109,7 +109,7 @@ def test_weights_cannot_lie_outside(package, contract, edit, name):
 
 def test_another_size(package_of):
     with pytest.raises(BundleError, match=r"target: found RGB image 224x224, must be RGB image 256x256"):
-        coreml.open(package_of("fp16", "image"), architecture.get("mobilefaceswap").contract(256))
+        coreml.open(package_of("fp16", "image"), architecture.interface("mobilefaceswap").contract(256))
 
 
 def rename_input(spec):

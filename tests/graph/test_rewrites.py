@@ -9,17 +9,19 @@ from torch import nn
 
 from mfs_deploy.graph import (
     REWRITES,
+    batchnorm_to_depthwise,
     commute_pointwise,
     drop_zero_bias,
     fold_batchnorm,
     fold_input_scale,
+    forward_batchnorm,
     lerp_blend,
     share_resize,
     simplify,
     tanh_to_sigmoid,
 )
 from mfs_deploy.graph.cost import Cost, cost
-from mfs_deploy.graph.trace import UnknownActivation, is_resize, trace
+from mfs_deploy.graph.trace import UnknownActivation, is_resize, norm_constants, trace
 
 
 def up(x):
@@ -79,6 +81,30 @@ CASES = {
 }
 
 
+def reflected(x):
+    return F.pad(x, (1, 1, 1, 1), mode="reflect")
+
+
+CASES |= {
+    "forward_batchnorm, 1x1": (forward_batchnorm, lambda: Toy(lambda m, x: m.a(m.b(x)), a=nn.Conv2d(3, 4, 1), b=norm3()), 1e-6),
+    "forward_batchnorm through resize and reflection": (
+        forward_batchnorm,
+        lambda: Toy(lambda m, x: m.a(reflected(up(m.b(x)))), a=nn.Conv2d(3, 4, 3, bias=False), b=norm3()),
+        2e-6,
+    ),
+    "batchnorm_to_depthwise": (batchnorm_to_depthwise, lambda: Toy(lambda m, x: m.b(x) + x, b=norm3()), 1e-6),
+    "batchnorm_to_depthwise before zero padding": (
+        batchnorm_to_depthwise,
+        lambda: Toy(lambda m, x: m.a(m.b(x)), a=conv1(), b=norm3()),
+        2e-6,
+    ),
+}
+
+
+def norm3() -> nn.BatchNorm2d:
+    return randomised_norm(3)
+
+
 def conv1() -> nn.Conv2d:
     return nn.Conv2d(3, 3, 3, padding=1)
 
@@ -124,6 +150,31 @@ def test_batchnorm_is_not_folded_where_the_convolution_is_read_twice():
     assert fold_batchnorm.apply(trace(net)) == 0
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda m, x: m.a(m.b(x)),
+        lambda m, x: m.a(up(m.b(x))),
+        lambda m, x: m.c(F.pad(m.b(x), (1, 1, 1, 1))),
+        lambda m, x: (lambda y: m.c(y) + y[..., 1:-1, 1:-1])(m.b(x)),
+    ],
+    ids=["zero padding", "zero padding after a resize", "a pad of zeros", "read twice"],
+)
+def test_batchnorm_is_not_pushed_where_it_would_change_the_border_or_another_reader(body):
+    """One bias for all pixels is wrong at a border of zeros: there fewer taps see the shift."""
+    net = Toy(body, a=conv1(), b=norm3(), c=nn.Conv2d(3, 3, 3)).eval()
+    graph, x = trace(net), torch.rand(1, 3, 16, 16)
+    assert forward_batchnorm.apply(graph) == 0
+    wrong = nn.Conv2d(3, 3, 3, padding=1)
+    scale, shift = norm_constants(net.b)
+    wrong.weight = nn.Parameter((net.a.weight.double() * scale[:, None, None]).float())
+    wrong.bias = nn.Parameter((net.a.bias.double() + (net.a.weight.double() * shift[:, None, None]).sum((1, 2, 3))).float())
+    with torch.inference_mode():
+        difference = (wrong(x) - net.a(net.b(x))).abs()
+        assert difference[..., 1:-1, 1:-1].max() < 1e-5
+        assert difference[..., 0, :].max() > 0.01
+
+
 def test_resizes_of_different_sizes_are_not_shared():
     net = Toy(lambda m, x: up(x) + F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False))
     assert share_resize.apply(trace(net)) == 0
@@ -162,6 +213,8 @@ def test_every_rewrite_applies_to_the_network(net):
     counts = {rewrite.__name__.rsplit(".", 1)[1]: rewrite.apply(graph) for rewrite in REWRITES}
     assert counts == {
         "fold_batchnorm": 7,
+        "forward_batchnorm": 0,
+        "batchnorm_to_depthwise": 0,
         "fold_input_scale": 1,
         "tanh_to_sigmoid": 1,
         "lerp_blend": 1,

@@ -78,7 +78,7 @@ def test_nothing_of_the_machine_that_converted_is_left(fp32):
 
 def test_converters_failure_is_told_in_its_own_words(graph, tmp_path):
     with pytest.raises(ConversionError, match=r"litert_torch\.convert failed: Sizes of tensors must match"):
-        tflite._lower(graph, architecture.get("mobilefaceswap").contract(100), tmp_path / "swap.tflite")
+        tflite._lower(graph, architecture.interface("mobilefaceswap").contract(100), tmp_path / "swap.tflite")
 
 
 FLIPS = f"""{PEAK}
@@ -90,7 +90,7 @@ from mfs_deploy.backends import tflite
 from mfs_deploy.errors import BundleError
 data, broken = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))  # a file that asks for more must not stop the machine
-contract = architecture.get("mobilefaceswap").contract(224)
+contract = architecture.interface("mobilefaceswap").contract(224)
 refused, rng = 0, np.random.default_rng(0)
 # The tables lie before and behind the weights.
 for at in (*range(64), *rng.integers(64, 1200, 40), *rng.integers(len(data) - 12000, len(data), 150)):

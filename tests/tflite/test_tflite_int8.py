@@ -258,7 +258,7 @@ from pathlib import Path
 from mfs_deploy import architecture
 from mfs_deploy.backends import tflite
 from mfs_deploy.errors import BundleError
-contract = architecture.get("mobilefaceswap").contract(224)
+contract = architecture.interface("mobilefaceswap").contract(224)
 for path in map(Path, sys.argv[1:]):
     for read in (tflite.describe, lambda path: tflite.open(path, contract)):
         try:
