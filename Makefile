@@ -22,6 +22,7 @@ lint: $(INSTALLED)
 # Writes benchmarks/results/*.json, and the tables and pictures in the READMEs that come from them.
 tables: $(INSTALLED)
 	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/architectures.py
 	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/stamping.py
 	$(BIN)/python benchmarks/demo_model.py

@@ -1,4 +1,4 @@
-"""A stand-in for a MobileFSGAN checkpoint: keys and shapes of the authors' modules, numbers from a seed, as ``standin`` for the other.
+"""A stand-in for a MobileFSGAN checkpoint: keys and shapes of the authors' modules, numbers from a seed (see ``standin``).
 
 Scaled so that thirty residual blocks neither die nor explode, and so that every embedding changes the picture.
 """

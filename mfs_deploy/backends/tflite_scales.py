@@ -25,7 +25,7 @@ def value_scales(
 ) -> dict[str, Scale]:
     """The scale of what each integer operation gives, by node.
 
-    RESIZE_BILINEAR and MIRROR_PAD do not rescale, so their output has their input's scale; CONCATENATION has one scale for its inputs
+    RESIZE_BILINEAR and MIRROR_PAD do not rescale: their output has their input's scale; CONCATENATION has one scale for its inputs
     and its output, and an input that nobody else reads takes it from the output.
 
     Args:

@@ -1,0 +1,114 @@
+"""Both architectures side by side: size, work, parity and the time of a frame, on stand-in checkpoints.
+
+    python benchmarks/architectures.py
+
+writes benchmarks/results/architectures.json, and from it the table in README.md (between its markers).  Times are the median of a
+frame, one thread, each runtime in a process of its own and nothing beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pages
+import torch
+
+from mfs_deploy import architecture, contents, faces, metrics, preparing, sample
+from mfs_deploy import parity as judged
+from mfs_deploy.backends import workers
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.worker import Job
+from mfs_deploy.graph import simplify
+from mfs_deploy.graph.cost import cost
+from mfs_deploy.graph.trace import trace
+from mfs_deploy.quant import recipe as recipes
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "architectures.json"
+SEED = 1
+RECIPES = ("fp32", "fp16")
+
+
+def generator(name: str) -> torch.nn.Module:
+    sys.path.insert(0, str(ROOT / "tests"))  # where the stand-ins live
+    import standin
+    import standin_mobilefsgan
+
+    net = architecture.get(name).generator({})
+    {"mobilefaceswap": standin, "mobilefsgan": standin_mobilefsgan}[name].fill(net, SEED)
+    return net.eval()
+
+
+def measure(name: str) -> dict[str, Any]:
+    arch = architecture.get(name)
+    size = arch.interface.sizes[0]
+    net = generator(name)
+    baked = arch.bake(net, arch.random_identity(np.random.default_rng(SEED)))
+    worn = arch.load(baked)
+    face = faces.align(sample.portrait(), size, faces.Where(sample.LANDMARKS), None, arch.interface.alignment)
+    targets = judged.inputs([judged.Case("target", face.crop)])
+    reference = preparing.run(worn, targets)
+    before, after = cost(trace(worn), size), cost(simplify(worn), size)
+    found: dict[str, Any] = {
+        "title": arch.interface.title,
+        "size": size,
+        "trained_parameters": sum(p.numel() for p in net.parameters()),
+        "baked": asdict(before),
+        "simplified": asdict(after),
+        "artifacts": {},
+    }
+    for recipe in RECIPES:
+        for backend in BACKENDS:
+            job = Job(backend=backend, arch=name, size=size, recipe=asdict(recipes.load(recipe)), convert=True, time=True)
+            with workers.scratch() as scratch:
+                (done,) = workers.run([job], targets, scratch, weights=baked)
+                found["artifacts"][f"{backend} {recipe}"] = {
+                    "bytes": contents.size(done),
+                    "psnr_db": metrics.psnr_db(done.outputs["swapped"], reference.swapped, peak=1.0),
+                    "frame_ms": done.result.frame_ms if BACKENDS[backend].RUNS_HERE else None,
+                }
+            print(name, recipe, backend, found["artifacts"][f"{backend} {recipe}"], flush=True)
+    return found
+
+
+def table(results: dict[str, Any]) -> str:
+    both = results["architectures"]
+    rows: list[tuple[str, ...]] = [
+        ("parameters as trained", *(f"{one['trained_parameters']:,}" for one in both)),
+        ("baked", *(f"{one['baked']['parameters']:,}, {one['baked']['macs'] / 1e9:.3g} GMAC" for one in both)),
+        (
+            "after exact rewrites",
+            *(f"{one['simplified']['parameters']:,}, {one['simplified']['macs'] / 1e9:.3g} GMAC" for one in both),
+        ),
+    ]
+    for backend, module in BACKENDS.items():
+        for recipe in RECIPES:
+            entries = [one["artifacts"][f"{backend} {recipe}"] for one in both]
+            rows.append((f"{module.TITLE} {recipe}", *map(_cell, entries)))
+    return pages.markdown(("", *(f"{one['title']}, {one['size']} pixels" for one in both)), rows)
+
+
+def _cell(entry: dict[str, Any]) -> str:
+    time = "" if entry["frame_ms"] is None else f", {entry['frame_ms']:.3g} ms"
+    return f"{entry['bytes'] / 1e6:.2f} MB, {entry['psnr_db']:.0f} dB{time}"
+
+
+def main() -> None:
+    results = {
+        "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
+        "versions": contents.versions(list(BACKENDS)),
+        "architectures": [measure(name) for name in architecture.INTERFACES],
+    }
+    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
+    pages.fill("architectures", table(results), ROOT / "README.md")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
