@@ -58,8 +58,11 @@ class Int8(torch.fx.Interpreter):
         return convolve(self.module.get_submodule(n.target), to_integers(self.env[source], scale), scale)
 
 
+LARGEST = torch.tensor(127.0)  # divided as a tensor: torch takes `127 / tensor` for 127 * (1 / tensor), at times one bit off
+
+
 def scale_of(seen: ranges.Range) -> torch.Tensor:
-    return 127 / torch.tensor(max(abs(seen.low), abs(seen.high)), dtype=torch.float32)
+    return LARGEST / torch.tensor(max(abs(seen.low), abs(seen.high)), dtype=torch.float32)
 
 
 def to_integers(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -72,7 +75,7 @@ def convolve(conv: torch.nn.Conv2d, integers: torch.Tensor, scale: torch.Tensor)
     """The float32 output for an input of integers, given the input's scale.  Weights have a scale per output channel."""
     weight = conv.weight.detach()
     largest = weight.abs().amax(dim=(1, 2, 3))
-    scales = torch.where(largest > 0, 127 / largest, 1.0)  # a channel of zeros stays zeros
+    scales = torch.where(largest > 0, LARGEST / largest, 1.0)  # a channel of zeros stays zeros
     rounded = to_integers(weight, scales[:, None, None, None])
     total = F.conv2d(integers, rounded, None, conv.stride, conv.padding, conv.dilation, conv.groups)
     value = total.float() * (1 / (scale * scales))[:, None, None]
