@@ -4,11 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test lint clean tables
+.PHONY: demo demo-mobilefsgan test lint clean tables
 
 demo: $(INSTALLED)
 	$(BIN)/mfs-export --checkpoint demo --source demo --out bundles/demo
 	$(BIN)/python -m mfs_deploy.models.demo.clip --bundle bundles/demo --out bundles/demo-clip.mp4
+
+# No weights of MobileFSGAN are published: seeded random ones show every step of the way, and noise where a face would be.
+demo-mobilefsgan: $(INSTALLED)
+	$(BIN)/python tests/standin_mobilefsgan.py bundles/mobilefsgan-checkpoint
+	$(BIN)/mfs-export --arch mobilefsgan --checkpoint bundles/mobilefsgan-checkpoint --source demo --out bundles/mobilefsgan
 
 # One thread each: two processes of two threads on two cores hinder each other, some tests by thirty times.
 test: lint

@@ -132,6 +132,8 @@ def identity(path: Path) -> dict[str, Any]:
 
 
 def checkpoint(path: Path, name: str, progress: Progress) -> dict[str, Any]:
+    import torch
+
     from mfs_deploy.checkpoint.load import load
     from mfs_deploy.graph import simplify
     from mfs_deploy.graph.cost import cost
@@ -141,6 +143,8 @@ def checkpoint(path: Path, name: str, progress: Progress) -> dict[str, Any]:
     arch = architecture.get(name)
     size = arch.interface.sizes[0]
     net = arch.blank()
+    for parameter in net.parameters():  # biases of a blank network are zeros, which a rewrite would drop
+        torch.nn.init.uniform_(parameter, 0.1, 1.0)
     return {
         "kind": "checkpoint",
         "architecture": name,

@@ -5,6 +5,7 @@ Scaled so that thirty residual blocks neither die nor explode, and so that every
 
 from __future__ import annotations
 
+import sys
 import zlib
 from pathlib import Path
 
@@ -51,3 +52,7 @@ def _values(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.generic]:
     else:  # He-like; less where a residual block ends
         values = normal * (0.32 if "conv3x3" in key else 0.8) / np.sqrt(np.prod(shape[1:]))
     return values.astype(np.float32)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), 1)

@@ -1,6 +1,8 @@
-"""What a frame costs: parameters, and multiply-adds in convolutions."""
+"""What a network costs: parameters, bytes, and multiply-adds in convolutions."""
 
 from __future__ import annotations
+
+import itertools
 
 from dataclasses import dataclass
 
@@ -10,9 +12,10 @@ from torch import fx, nn
 
 @dataclass(frozen=True)
 class Cost:
-    """``parameters`` stored; ``macs``: multiply-adds in convolutions for one frame."""
+    """``parameters`` learnt; ``bytes`` of all tensors, statistics too, as they are; ``macs``: multiply-adds in convolutions a frame."""
 
     parameters: int
+    bytes: int
     macs: int
 
 
@@ -21,7 +24,8 @@ def cost(graph: fx.GraphModule, size: int) -> Cost:
     counter = _Counter(graph)
     with torch.inference_mode():
         counter.run(torch.zeros(1, 3, size, size))
-    return Cost(sum(p.numel() for p in graph.parameters()), counter.macs)
+    stored = itertools.chain(graph.parameters(), graph.buffers())
+    return Cost(sum(p.numel() for p in graph.parameters()), sum(t.nbytes for t in stored), counter.macs)
 
 
 class _Counter(fx.Interpreter):

@@ -105,8 +105,10 @@ def test_a_photo_is_swapped_in_the_ellipse_and_nowhere_else(mfs, worn, photo, po
 def test_the_checkpoint_the_encoder_and_the_identity_are_known_for_what_they_are(mfs, fsgan, person):
     said = mfs("inspect", fsgan / standin.GENERATOR_FILE, "--json").json
     assert said["architecture"] == "mobilefsgan"
-    assert said["generator_values"] > said["frame"]["baked"]["parameters"] > said["frame"]["simplified"]["parameters"]
-    assert round(said["frame"]["simplified"]["macs"] / 1e9, 1) == 32.4
+    before, after = said["frame"]["baked"], said["frame"]["simplified"]
+    assert said["generator_values"] > before["parameters"] > after["parameters"] == 1_921_487
+    assert 7_750_000 > before["bytes"] > after["bytes"] == 4 * 1_921_487
+    assert round(after["macs"] / 1e9, 1) == 32.4
     said = mfs("inspect", fsgan / standin.ENCODER_FILE, "--json").json
     assert (said["kind"], said["architecture"]) == ("identity encoder", "mobilefsgan")
     said = mfs("inspect", person, "--json").json

@@ -202,7 +202,7 @@ def test_the_simplified_network_matches_and_costs_less(net, size):
 
 
 def test_the_costs_are_the_measured_ones(net):
-    assert cost(trace(net), 224) == Cost(parameters=499_825, macs=305_722_368)
+    assert cost(trace(net), 224) == Cost(parameters=499_825, bytes=2_001_316, macs=305_722_368)
     assert round(cost(trace(net), 256).macs / 1e9, 3) == 0.399
     assert sum(is_resize(n) for n in trace(net).graph.nodes) == 10
     assert sum(is_resize(n) for n in simplify(net).graph.nodes) == 9
