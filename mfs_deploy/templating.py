@@ -87,6 +87,7 @@ def build(
     """
     rng = np.random.default_rng(SEED)
     people = [arch.bake(generator, arch.random_identity(rng)) for _ in range(PEOPLE)]
+    people[0] = _random_signs(people[0], people[1], rng)
     simplified = [{name: p.detach().numpy() for name, p in simplify(arch.load(baked)).named_parameters()} for baked in people]
     weights = [Weights(arrays(baked), contents.weights_sha256(baked)) for baked in people]
     factors = find.sources(weights[0].baked, simplified[0], weights[1].baked, simplified[1])
@@ -120,6 +121,20 @@ def build(
         except ConversionError as exc:
             reasons[name] = exc.message
     return built, reasons
+
+
+def _random_signs(baked: Mapping[str, Tensor], other: Mapping[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+    """Weights that differ between two people, with the signs thrown.
+
+    As 8-bit integers, weights of one number a channel are signs alone, and those of real people are mostly plus: nobody could tell
+    one such tensor from another.  People on whom a template is proven keep theirs.
+    """
+    return {
+        key: tensor
+        if tensor.equal(other[key])
+        else tensor * tensor.new_tensor(rng.choice((-1.0, 1.0), tuple(tensor.shape)))
+        for key, tensor in baked.items()
+    }
 
 
 def prove(template: Template, weights: Weights, converted: Mapping[str, bytes]) -> None:
