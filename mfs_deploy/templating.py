@@ -130,9 +130,7 @@ def _random_signs(baked: Mapping[str, Tensor], other: Mapping[str, Tensor], rng:
     one such tensor from another.  People on whom a template is proven keep theirs.
     """
     return {
-        key: tensor
-        if tensor.equal(other[key])
-        else tensor * tensor.new_tensor(rng.choice((-1.0, 1.0), tuple(tensor.shape)))
+        key: tensor if tensor.equal(other[key]) else tensor * tensor.new_tensor(rng.choice((-1.0, 1.0), tuple(tensor.shape)))
         for key, tensor in baked.items()
     }
 

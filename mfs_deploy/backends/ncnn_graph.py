@@ -99,9 +99,7 @@ def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
         return c, int(h * layer.number(1, 1)), int(w * layer.number(2, 1))
     if kind == "Padding":
         top, bottom, left, right = (layer.integer(i) for i in range(4))
-        if layer.integer(4) != REFLECT or not (0 <= max(top, bottom) < h and 0 <= max(left, right) < w and min(top, left) >= 0):
-            raise layer.error(f"cannot pad {inputs[0]} so")
-        if min(bottom, right) < 0:
+        if layer.integer(4) != REFLECT or not all(0 <= p < side for p, side in ((top, h), (bottom, h), (left, w), (right, w))):
             raise layer.error(f"cannot pad {inputs[0]} so")
         return c, h + top + bottom, w + left + right
     if kind == "Concat":
@@ -275,7 +273,7 @@ def _is_resize(layer: Layer, node: fx.Node) -> bool:
 
 
 def _is_reflection(layer: Layer, node: fx.Node) -> bool:
-    left, right, top, bottom = node.args[1]  # type: ignore[misc]
+    left, right, top, bottom = node.args[1]  # type: ignore[misc, str-unpack]
     same = [layer.integer(i) for i in range(5)] == [top, bottom, left, right, REFLECT]
     return layer.type == "Padding" and node.kwargs.get("mode") == "reflect" and same
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +11,7 @@ from torch import fx, nn
 
 @dataclass(frozen=True)
 class Cost:
-    """``parameters`` learnt; ``bytes`` of all tensors, statistics too, as they are; ``macs``: multiply-adds in convolutions a frame."""
+    """``parameters`` learnt; ``bytes`` of all tensors, statistics included; ``macs``: multiply-adds in convolutions for a frame."""
 
     parameters: int
     bytes: int

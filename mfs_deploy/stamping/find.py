@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.stamping.forms import REPRESENTATIONS, orders
-from mfs_deploy.stamping.template import DIGEST, Slot
+from mfs_deploy.stamping.forms import BIASES, REPRESENTATIONS, orders, to_counts
+from mfs_deploy.stamping.template import DIGEST, Slot, bias_steps
 
 Array = NDArray[Any]
 
@@ -66,9 +67,11 @@ def slots(
     """
     found = list(_all(files, digest.encode("ascii"), weights=DIGEST))
     steps = sorted(set(scales) - {1.0})  # times one they are the weights' own steps, which are looked for anyway
-    for key, factor in sorted(factors.items()):
+    for key, factor in sorted(factors.items(), key=lambda item: (-baked[item[0]].ndim, item[0])):  # biases last
         weights = baked[key] * np.float32(factor)
         mine = [slot for name in representations for slot in _stored(files, key, factor, name, weights, steps)]
+        if weights.ndim == 1:
+            mine += [slot for of in found if of.times is not None for slot in _counted(files, key, factor, weights, of, baked)]
         forms = {slot.representation for slot in mine}
         if len(forms) != 1:
             where = f"in {len(forms)} forms: {', '.join(sorted(forms))}" if forms else "in no form"
@@ -100,6 +103,21 @@ def _stored(
             return []
         found += here
     return found
+
+
+def _counted(
+    files: Mapping[str, bytes], key: str, factor: float, bias: Array, of: Slot, baked: Mapping[str, Array]
+) -> Iterator[Slot]:
+    """Where ``bias`` lies as integers, if ``of`` are the steps that it is counted by."""
+    times = float(of.times or 0) * of.factor  # exact: a factor is a power of two
+    steps = bias_steps(baked[of.weights], times)
+    if steps.shape != bias.shape or of.counted_by:
+        return
+    for dtype in BIASES:
+        with contextlib.suppress(OverflowError):
+            content = to_counts(bias, steps, dtype).tobytes()
+            place = {"weights": key, "factor": factor, "representation": dtype, "axes": (0,)}
+            yield from _all(files, content, **place, times=times, counted_by=of.weights)
 
 
 def _all(files: Mapping[str, bytes], content: bytes, **facts: Any) -> Iterator[Slot]:

@@ -20,6 +20,7 @@ from mfs_deploy.quant.scales import weights_to_int8
 
 Array = NDArray[Any]
 Representation = Callable[[Array], tuple[Array, ...]]
+LARGEST_BIAS = 2.0**30
 
 
 def _palette(bits: int, dtype: Any) -> Representation:
@@ -39,6 +40,21 @@ REPRESENTATIONS: dict[str, Representation] = {
     "int8 coreml float16": lambda w: coreml_weights.to_int8(w.astype(np.float16)),
     **{f"palette{bits} {name}": _palette(bits, name) for bits in (6, 4) for name in ("float16", "float32")},
 }
+
+
+BIASES = {"int32": np.int32, "int64": np.int64}  # a bias that integer kernels add as it is
+
+
+def to_counts(bias: Array, steps: Array, dtype: str) -> Array:
+    """A bias (N,) in ``steps`` (N,), as one of ``BIASES``.
+
+    Raises:
+        OverflowError: it is more than 2^30 steps, which a converter would have made larger.
+    """
+    counts = np.rint(bias.astype(np.float64) / steps)
+    if not (np.abs(counts) <= LARGEST_BIAS).all():
+        raise OverflowError(f"{np.abs(counts).max():.3g} steps")
+    return counts.astype(BIASES[dtype])
 
 
 # Steps of int8 weights are rounded in several ways, which for a tensor of few channels may all give the same bytes.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mfs_deploy.bundle import umask
 from mfs_deploy.errors import ConversionError, MfsError
-from mfs_deploy.stamping.forms import REPRESENTATIONS, parts
+from mfs_deploy.stamping.forms import BIASES, REPRESENTATIONS, parts
 from mfs_deploy.stamping.template import DIGEST, Slot, Template
 
 FORMAT = "mfs-template"
@@ -150,11 +150,14 @@ def _slot(said: dict[str, Any], files: Mapping[str, Array]) -> Slot:
     for value in (slot.offset, slot.length, slot.part, *slot.axes):
         if _typed(value, int) < 0:
             raise ValueError(f"a place or axis is {value!r}")
-    if not _is_plain(_typed(slot.weights, str)):
-        raise ValueError(f"{slot.weights!r} is no name of weights")
+    if not _is_plain(_typed(slot.weights, str)) or (_typed(slot.counted_by, str) and not _is_plain(slot.counted_by)):
+        raise ValueError(f"{slot.weights!r} or {slot.counted_by!r} is no name of weights")
     if slot.offset + slot.length > len(files[slot.file]):
         raise ValueError(f"{slot.weights} lies outside {slot.file}")
-    if slot.weights != DIGEST and (slot.representation not in REPRESENTATIONS or slot.part >= parts(slot.representation)):
+    if slot.counted_by:
+        if slot.representation not in BIASES or slot.times is None or slot.weights == DIGEST:
+            raise ValueError(f"{slot.weights} is counted by {slot.counted_by} and lacks its type or steps")
+    elif slot.weights != DIGEST and (slot.representation not in REPRESENTATIONS or slot.part >= parts(slot.representation)):
         raise ValueError(f"{slot.representation!r} has no part {slot.part}")
     if sorted(slot.axes) != list(range(len(slot.axes))) or len(slot.axes) > MAX_RANK:
         raise ValueError(f"{slot.axes} is no order of axes")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.stamping.forms import REPRESENTATIONS
+from mfs_deploy.stamping.forms import REPRESENTATIONS, to_counts
 
 Array = NDArray[Any]
 NOBODY = "0" * 64  # in place of a person's hash
@@ -30,9 +30,10 @@ class Slot:
         file, offset, length: where, in bytes.
         weights: key of the baked network, or ``DIGEST``.
         factor: what the rewrites multiply those weights by; exact.
-        representation, part: which array of ``forms.REPRESENTATIONS``.
+        representation, part: which array of ``forms.REPRESENTATIONS``; of a bias in integers, which of ``forms.BIASES``.
         axes: the order of its axes in the file.
         times: what steps are multiplied by where they are a bias's.
+        counted_by: of a bias in integers, the key of the weights by whose int8 steps, ``times`` so much, it is counted.
     """
 
     file: str
@@ -44,6 +45,7 @@ class Slot:
     part: int = 0
     axes: tuple[int, ...] = ()
     times: float | None = None
+    counted_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,11 @@ class Weights:
         """
         if slot.weights == DIGEST:
             return self.digest.encode("ascii")
-        if slot.weights not in self.baked or not self.baked[slot.weights].ndim:
-            raise _misfit(f"the network has no weights {slot.weights}")
+        for name in filter(None, (slot.weights, slot.counted_by)):
+            if name not in self.baked or not self.baked[name].ndim:
+                raise _misfit(f"the network has no weights {name}")
+        if slot.counted_by:
+            return self._counted(slot).tobytes()
         key = (slot.weights, slot.factor, slot.representation)
         if key not in self._made:
             weights = self.baked[slot.weights]
@@ -102,6 +107,23 @@ class Weights:
         if slot.times is not None:
             array = (array * np.float32(slot.times)).astype(np.float32)
         return np.ascontiguousarray(array.transpose(slot.axes)).tobytes()
+
+    def _counted(self, slot: Slot) -> Array:
+        assert slot.times is not None
+        bias = self.baked[slot.weights]
+        steps = bias_steps(self.baked[slot.counted_by], slot.times)
+        if bias.shape != steps.shape:
+            raise _misfit(f"{slot.weights} is no bias of {slot.counted_by}")
+        try:
+            return to_counts(bias * np.float32(slot.factor), steps, slot.representation)
+        except OverflowError as exc:
+            raise ConversionError(f"{slot.weights} is {exc} of {slot.counted_by}", hint="use --full-conversion") from None
+
+
+def bias_steps(weights: Array, times: float) -> Array:
+    """Of the bias of a convolution with these weights, whose input has steps of ``times``."""
+    _, steps = REPRESENTATIONS["int8"](weights)
+    return (steps * np.float32(times)).astype(np.float32)
 
 
 def stamp(template: Template, weights: Weights) -> dict[str, bytearray]:

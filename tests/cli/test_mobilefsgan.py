@@ -137,7 +137,9 @@ def test_a_person_is_stamped_as_the_converters_would(mfs, fsgan, person, tmp_pat
 def test_a_template_of_int8_weights_holds_though_its_scales_are_all_plus(mfs, fsgan):
     ran = mfs("template", "build", *ARCH, "--checkpoint", fsgan, "--recipe", "w8", "--targets", "onnx", "--json")
     assert ran.code == 0, ran
-    assert [(one["backend"], one["slots"]) for one in ran.json["templates"]] == [("onnx", 28)]  # 9 scales, their steps, 9 shifts, hash
+    assert [(one["backend"], one["slots"]) for one in ran.json["templates"]] == [
+        ("onnx", 28)
+    ]  # 9 scales, their steps, 9 shifts, hash
 
 
 def _run(model: Path, crop: np.ndarray) -> np.ndarray:

@@ -51,6 +51,22 @@ def test_a_whole_network_is_found_and_stamped_hash_and_bias_steps_included(templ
     assert stamp(template(convert(probe), slots), other) == convert(other)
 
 
+@pytest.mark.parametrize("dtype", forms.BIASES)
+def test_a_bias_in_integers_is_found_by_the_steps_that_count_it(template, dtype):
+    def convert(kernel: np.ndarray, bias: np.ndarray) -> dict[str, bytes]:
+        integers, steps = forms.REPRESENTATIONS["int8"](kernel)
+        of_bias = (steps * np.float32(0.02)).astype(np.float32)
+        parts = (integers, steps, of_bias, np.rint(bias.astype(np.float64) / of_bias).astype(dtype))
+        return {"swap.bin": b"between".join(part.tobytes() for part in parts)}
+
+    a, b = ({"w": weights(seed), "b": weights(seed + 10, (32,))} for seed in (1, 2))
+    slots = find.slots(convert(a["w"], a["b"]), a, {"w": 1.0, "b": 1.0}, HASH, [0.02, 0.03])
+    assert [(slot.weights, slot.representation, slot.counted_by) for slot in slots][-1] == ("b", dtype, "w")
+    assert stamp(template(convert(a["w"], a["b"]), slots), person(**b)) == convert(b["w"], b["b"])
+    with pytest.raises(ConversionError, match=r"^b is .* steps of w"):
+        stamp(template(convert(a["w"], a["b"]), slots), person(w=b["w"] * np.float32(1e-9), b=b["b"]))
+
+
 @pytest.mark.parametrize("second", ["swap.bin", "swap.param"])
 def test_weights_in_two_places_are_refused_by_name(second):
     probe = weights(1)

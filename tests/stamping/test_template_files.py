@@ -192,6 +192,11 @@ SLOTS = {
     "times as text": {"times": "0.5"},
     "times true": {"times": True},
     "times as a list": {"times": [0.5]},
+    "counted in floats": {"representation": "float32", "times": 0.5, "counted_by": "a.weight"},
+    "counted without steps": {"representation": "int32", "counted_by": "a.weight"},
+    "counted by what has no name": {"representation": "int32", "times": 0.5, "counted_by": "a\nb"},
+    "counted by a number": {"representation": "int32", "times": 0.5, "counted_by": 3},
+    "integers that nothing counts": {"representation": "int32", "times": 0.5},
     "a fact too many": {"mode": 0o777},
 }
 
