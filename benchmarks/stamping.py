@@ -41,7 +41,7 @@ RESULTS = Path(__file__).parent / "results" / "stamping.json"
 TARGETS = ("onnx", "tflite", "ncnn", "coreml")
 BATCHES = (1, 8, 32)
 PEOPLE = 96  # stamped, in the median
-GROWTH = (10, 100, 1000)
+GROWTH = (10, 100, 1_000, 10_000)
 PAD = 64_000_000  # bytes that the disk is timed on
 MFS = [sys.executable, "-m", "mfs_deploy"]
 

@@ -1,7 +1,7 @@
 """Train the demo weights on rendered triplets: first the identity encoder, then generator and baked network end to end.
 
-    python -m mfs_deploy.models.demo.train encoder --run RUN --steps 2000
-    python -m mfs_deploy.models.demo.train swap --run RUN --steps 6500
+    python -m mfs_deploy.models.demo.train encoder --run RUN --steps 2600
+    python -m mfs_deploy.models.demo.train swap --run RUN --steps 4400
     python -m mfs_deploy.models.demo.train ship --run RUN --out models/demo/weights
 
 RUN keeps the state (a stopped run goes on where it was), ``log-*.csv`` and the rendered samples.  CPU or CUDA.  A ``swap`` at a
