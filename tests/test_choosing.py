@@ -31,7 +31,7 @@ def tried(tmp_path, monkeypatch):
             (folder / "out" / "swap").write_bytes(bytes(size))
             job = Job(backend=backend, arch="mobilefaceswap", size=32, recipe=asdict(recipes.load(name)), convert=True)
             result = Result(backend, "", False, 0, 0, {}, None)
-            done.append(Done(job, result, SWAPPED + np.float32(error), MASK, folder))
+            done.append(Done(job, result, {"swapped": SWAPPED + np.float32(error), "mask": MASK}, folder))
 
         def run(jobs, targets, folder, **options):
             assert options == {"side_by_side": False}

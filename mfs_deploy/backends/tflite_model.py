@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
-LARGEST_TOTAL = 2**32  # bytes of all tensors, four times what a network of ours has: XNNPACK takes memory for whatever a shape says
+# Bytes of one tensor and of all, four times and twice what a network of ours has: XNNPACK takes memory for whatever a shape says.
+LARGEST, LARGEST_TOTAL = 2**26, 2**31
 BUFFER_ALIGNMENT = 16  # schema.fbs: ``Buffer.data (force_align: 16)``; the generated Python does not heed it
 FILTER = 1  # position of the weights among the inputs of each operator in WEIGHTED
 BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
@@ -68,8 +69,9 @@ def read(data: bytes) -> Model:
 def _check_references(model: Model) -> None:
     """Every index must lead somewhere and every constant have its tensor's size: not all kernels check before they read."""
     graph = model.subgraphs[0]
-    if (total := sum(map(_size, graph.tensors))) > LARGEST_TOTAL:
-        raise ValueError(f"its tensors take {total} bytes")
+    sizes = [_size(tensor) for tensor in graph.tensors]
+    if max(sizes) > LARGEST or sum(sizes) > LARGEST_TOTAL:
+        raise ValueError(f"its tensors take {sum(sizes)} bytes, the largest {max(sizes)}")
     for tensor in graph.tensors:
         data = model.buffers[_within(tensor.buffer, model.buffers)].data
         if data is not None and len(data) and len(data) != _size(tensor):

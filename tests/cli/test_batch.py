@@ -80,13 +80,15 @@ def test_everybody_gets_the_bundle_that_mfs_stamp_makes(run, mfs, small_kit, som
 def test_a_folder_of_photos_and_identities_is_done_by_file_name(run, photo, somebody, tmp_path):
     from PIL import Image
 
-    from mfs_deploy import faces, images
+    from mfs_deploy import architecture, faces, images
 
     folder = tmp_path / "folder"
     folder.mkdir()
     shutil.copy(somebody(0), folder / "zoe.safetensors")
     points = np.array(LANDMARKS.split(","), float).reshape(5, 2)
-    Image.fromarray(faces.source(photo, faces.Where(points), None).crop).save(folder / "aligned.png")
+    Image.fromarray(faces.source(photo, faces.Where(points), None, architecture.interface("mobilefaceswap")).crop).save(
+        folder / "aligned.png"
+    )
     assert images.SOURCE_SIZE == 224
     said = run(who=folder, code=1)
     assert said["counts"] == {"done": 1, "failed": 1}

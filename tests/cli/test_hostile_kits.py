@@ -84,7 +84,7 @@ def drop(*keys: Any) -> Callable[[Content], None]:
 def generator(**changes: Any) -> Callable[[Content], None]:
     def change(content: Content) -> None:
         shapes = {slot["weights"]: None for slot in content.template["slots"]}
-        held = kits.Kit((), content.tensors[kits.GENERATOR].tobytes(), None, {}, {}, "", 1)
+        held = kits.Kit((), content.tensors[kits.GENERATOR].tobytes(), None, {}, {"architecture": "mobilefaceswap"}, "", 1)
         outputs = {**held._generator.outputs, **changes.pop("outputs", {})}
         assert set(shapes) - {"sha256"} <= set(outputs)
         left = {name: shape for name, shape in outputs.items() if shape is not None}

@@ -62,7 +62,7 @@ def conversions(cache, monkeypatch, arch) -> list[str]:
             (place / "out" / "swap.onnx").write_bytes(job.metadata[contents.WEIGHTS_KEY].encode() + content)
             ran.append(job.backend)
             info = asdict(ArtifactInfo("made up", (), (), {}, 0, {}))
-            done.append(Done(job, Result(job.backend, "", False, 0, 0, info, None), targets, targets, place))
+            done.append(Done(job, Result(job.backend, "", False, 0, 0, info, None), {"swapped": targets, "mask": targets}, place))
         return done
 
     monkeypatch.setattr(workers, "run", run)
