@@ -190,10 +190,11 @@ def _case_failures(case: CaseParity, tolerance: Tolerance) -> list[Failure]:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Parity by artifact, and what is outside the tolerance, worst first, as lines that name the artifact."""
+    """Parity by artifact; what is outside the tolerance, worst first, as lines that name the artifact; and which artifacts are."""
 
     measured: dict[str, list[CaseParity]]
     complaints: list[str]
+    failed: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         measured = {name: [asdict(case) for case in cases] for name, cases in self.measured.items()}
@@ -214,16 +215,18 @@ def judge(
 ) -> Judgement:
     """Measure every artifact's outputs and gate them by its recipe (both by artifact name)."""
     measured: dict[str, list[CaseParity]] = {}
-    complaints: list[tuple[float, str]] = []
+    complaints: list[tuple[float, str, str]] = []
     for name, got in outputs.items():
         recipe = recipes[name]
         try:
             measured[name] = measure(cases, reference, got, encode)
         except ParityError as exc:
-            complaints.append((float("inf"), f"{recipe.name} {name}: {exc.message}"))
+            complaints.append((float("inf"), f"{recipe.name} {name}: {exc.message}", name))
             continue
         gated = [case for case in measured[name] if case.case != NOISE or not recipe.is_static]
         complaints += [
-            (failure.severity, f"{recipe.name} {name}: {failure}") for failure in failures(gated, recipe.gate, pixels=got.pixels)
+            (failure.severity, f"{recipe.name} {name}: {failure}", name)
+            for failure in failures(gated, recipe.gate, pixels=got.pixels)
         ]
-    return Judgement(measured, [line for _, line in sorted(complaints, key=lambda c: -c[0])])
+    complaints.sort(key=lambda c: -c[0])
+    return Judgement(measured, [line for _, line, _ in complaints], tuple(dict.fromkeys(name for *_, name in complaints)))

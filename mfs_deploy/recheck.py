@@ -3,34 +3,55 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy import contents, manifest, parity, reference_file
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy import consensus, contents, layerwise, manifest, parity, reference_file
 from mfs_deploy.architecture import INTERFACES
 from mfs_deploy.backends import workers
-from mfs_deploy.backends.all import BACKENDS
-from mfs_deploy.backends.worker import Job
+from mfs_deploy.backends.all import BACKENDS, LAYERED
+from mfs_deploy.backends.worker import LAYERS, Job
+from mfs_deploy.backends.workers import Done, Machine
 from mfs_deploy.contract import Contract
-from mfs_deploy.errors import BundleError, UsageError
+from mfs_deploy.errors import BundleError, MfsError, UsageError
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 
 
-def recheck(folder: Path, progress: Progress = SILENT) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Rechecked:
+    """What was measured just now.
+
+    Attributes:
+        manifest: the bundle's, its parity that of this machine now (no identity cosine: no encoder is at hand).
+        elsewhere: parity on another machine, by artifact; empty where none was asked for.
+        agreement: see ``consensus.matrix``.
+    """
+
+    manifest: dict[str, Any]
+    elsewhere: dict[str, dict[str, Any]]
+    agreement: dict[str, dict[str, float | None]]
+
+
+def recheck(folder: Path, progress: Progress = SILENT, other: Machine | None = None, runs: Collection[str] = ()) -> Rechecked:
     """Verify checksums, open every artifact and compare it with the reference tensors.
 
-    Returns:
-        the manifest, with the parity just measured in place of the recorded one (no identity cosine: no encoder is at hand).
+    Args:
+        other: a machine to run artifacts on as well, and ``runs`` the backends whose runtimes it has.
 
     Raises:
         BundleError: the bundle is damaged.
-        ParityError: an artifact is outside its recipe's tolerance.
+        ParityError: an artifact is outside its recipe's tolerance; names the layer that departs first, where that can be seen.
     """
     said = manifest.read(folder)
-    progress.start(1 + len(said["artifacts"]))
+    there = [name for name in said["artifacts"] if other is not None and name in runs]
+    progress.start(1 + len(said["artifacts"]) + len(there))
     progress.step("verify checksums")
     contract = verify(folder, said)
     if not said["reference"]:
@@ -38,19 +59,63 @@ def recheck(folder: Path, progress: Progress = SILENT) -> dict[str, Any]:
             f"{folder} holds no reference tensors: its parity was not measured when it was made",
             hint="mfs export measures parity; mfs stamp and mfs batch do not",
         )
+    if other is not None and not there:
+        raise UsageError(f"{folder} holds no artifact that runs on {other.name}", hint=f"it can run: {', '.join(runs)}")
     cases, reference = reference_file.read(folder / reference_file.NAME, contract, INTERFACES[contract.arch].paste_back)
-    jobs = [
-        Job.of_artifact(folder, name, contract.arch, contract.size, {"name": entry["recipe"], **said["recipes"][entry["recipe"]]})
+    jobs = {
+        name: Job.of_artifact(
+            folder, name, contract.arch, contract.size, {"name": entry["recipe"], **said["recipes"][entry["recipe"]]}
+        )
         for name, entry in said["artifacts"].items()
-    ]
+    }
+    targets = parity.inputs(cases)
+    ran: dict[str, tuple[Done, Machine]] = {}
     with workers.scratch() as scratch:
-        done = workers.run(jobs, parity.inputs(cases), scratch, on_done=lambda job: progress.step(job.backend))
-    judgement = parity.judge(contents.outputs(done), cases, reference, contents.recipes_of(done), encode=None)
-    if judgement.complaints:
-        raise judgement.error(hint="export the bundle again, and compare tool versions")
-    for one in done:
-        said["artifacts"][one.job.backend]["parity"] = contents.parity_entry(one, judgement.measured[one.job.backend])
-    return said
+        for machine, names in ((workers.HERE, list(jobs)), (other, there)):
+            if machine is not None and names:
+                place = scratch / machine.name.replace(" ", "-")
+                done = workers.run(
+                    [jobs[name] for name in names],
+                    targets,
+                    place,
+                    on_done=lambda job, where=machine: progress.step(f"{job.backend} on {where.name}"),  # type: ignore[misc]
+                    machine=machine,
+                )
+                ran |= {label(one.job.backend, machine): (one, machine) for one in done}
+        outputs = {name: parity.Outputs.of(one.outputs, pixels=one.result.pixels) for name, (one, _) in ran.items()}
+        recipe_of = {name: recipes.from_dict(one.job.recipe) for name, (one, _) in ran.items()}
+        judgement = parity.judge(outputs, cases, reference, recipe_of, encode=None)
+        if judgement.complaints:
+            found = departures({name: ran[name] for name in judgement.failed}, targets, scratch)
+            raise judgement.error(hint="; ".join((*found, "export the bundle again, and compare tool versions")))
+    entries = {name: contents.parity_entry(one, judgement.measured[name]) for name, (one, _) in ran.items()}
+    for name in jobs:
+        said["artifacts"][name]["parity"] = entries[label(name, workers.HERE)]
+    elsewhere = {name: entries[label(name, other)] for name in there if other is not None}
+    return Rechecked(said, elsewhere, consensus.matrix(reference, outputs))
+
+
+def label(backend: str, machine: Machine) -> str:
+    return backend if machine is workers.HERE else f"{backend} on {machine.name}"
+
+
+def departures(failed: Mapping[str, tuple[Done, Machine]], targets: NDArray[np.float32], scratch: Path) -> list[str]:
+    """For each failed artifact, the layer at which it departs from PyTorch, in words."""
+    found = []
+    for name, (one, machine) in failed.items():
+        if one.job.backend not in LAYERED:
+            continue
+        try:
+            (shown,) = workers.run([replace(one.job, layers=True)], targets[:1], scratch / f"layers of {name}", machine=machine)
+            weights = LAYERED[one.job.backend].weights(Path(one.job.artifact))
+            with np.load(shown.folder / LAYERS) as arrays:
+                layers = layerwise.compare(one.job.arch, weights, dict(arrays), targets[:1])
+        except MfsError as exc:  # the artifact may be damaged beyond that; its failure is told already
+            found.append(f"{name} cannot be compared layer by layer: {exc.message}")
+            continue
+        first = layerwise.first_departure(layers, layerwise.rounding(recipes.from_dict(one.job.recipe)))
+        found.append(f"{name}: " + (f"the first layer that departs is {first}" if first else "no single layer departs"))
+    return found
 
 
 def verify(folder: Path, said: dict[str, Any]) -> Contract:

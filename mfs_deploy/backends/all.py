@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from mfs_deploy.backends import coreml, ncnn, onnx, tflite
-from mfs_deploy.backends.base import Backend
+from mfs_deploy.backends import coreml, ncnn, ncnn_layers, onnx, onnx_layers, tflite, tflite_layers
+from mfs_deploy.backends.base import Backend, Layered
 from mfs_deploy.errors import UsageError
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
 
 BACKENDS: dict[str, Backend] = {"onnx": onnx, "tflite": tflite, "ncnn": ncnn, "coreml": coreml}
+LAYERED: dict[str, Layered] = {"onnx": onnx_layers, "tflite": tflite_layers, "ncnn": ncnn_layers}
 
 
 def has(name: str, recipe: Recipe) -> bool:

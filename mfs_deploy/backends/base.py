@@ -7,7 +7,7 @@ an artifact holds.  It measures nothing and judges nothing; ``parity.py`` does.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -125,6 +125,10 @@ class Runner(Protocol):
         """One frame: (1, 3, S, S) RGB in [0, 1] to the contract's outputs, (1, C, S, S) float32 each."""
         ...
 
+    def frame(self, target: Array) -> Callable[[], object]:
+        """What an app does for every frame, to be timed or counted: input and outputs stay in the runtime's own layout."""
+        ...
+
 
 class Backend(Protocol):
     NAME: str  # as in --targets
@@ -154,4 +158,20 @@ class Backend(Protocol):
 
     def describe(self, path: Path) -> ArtifactInfo:
         """Read an artifact's own account of itself.  Raises BundleError where it cannot be read."""
+        ...
+
+
+ACTIVATED = "+activation"  # behind a node's name: its value once the activation that follows it is applied
+Weights = dict[str, tuple[Array, Array | None]]  # by node: weight (O, I, H, W), and bias (O,) where there is one
+
+
+class Layered(Protocol):
+    """The inside of a backend's artifacts, by the graph's nodes: to find the layer at which a runtime departs from PyTorch."""
+
+    def weights(self, path: Path) -> Weights:
+        """What each convolution multiplies by, integers as the floats they stand for."""
+        ...
+
+    def values(self, path: Path, contract: Contract, target: Array) -> dict[str, Array]:
+        """(1, C, H, W) of each node for one frame, where the runtime lets it be seen."""
         ...

@@ -13,6 +13,8 @@ import platform
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,6 +267,9 @@ class EvaluatorRunner:
         swapped, *rest = (outputs[spec.name].astype(np.float32) for spec in self._contract.outputs)
         return (swapped / np.float32(255) if self._image else swapped), *rest
 
+    def frame(self, target: Array) -> Callable[[], object]:
+        return partial(self.run, target)
+
 
 class CoreMLRunner:
     """A package run by Core ML, on macOS.  With images, both the target and ``swapped`` are rounded to bytes."""
@@ -281,10 +286,16 @@ class CoreMLRunner:
         if not self._image:
             outputs = self._model.predict({INPUT_NAME: target})
             return tuple(outputs[spec.name].astype(np.float32) for spec in self._contract.outputs)
-        from PIL import Image
-
-        pixels = np.rint(target[0].transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8)
-        outputs = self._model.predict({INPUT_NAME: Image.fromarray(pixels)})
+        outputs = self._model.predict({INPUT_NAME: self._pixels(target)})
         swapped = np.asarray(outputs[SWAPPED_NAME].convert("RGB"), np.float32) / np.float32(255)
         rest = (np.asarray(outputs[spec.name], np.float32) for spec in self._contract.outputs[1:])  # PIL mode F
         return np.ascontiguousarray(swapped.transpose(2, 0, 1)[None]), *(mask[None, None] for mask in rest)
+
+    def frame(self, target: Array) -> Callable[[], object]:
+        check_target(target, self._contract)
+        return partial(self._model.predict, {INPUT_NAME: self._pixels(target) if self._image else target})
+
+    def _pixels(self, target: Array) -> Any:
+        from PIL import Image
+
+        return Image.fromarray(np.rint(target[0].transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8))

@@ -6,18 +6,12 @@ a recipe that computes in float32 says so in the graph, layer by layer (``ncnn_g
 by the app.  Only a convolution can be int8 (``ncnn_int8``); an activation that is part of it, and all else, computes in float.
 Biases are always stored as float32: the format has no other.
 
-Known in ncnn up to 1.0.20261020: float16 depthwise 3x3 with stride 2 is wrong on arm64 where the output's width modulo 4 is 2 or 3.
-The networks here have no such layer (their kernels with stride 2 are 4x4).
+Layers that ncnn is known to compute wrongly are worked round (``ncnn_bugs``).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
-import tempfile
-import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mfs_deploy.backends import fx_order, ncnn_graph, ncnn_int8
+from mfs_deploy.backends import fx_order, ncnn_bugs, ncnn_graph, ncnn_int8, ncnn_pnnx
 from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, Runner, TensorInfo, check_target, threads
 from mfs_deploy.backends.ncnn_format import (
     HINT,
@@ -56,7 +50,6 @@ FORMATS: tuple[Format, ...] = (  # what can be given to an operation
 )
 
 MAX_FILE_BYTES = 1 << 28  # a baked network has 2 MB
-PNNX_TIMEOUT_S = 600
 
 
 def convert(job: Conversion, directory: Path) -> None:
@@ -70,7 +63,7 @@ def convert(job: Conversion, directory: Path) -> None:
     fx_order.check_names(job.graph, job.keep_float32)
     formats = job.formats
     int8_inputs = ncnn_int8.inputs(job)
-    layers, weights = _from_pnnx(job)
+    layers, weights = ncnn_pnnx.convert(job)
     node_of = ncnn_graph.match(job.graph, layers, weights)
     layers, weights, layer_of = _named_after_nodes(layers, weights, node_of)
     layers = _with_contract(layers, job.contract)
@@ -78,7 +71,7 @@ def convert(job: Conversion, directory: Path) -> None:
     float32 |= {layer_of[name] for name in ncnn_int8.beyond_float16(job)}
     weights = _to_float16(weights, {name for name in weights if formats[name].weights == "float16"})
     layers, weights = ncnn_int8.quantize(layers, weights, int8_inputs, float32)
-    layers = ncnn_graph.keep_float32(layers, float32)
+    layers = ncnn_bugs.work_round(ncnn_graph.keep_float32(layers, float32))
     (directory / FILES[1]).write_bytes(write_bin(weights, layers))
     (directory / FILES[0]).write_bytes(write_param(layers).encode("ascii"))
 
@@ -92,17 +85,33 @@ def open(path: Path, contract: Contract) -> Runner:
         MissingExtra: ncnn is not installed.
         BundleError: damaged, or not of this contract.
     """
-    layers, _ = _read(path)
-    _check_contract(layers, contract, path)
-    ncnn = _import_ncnn()
-    net = ncnn.Net()
-    net.opt.num_threads = threads()
-    for load, file in ((net.load_param, path), (net.load_model, path.with_suffix(".bin"))):
-        if load(str(file)) != 0:
-            raise BundleError(f"ncnn cannot load {file.name}", hint=HINT)
-    runner = _NcnnRunner(ncnn, net, contract)
+    runner = _NcnnRunner(load(path, contract), contract)
     runner.run(np.zeros(contract.input.shape, np.float32))
     return runner
+
+
+def load(path: Path, contract: Contract, *, keep_values: bool = False) -> Any:
+    """The net of checked files.  ``keep_values``: so that every blob can be extracted, not only what is read later."""
+    layers, _ = read(path)
+    _check_contract(layers, contract, path)
+    net = _import_ncnn().Net()
+    net.opt.num_threads = threads()
+    net.opt.lightmode = not keep_values
+    for part, file in ((net.load_param, path), (net.load_model, path.with_suffix(".bin"))):
+        if part(str(file)) != 0:
+            raise BundleError(f"ncnn cannot load {file.name}", hint=HINT)
+    return net
+
+
+def feed(net: Any, contract: Contract, target: Array) -> Any:
+    """An extractor that has been given one frame."""
+    check_target(target, contract)
+    # Mat borrows numpy's memory: the array must outlive it, and the clone is ncnn's own.
+    values = np.ascontiguousarray(target[0], np.float32)
+    extractor = net.create_extractor()
+    if extractor.input(contract.input.name, _import_ncnn().Mat(values).clone()) != 0:
+        raise ConversionError(f"ncnn refused the input {contract.input.name}")
+    return extractor
 
 
 def describe(path: Path) -> ArtifactInfo:
@@ -111,7 +120,7 @@ def describe(path: Path) -> ArtifactInfo:
     Raises:
         BundleError: it cannot be read.
     """
-    layers, weights = _read(path)
+    layers, weights = read(path)
     shapes = ncnn_graph.shapes(layers)
     dtypes = {name: arrays[0].values.dtype.name for name, arrays in weights.items()}
     parameters: dict[str, int] = {}
@@ -137,18 +146,24 @@ class _NcnnRunner:
 
     pixels = False
 
-    def __init__(self, ncnn: Any, net: Any, contract: Contract) -> None:
+    def __init__(self, net: Any, contract: Contract) -> None:
         self.runtime = f"ncnn {metadata.version('ncnn')} (CPU)"
-        self._ncnn, self._net, self._contract = ncnn, net, contract
+        self._net, self._contract = net, contract
 
     def run(self, target: Array) -> tuple[Array, ...]:
-        check_target(target, self._contract)
-        # Mat borrows numpy's memory: the array must outlive it, and the clone is ncnn's own.
-        values = np.ascontiguousarray(target[0], np.float32)
-        extractor = self._net.create_extractor()
-        if extractor.input(self._contract.input.name, self._ncnn.Mat(values).clone()) != 0:
-            raise ConversionError(f"ncnn refused the input {self._contract.input.name}")
+        extractor = feed(self._net, self._contract, target)
         return tuple(self._extract(extractor, spec.name, spec.shape) for spec in self._contract.outputs)
+
+    def frame(self, target: Array) -> Callable[[], object]:
+        check_target(target, self._contract)
+        mat = _import_ncnn().Mat(np.ascontiguousarray(target[0], np.float32)).clone()
+
+        def compute() -> list[Any]:
+            extractor = self._net.create_extractor()
+            extractor.input(self._contract.input.name, mat)
+            return [extractor.extract(spec.name) for spec in self._contract.outputs]
+
+        return compute
 
     def _extract(self, extractor: Any, name: str, shape: tuple[int, ...]) -> Array:
         code, mat = extractor.extract(name)
@@ -158,58 +173,6 @@ class _NcnnRunner:
         if values.shape != shape:
             raise BundleError(f"{name} has shape {values.shape}, must be {shape}", hint=HINT)
         return values
-
-
-# --- pnnx
-
-
-def _from_pnnx(job: Conversion) -> tuple[tuple[Layer, ...], Weights]:
-    """The graph and its float32 weights as pnnx makes them.  pnnx writes a dozen files, so it gets a folder of its own."""
-    size = ",".join(map(str, job.contract.input.shape))
-    with tempfile.TemporaryDirectory(prefix="mfs-ncnn-") as folder:
-        _trace(job, Path(folder, "swap.pt"))
-        command = [str(_pnnx()), "swap.pt", f"inputshape=[{size}]f32", "fp16=0"]
-        try:
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=PNNX_TIMEOUT_S, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as exc:
-            raise ConversionError(f"pnnx did not run: {exc}") from exc
-        param, weights = Path(folder, "swap.ncnn.param"), Path(folder, "swap.ncnn.bin")
-        if done.returncode != 0 or not param.exists() or not weights.exists():
-            words = " | ".join((done.stderr + done.stdout).strip().splitlines()[-3:])
-            raise ConversionError(f"pnnx ended with code {done.returncode}: {words}")
-        try:
-            layers = tuple(_without_one_group(layer) for layer in parse_param(param.read_text("utf-8")))
-            return layers, read_bin(weights.read_bytes(), layers)
-        except BundleError as exc:
-            raise ConversionError(f"pnnx wrote a graph that cannot be used: {exc.message}") from exc
-
-
-def _without_one_group(layer: Layer) -> Layer:
-    """pnnx says of a convolution behind a pad that it has one group, which ncnn's Convolution has always and reads nowhere."""
-    if layer.type != "Convolution" or layer.integer(7, 1) != 1:
-        return layer
-    return replace(layer, params={key: value for key, value in layer.params.items() if key != 7})
-
-
-def _trace(job: Conversion, path: Path) -> None:
-    import torch
-
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated; pnnx reads nothing else
-        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-            job.graph, torch.zeros(job.contract.input.shape), check_trace=False
-        )
-        torch.jit.save(traced, str(path))
-
-
-def _pnnx() -> Path:
-    """The converter's binary.  The package is not imported: that would import torch, onnx and more for one path."""
-    spec = importlib.util.find_spec("pnnx")
-    if spec is None or spec.origin is None:
-        raise MissingExtra(EXTRA, "pnnx", "converting to NCNN")
-    return Path(spec.origin).with_name("pnnx.exe" if sys.platform == "win32" else "pnnx")
 
 
 # --- from pnnx's graph to ours
@@ -264,7 +227,7 @@ def _to_float16(weights: Weights, names: set[str]) -> Weights:
 # --- reading
 
 
-def _read(path: Path) -> tuple[tuple[Layer, ...], Weights]:
+def read(path: Path) -> tuple[tuple[Layer, ...], Weights]:
     data = []
     for file in (path, path.with_suffix(".bin")):
         try:

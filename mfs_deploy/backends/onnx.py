@@ -9,6 +9,9 @@ What integers mean is in ``onnx_quantize.py``; how ONNX Runtime executes them, a
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -184,9 +187,20 @@ class OnnxRunner:
         check_target(target, self._contract)
         return tuple(self._session.run(self._outputs, {self._contract.input.name: target}))
 
+    def frame(self, target: Array) -> Callable[[], object]:
+        check_target(target, self._contract)
+        return partial(self._session.run, self._outputs, {self._contract.input.name: target})
+
 
 def open(path: Path, contract: Contract) -> OnnxRunner:
     """Open an artifact in ONNX Runtime.  Raises BundleError."""
+    opened = session(path, _read(path))
+    _check_contract(path, opened, contract)
+    return OnnxRunner(opened, contract, version("onnxruntime"))
+
+
+def session(path: Path, data: bytes) -> Any:
+    """Of a model's bytes; ``path`` is for the words of errors."""
     try:
         import onnxruntime
     except ImportError as exc:
@@ -198,15 +212,12 @@ def open(path: Path, contract: Contract) -> OnnxRunner:
     state = onnxruntime.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented", "RuntimeException")
     refusals = (UnicodeDecodeError, *(getattr(state, name) for name in names))  # the former while quoting a damaged name
-    data = _read(path)
     if b"QuantizeLinear" not in data:  # only then: it also keeps ONNX Runtime from fusing integer operations
         options.add_session_config_entry("session.disable_quant_qdq", "1")  # weights are unpacked once, not for every frame
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=False)
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=False)
     except refusals as exc:
         raise BundleError(f"{path.name} is damaged or not ONNX: {last_line(exc)}", hint="export it again") from exc
-    _check_contract(path, session, contract)
-    return OnnxRunner(session, contract, onnxruntime.__version__)
 
 
 def _read(path: Path) -> bytes:
@@ -229,8 +240,8 @@ def _check_contract(path: Path, session: Any, contract: Contract) -> None:
 # ---- describe
 
 
-def describe(path: Path) -> ArtifactInfo:
-    """Read an artifact's own account of itself.  Raises BundleError."""
+def load(path: Path) -> onnx.ModelProto:
+    """The model of a file, checked, with the shape and type of every tensor.  Raises BundleError."""
     try:
         import onnx
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
@@ -241,6 +252,12 @@ def describe(path: Path) -> ArtifactInfo:
         onnx.checker.check_model(model)
     except (DecodeError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as exc:
         raise BundleError(f"{path.name} is damaged or not ONNX: {last_line(exc)}", hint="export it again") from exc
+    return model
+
+
+def describe(path: Path) -> ArtifactInfo:
+    """Read an artifact's own account of itself.  Raises BundleError."""
+    model = load(path)
     graph = model.graph
     stored = _stored(graph)
     weighted = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]

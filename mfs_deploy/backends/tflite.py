@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,6 +172,7 @@ class TfliteRunner:
         self.runtime = f"LiteRT {version('ai-edge-litert')} (XNNPACK CPU)"
         self.pixels = bool(scales)  # one step of an integer output is one 255th
         self._scales = scales
+        self._interpreter = interpreter
         self._signature = interpreter.get_signature_runner(tflite_describe.SIGNATURE)
         self._contract = contract
         self._outputs = tuple(output.name for output in contract.outputs)
@@ -181,13 +183,20 @@ class TfliteRunner:
         found = self._signature(**{name: self._scales[name].store(value) if name in self._scales else value})
         return tuple(np.ascontiguousarray(self._number(n, found[n]).transpose(0, 3, 1, 2)) for n in self._outputs)
 
+    def frame(self, target: Array) -> Callable[[], object]:
+        check_target(target, self._contract)
+        name, value = self._contract.input.name, np.ascontiguousarray(target.transpose(0, 2, 3, 1))
+        index = self._interpreter.get_input_details()[0]["index"]
+        self._interpreter.set_tensor(index, self._scales[name].store(value) if name in self._scales else value)
+        return self._interpreter.invoke  # type: ignore[no-any-return]
+
     def _number(self, name: str, value: NDArray[Any]) -> Array:
         return self._scales[name].read(value) if name in self._scales else value
 
 
 def open(path: Path, contract: Contract) -> TfliteRunner:
     """Open an artifact in LiteRT.  Raises BundleError."""
-    data, model = _read(path)
+    data, model = read(path)
     _check_contract(path, model, contract)
     scales = _border_scales(path, model)
     from ai_edge_litert.interpreter import Interpreter
@@ -212,7 +221,7 @@ def _border_scales(path: Path, model: tfl.Model) -> dict[str, Scale]:
     return found
 
 
-def _read(path: Path) -> tuple[bytes, tfl.Model]:
+def read(path: Path) -> tuple[bytes, tfl.Model]:
     try:
         import ai_edge_litert  # noqa: F401
     except ImportError as exc:
@@ -250,4 +259,4 @@ def _check_contract(path: Path, model: tfl.Model, contract: Contract) -> None:
 
 def describe(path: Path) -> ArtifactInfo:
     """Read an artifact's own account of itself.  Raises BundleError."""
-    return tflite_describe.info(_read(path)[1])
+    return tflite_describe.info(read(path)[1])

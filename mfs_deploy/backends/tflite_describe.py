@@ -16,14 +16,14 @@ OWN_METADATA = ("min_runtime_version", "reduced_precision_support")  # the runti
 def info(model: tfl.Model) -> ArtifactInfo:
     inputs, outputs = interface(model)
     tensors = model.subgraphs[0].tensors
-    stored = _stored(model)
-    filters = {int(o.inputs[tfl.FILTER]): tensors[stored[int(o.inputs[tfl.FILTER])]] for _, o in tfl.weighted(model)}
+    origin = stored(model)
+    filters = {int(o.inputs[tfl.FILTER]): tensors[origin[int(o.inputs[tfl.FILTER])]] for _, o in tfl.weighted(model)}
     mixed = any(tfl.dtype(t) != "float32" for t in filters.values())
     return ArtifactInfo(
         format=f"TFLite schema {model.version}",
         inputs=inputs,
         outputs=outputs,
-        parameters=_parameters(model, stored),
+        parameters=_parameters(model, origin),
         macs=sum(_macs(model, kind, operator) for kind, operator in tfl.weighted(model)),
         metadata={k: v for k, v in tfl.metadata(model).items() if k not in OWN_METADATA},
         float32_layers=tuple(
@@ -52,21 +52,21 @@ def interface(model: tfl.Model) -> tuple[tuple[TensorInfo, ...], tuple[TensorInf
     return inputs, outputs
 
 
-def _stored(model: tfl.Model) -> dict[int, int]:
+def stored(model: tfl.Model) -> dict[int, int]:
     """Each tensor to the one its values are stored in: itself, or what a DEQUANTIZE operator reads to make it."""
     graph = model.subgraphs[0]
-    stored = {i: i for i in range(len(graph.tensors))}
+    found = {i: i for i in range(len(graph.tensors))}
     for operator in graph.operators:
         if tfl.kind(model, operator) == "DEQUANTIZE":
-            stored[int(operator.outputs[0])] = int(operator.inputs[0])
-    return stored
+            found[int(operator.outputs[0])] = int(operator.inputs[0])
+    return found
 
 
-def _parameters(model: tfl.Model, stored: dict[int, int]) -> dict[str, int]:
+def _parameters(model: tfl.Model, origin: dict[int, int]) -> dict[str, int]:
     """Weights and biases of convolutions and linear layers, but not the biases of zeros that the format asks for."""
     read = set()
     for kind, operator in tfl.weighted(model):
-        read |= {stored[int(i)] for i in operator.inputs[tfl.FILTER : tfl.FILTER + 1]}
+        read |= {origin[int(i)] for i in operator.inputs[tfl.FILTER : tfl.FILTER + 1]}
         for bias in operator.inputs[tfl.BIAS[kind] :]:
             values = tfl.values(model, int(bias)) if bias != -1 else None
             if values is not None and values.any():

@@ -9,11 +9,13 @@ and reads the answer back:
     targets.npy        (N, 3, S, S) float32
     out/               the artifact
     outputs/           an array for each of the contract's outputs, (N, C, S, S) float32, under its name
+    layers.npz         what each layer makes of the first target, where that is asked for
     result.json | error.json
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 
 OUTPUTS = "outputs"
+LAYERS = "layers.npz"
+MARK = 0x4D410000  # no file descriptor
 WARM_UP, MIN_FRAMES, MAX_FRAMES = 5, 15, 100
 TIMING_S = 2.0  # no longer than this for more than MIN_FRAMES
 
@@ -48,6 +52,8 @@ class Job:
         convert: false to run the artifact at ``artifact`` as it is.
         artifact: path of the artifact's first file; set by the worker where it converts.
         time: whether to measure how long a frame takes.
+        layers: whether to keep what every layer makes of the first target, as ``layers.npz``.
+        count: frames to run between marks for the counting plugin (``arm64/armcount.c``).
     """
 
     backend: str
@@ -62,6 +68,8 @@ class Job:
     tflite_io: str = "float32"
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     time: bool = False
+    layers: bool = False
+    count: int = 0
 
     @property
     def recipe_name(self) -> str:
@@ -102,7 +110,7 @@ def work(folder: Path) -> Result:
     import numpy as np
 
     from mfs_deploy import architecture
-    from mfs_deploy.backends.all import BACKENDS
+    from mfs_deploy.backends.all import BACKENDS, LAYERED
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.quant import recipe as recipes
     from mfs_deploy.quant.recipe import Range
@@ -138,6 +146,11 @@ def work(folder: Path) -> Result:
     for spec, arrays in zip(contract.outputs, zip(*outputs, strict=True), strict=True):
         save_array(folder / OUTPUTS / f"{spec.name}.npy", np.concatenate(arrays))
     ran = time.perf_counter()
+    if job.layers:
+        shown = LAYERED[job.backend].values(artifact, contract, targets[0])
+        np.savez(folder / LAYERS, **shown)  # type: ignore[arg-type]
+    if job.count:
+        mark_frames(runner, targets[0], job.count)
     return Result(
         backend=job.backend,
         runtime=runner.runtime,
@@ -152,12 +165,28 @@ def work(folder: Path) -> Result:
 def frame_ms(runner: Runner, target: Array) -> float:
     """Median time of a frame in milliseconds, after a warm-up; one thread, as the worker's environment says."""
     times: list[float] = []
+    frame = runner.frame(target)
     began = time.perf_counter()
     while len(times) < MIN_FRAMES or (len(times) < MAX_FRAMES and time.perf_counter() - began < TIMING_S):
         started = time.perf_counter()
-        runner.run(target)
+        frame()
         times.append(time.perf_counter() - started)
     return 1000 * statistics.median(times[WARM_UP:])
+
+
+def mark_frames(runner: Runner, target: Array, frames: int) -> None:
+    """Run frames with a mark before the first and after each: a system call that fails and that the counting plugin sees."""
+    frame = runner.frame(target)
+    frame()
+    mark()
+    for _ in range(frames):
+        frame()
+        mark()
+
+
+def mark() -> None:
+    with contextlib.suppress(OSError):
+        os.close(MARK)
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,18 @@ class Done:
     folder: Path
 
 
+@dataclass(frozen=True)
+class Machine:
+    """Where a worker runs: the Python to start there, and what it must find in its environment."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+HERE = Machine(platform.machine(), (sys.executable,))
+
+
 @dataclass
 class _Process:
     job: Job
@@ -61,6 +74,7 @@ def run(
     weights: Mapping[str, Tensor] | None = None,
     on_done: OnDone = lambda job: None,
     side_by_side: bool = True,
+    machine: Machine = HERE,
 ) -> list[Done]:
     """Run jobs in processes of their own; answers in the order of ``jobs``.
 
@@ -69,6 +83,7 @@ def run(
         folder: where job folders and artifacts go; the caller's to delete.
         weights: the baked network, needed where a job converts.
         side_by_side: as many at once as there are cores, else one after another.
+        machine: what runs them.
 
     Raises:
         the first job's error, after the others were stopped; ConversionError if a worker crashed.
@@ -80,7 +95,7 @@ def run(
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                running.append(_start(*waiting.pop(0)))
+                running.append(_start(*waiting.pop(0), machine))
             for process in [p for p in running if p.popen.poll() is not None]:
                 running.remove(process)
                 _raise_failure(process)
@@ -107,17 +122,22 @@ def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tenso
     return job, place
 
 
-def _start(job: Job, folder: Path) -> _Process:
+def _start(job: Job, folder: Path, machine: Machine) -> _Process:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     temporary = folder / "tmp"
     temporary.mkdir()
     with open(folder / "log.txt", "wb") as log:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "mfs_deploy.backends.worker", str(folder)],
+            [*machine.command, "-m", "mfs_deploy.backends.worker", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **threads, "TMPDIR": str(temporary)},  # what converters leave behind goes with the job
+            env={
+                **os.environ,
+                **threads,
+                **machine.environment,
+                "TMPDIR": str(temporary),
+            },  # what converters leave behind goes with the job
             start_new_session=True,  # so that what a converter starts can be stopped with it, and Ctrl-C reaches only us
         )
     return _Process(job, folder, popen)

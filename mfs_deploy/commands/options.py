@@ -28,6 +28,9 @@ detector = click.option("--detector", type=PATH, help="A face detector with five
 targets = click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
 size = click.option("--size", type=int, help="Side of the crop in pixels: 224 (unless said) or 256; of MobileFSGAN 256.")
 kit_recipe = click.option("--recipe", default="fp16", show_default=True, help="One of those that the kit holds.")
+cpu = click.option(
+    "--cpu", default="cortex-a76", show_default=True, help="The emulated processor: cortex-a76 has float16, cortex-a72 has not."
+)
 arch = click.option("--arch", default="mobilefaceswap", show_default=True, help="The network's architecture; or mobilefsgan.")
 
 

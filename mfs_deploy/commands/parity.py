@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
-from mfs_deploy.commands.tables import parity_table
+from mfs_deploy.commands.tables import parity_table, table
 
 
 @click.command("parity", short_help="Re-check a bundle; for CI.")
 @click.argument("bundle", type=options.PATH)
+@click.option("--on", "machine", type=click.Choice(["host", "arm64"]), default="host", help="arm64: also on an emulated phone.")
+@options.cpu
 @output_options
-def command(console: Console, bundle: Path) -> None:
+def command(console: Console, bundle: Path, machine: str, cpu: str) -> None:
     """Re-check BUNDLE: its checksums, then every artifact against its reference tensors.
+
+    With --on arm64 the runtimes' arm64 builds run the artifacts too, on a processor that computes float16 as phones do (an x86
+    machine computes it in float32), and a table says how far everyone is from everyone.  It needs: mfs arm64 setup.
 
     Exit code 0 if all holds, 7 if an artifact departs from PyTorch, 8 if a file was changed.
     """
     from mfs_deploy import recheck
+    from mfs_deploy.arm64.machine import RUNTIMES
+    from mfs_deploy.arm64.machine import machine as emulated
 
-    manifest = recheck.recheck(bundle, console)
+    other = emulated(cpu) if machine == "arm64" else None
+    found = recheck.recheck(bundle, console, other, RUNTIMES)
     console.finish()
-    artifacts = {name: {"recipe": artifact["recipe"], **artifact["parity"]} for name, artifact in manifest["artifacts"].items()}
-    console.result({"bundle": str(bundle), "artifacts": artifacts}, parity_table(manifest))
+    here = {name: {"recipe": artifact["recipe"], **artifact["parity"]} for name, artifact in found.manifest["artifacts"].items()}
+    said: dict[str, Any] = {"bundle": str(bundle), "artifacts": here, "agreement_db": found.agreement}
+    lines = [parity_table(found.manifest)]
+    if other is not None:
+        said |= {"elsewhere": {"machine": other.name, "artifacts": found.elsewhere}}
+        there = {name: {**found.manifest["artifacts"][name], "parity": entry} for name, entry in found.elsewhere.items()}
+        lines += ["", f"on {other.name}", parity_table({"artifacts": there})]
+        lines += ["", "PSNR of each two, in dB", agreement_table(found.agreement)]
+    console.result(said, "\n".join(lines))
+
+
+def agreement_table(agreement: dict[str, dict[str, float | None]]) -> str:
+    def cell(a: str, b: str) -> str:
+        if a == b:
+            return "-"
+        return "same bits" if agreement[a][b] is None else f"{agreement[a][b]:.1f}"
+
+    return table(("", *agreement), [(a, *(cell(a, b) for b in agreement)) for a in agreement])

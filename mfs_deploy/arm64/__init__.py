@@ -1,0 +1,1 @@
+"""Phones' kernels without a phone: the arm64 builds of the runtimes, run by an emulator in user mode."""

@@ -1,0 +1,74 @@
+"""The inside of a TFLite artifact.  See ``base.Layered``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mfs_deploy.backends import tflite
+from mfs_deploy.backends import tflite_model as tfl
+from mfs_deploy.backends.base import Array, Weights, check_target, threads
+from mfs_deploy.backends.tflite_describe import stored
+from mfs_deploy.contract import Contract
+from mfs_deploy.quant.scales import Scale
+
+
+def weights(path: Path) -> Weights:
+    _, model = tflite.read(path)
+    origin = stored(model)
+    found: Weights = {}
+    for kind, operator in tfl.weighted(model):
+        name = tfl.text(model.subgraphs[0].tensors[int(operator.outputs[0])].name)
+        weight = _floats(model, origin[int(operator.inputs[tfl.FILTER])])
+        bias = int(operator.inputs[tfl.BIAS[kind]])
+        if weight.ndim == 4:
+            weight = weight.transpose((3, 0, 1, 2) if kind == "DEPTHWISE_CONV_2D" else (0, 3, 1, 2))  # IHWO or OHWI to OIHW
+        found[name] = np.ascontiguousarray(weight), None if bias == -1 else _floats(model, origin[bias])
+    return found
+
+
+def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
+    """Every computed tensor is made an output, so that XNNPACK has to give it."""
+    check_target(target, contract)
+    _, model = tflite.read(path)
+    graph = model.subgraphs[0]
+    constants = stored(model)
+    graph.outputs = np.array(
+        [int(o.outputs[0]) for o in graph.operators if constants[int(o.outputs[0])] == int(o.outputs[0])], np.int32
+    )
+    model.signatureDefs = []
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=tfl.write(model), num_threads=threads())
+    interpreter.allocate_tensors()
+    (entry,) = interpreter.get_input_details()
+    frame = np.ascontiguousarray(target.transpose(0, 2, 3, 1))
+    interpreter.set_tensor(
+        entry["index"], _scale(graph.tensors[entry["index"]]).store(frame) if entry["dtype"] != np.float32 else frame
+    )
+    interpreter.invoke()
+    found = {}
+    for entry in interpreter.get_output_details():
+        value, tensor = interpreter.get_tensor(entry["index"]), graph.tensors[entry["index"]]
+        floats = value if value.dtype == np.float32 else _scale(tensor).read(value)
+        found[tfl.text(tensor.name)] = np.ascontiguousarray(floats.transpose(0, 3, 1, 2))
+    return found
+
+
+def _scale(tensor: Any) -> Scale:
+    steps, zeros = tfl.scales(tensor)
+    return Scale(tfl.dtype(tensor), steps[0], zeros[0])
+
+
+def _floats(model: tfl.Model, index: int) -> Array:
+    """A constant as floats; integers times their scales, one each along the tensor's own axis."""
+    values, tensor = tfl.values(model, index), model.subgraphs[0].tensors[index]
+    assert values is not None
+    steps, _ = tfl.scales(tensor)
+    if not steps:
+        return values.astype(np.float32)
+    along = [1] * values.ndim
+    along[tensor.quantization.quantizedDimension if len(steps) > 1 else 0] = len(steps)
+    return (values * np.array(steps, np.float64).reshape(along)).astype(np.float32)
