@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -57,8 +58,8 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def full_conversion() -> float:
-    """Seconds for one person through all four converters, side by side on this machine's cores."""
+def full_conversion() -> dict[str, float]:
+    """Seconds for one person through all four converters, side by side on this machine's cores, and processor seconds of all."""
     request = preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path())
     models = preparing.open_models(request)
     rng = np.random.default_rng(1)
@@ -68,7 +69,14 @@ def full_conversion() -> float:
     with workers.scratch() as scratch:
         jobs = artifacts.make_jobs(request, wanted, kits.ANYBODY, facts, None)
         target = np.zeros((1, 3, 224, 224), np.float32)
-        return seconds(lambda: workers.run(jobs, target, scratch, weights=baked))
+        before = _children_s()
+        took = seconds(lambda: workers.run(jobs, target, scratch, weights=baked))
+        return {"full_conversion_s": took, "full_conversion_core_s": _children_s() - before}
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def stamping(kit: Kit, folder: Path) -> dict[str, float]:
@@ -137,7 +145,7 @@ def measure() -> dict[str, Any]:
         wanted = kits.Wanted(checkpoint=preparing.DEMO, targets=TARGETS, recipes=["fp16"])
         kits_format.save(path, kits.make(wanted))
         kit = kits_format.load(path)
-        found: dict[str, Any] = {"cores": os.cpu_count(), "full_conversion_s": full_conversion(), **stamping(kit, folder / "stamp")}
+        found: dict[str, Any] = {"cores": os.cpu_count(), **full_conversion(), **stamping(kit, folder / "stamp")}
         found |= limits(folder, found["bundle_bytes"])
         found["cold_s"] = cold(path, folder, kit)
         found["w8a8_stamp_ms"] = w8a8(folder)
@@ -151,7 +159,7 @@ def w8a8(folder: Path) -> float:
         checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), calibration=quantizing.How(photos=quantizing.DEMO)
     )
     ready = preparing.prepare(request, SILENT)
-    place = quantizing.Place(request.arch, request.size, None)
+    place = quantizing.Place(request.arch, request.side, None)
     kept = quantizing.calibrate(request.calibration, place, ready.graph, ready.targets[:1], SILENT).kept
     (folder / "ranges.json").write_text(ranges_file.text(kept))
     wanted = kits.Wanted(checkpoint=preparing.DEMO, targets=TARGETS, recipes=["w8a8"], ranges=folder / "ranges.json")
@@ -161,11 +169,17 @@ def w8a8(folder: Path) -> float:
 def table(found: dict[str, Any]) -> str:
     whole = found["bake_ms_batch_32"] + found["stamp_ms"]
     rows: list[tuple[str, str]] = [
-        ("full conversion, all four backends, side by side", f"{found['full_conversion_s']:.1f} s"),
+        (
+            "full conversion, all four backends, side by side",
+            f"{found['full_conversion_s']:.1f} s, {found['full_conversion_core_s']:.1f} s of processor time",
+        ),
         *((f"generator in ONNX Runtime, {n} at once", f"{found[f'bake_ms_batch_{n}']:.1f} ms") for n in BATCHES),
         ("all after the generator: stamp, hash, write, manifest", f"{found['stamp_ms']:.1f} ms"),
         ("the same for w8a8 with reused ranges", f"{found['w8a8_stamp_ms']:.1f} ms"),
-        ("in batches of 32, generator included", f"{whole:.1f} ms, {1000 * found['full_conversion_s'] / whole:.0f} times faster"),
+        (
+            "in batches of 32, generator included",
+            f"{whole:.1f} ms on one core: {1000 * found['full_conversion_core_s'] / whole:.0f} times less processor time",
+        ),
         ("of it: hashing the bundle's bytes once", f"{found['hash_ms']:.1f} ms"),
         ("of it: writing them", f"{found['write_ms']:.1f} ms"),
         ("from the shell, with a kit and a saved identity", f"{found['cold_s']:.2f} s"),

@@ -177,6 +177,8 @@ def make_kit(models: Models, facts: contents.Facts, templates: Iterable[Template
     """Templates, and generator and identity encoder as ONNX, for a machine without PyTorch."""
     import torch
 
+    from mfs_deploy.nets.patches import with_patches
+
     arch = models.arch
     rng = np.random.default_rng(SEED)
     people = [arrays(arch.bake(models.generator, arch.random_identity(rng))) for _ in range(2)]
@@ -189,7 +191,7 @@ def make_kit(models: Models, facts: contents.Facts, templates: Iterable[Template
     encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, side, side),), (SOURCE,), identity)
     return Kit(
         templates=tuple(templates),
-        generator=to_onnx(predict, example, identity, own),
+        generator=to_onnx(with_patches(predict), example, identity, own),
         encoder=encoder,
         shared=shared,
         common=contents.common(facts),

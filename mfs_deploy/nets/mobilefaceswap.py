@@ -187,7 +187,8 @@ class Modulation(nn.Module):
     def forward(self, embedding: Tensor) -> Tensor:
         scale: Tensor = self.style(embedding)[:, None, :, None, None]  # (N, 1, in, 1, 1)
         weight = self.weight[None] * (scale + 1)
-        norm = weight.square().sum(dim=(2, 3, 4), keepdim=True)
+        # Not square(): that becomes ONNX's Pow, which is two thirds of the generator's time in ONNX Runtime.
+        norm = (weight * weight).sum(dim=(2, 3, 4), keepdim=True)
         return weight * torch.rsqrt(norm + DEMODULATION_EPS)
 
 
