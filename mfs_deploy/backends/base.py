@@ -7,7 +7,7 @@ an artifact holds.  It measures nothing and judges nothing; ``parity.py`` does.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -174,4 +174,12 @@ class Layered(Protocol):
 
     def values(self, path: Path, contract: Contract, target: Array) -> dict[str, Array]:
         """(1, C, H, W) of each node for one frame, where the runtime lets it be seen."""
+        ...
+
+    def sections(self, path: Path, contract: Contract, target: Array) -> Iterator[tuple[str, Callable[[], object]]]:
+        """Pieces of work, in order, from whose costs ``layer_costs`` tells what each layer costs; names are of layers."""
+        ...
+
+    def layer_costs(self, sections: Sequence[tuple[str, int]]) -> dict[str, int]:
+        """The cost of each layer from those of the sections, whatever is counted."""
         ...

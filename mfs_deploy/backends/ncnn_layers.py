@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +48,18 @@ def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
         is_activated = layer.type in CONVOLUTIONS and layer.integer(9)
         found[layer.name + (ACTIVATED if is_activated else "")] = np.array(mat, np.float32)[None]
     return found
+
+
+def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Each layer's blob twice: the first time it is computed and given out, the second time only given out."""
+    layers, _ = ncnn.read(path)
+    extractor = ncnn.feed(ncnn.load(path, contract, keep_values=True), contract, target)
+    for layer in layers:
+        if layer.type not in ("Input", "Split"):
+            yield layer.name, partial(extractor.extract, layer.outputs[0])
+            yield layer.name, partial(extractor.extract, layer.outputs[0])
+
+
+def layer_costs(sections: Sequence[tuple[str, int]]) -> dict[str, int]:
+    pairs = zip(sections[::2], sections[1::2], strict=True)
+    return {name: first - again for (name, first), (_, again) in pairs}

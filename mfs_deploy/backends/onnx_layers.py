@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,3 +61,27 @@ def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
     shown = [(name, blob) for name, blob in named if blob in outputs or blob in known]
     arrays = session.run([blob for _, blob in shown], {contract.input.name: target})
     return {name: array.astype(np.float32) for (name, _), array in zip(shown, arrays, strict=True)}
+
+
+def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Networks that each have one more operation than the one before; what nothing in them reads is their output."""
+    check_target(target, contract)
+    whole = backend.load(path)
+    known = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
+    for end, last in enumerate(whole.graph.node, start=1):
+        if last.op_type not in backend.KINDS or last.output[0] not in known:
+            continue
+        model = copy.deepcopy(whole)
+        del model.graph.node[end:]
+        read = {name for node in model.graph.node for name in node.input}
+        leaves = [name for node in model.graph.node for name in node.output if name not in read and name in known]
+        del model.graph.output[:]
+        model.graph.output.extend(known[name] for name in leaves)
+        session = backend.session(path, model.SerializeToString())
+        run = partial(session.run, leaves, {contract.input.name: target})
+        run()
+        yield last.name, run
+
+
+def layer_costs(sections: Sequence[tuple[str, int]]) -> dict[str, int]:
+    return {name: cost - before for (_, before), (name, cost) in pairwise([("", 0), *sections])}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +41,7 @@ def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
         [int(o.outputs[0]) for o in graph.operators if constants[int(o.outputs[0])] == int(o.outputs[0])], np.int32
     )
     model.signatureDefs = []
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=tfl.write(model), num_threads=threads())
-    interpreter.allocate_tensors()
-    (entry,) = interpreter.get_input_details()
-    frame = np.ascontiguousarray(target.transpose(0, 2, 3, 1))
-    interpreter.set_tensor(
-        entry["index"], _scale(graph.tensors[entry["index"]]).store(frame) if entry["dtype"] != np.float32 else frame
-    )
+    interpreter = _fed(model, target)
     interpreter.invoke()
     found = {}
     for entry in interpreter.get_output_details():
@@ -72,3 +66,39 @@ def _floats(model: tfl.Model, index: int) -> Array:
     along = [1] * values.ndim
     along[tensor.quantization.quantizedDimension if len(steps) > 1 else 0] = len(steps)
     return (values * np.array(steps, np.float64).reshape(along)).astype(np.float32)
+
+
+def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Networks that each have one more operator than the one before; what nothing in them reads is their output."""
+    check_target(target, contract)
+    _, model = tflite.read(path)
+    graph = model.subgraphs[0]
+    operators, constants, model.signatureDefs = list(graph.operators), stored(model), []
+    for end in range(1, len(operators) + 1):
+        graph.operators = operators[:end]
+        made = [int(i) for operator in graph.operators for i in operator.outputs]
+        last = made[-1]
+        if constants[last] != last:
+            continue  # weights being unpacked, once and not for every frame
+        read = {int(i) for operator in graph.operators for i in operator.inputs}
+        graph.outputs = np.array([i for i in made if i not in read and constants[i] == i], np.int32)
+        interpreter = _fed(model, target)
+        interpreter.invoke()
+        yield tfl.text(graph.tensors[last].name), interpreter.invoke
+
+
+def layer_costs(sections: Sequence[tuple[str, int]]) -> dict[str, int]:
+    return {name: cost - before for (_, before), (name, cost) in pairwise([("", 0), *sections])}
+
+
+def _fed(model: tfl.Model, target: Array) -> Any:
+    """An interpreter that has been given one frame."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=tfl.write(model), num_threads=threads())
+    interpreter.allocate_tensors()
+    (entry,) = interpreter.get_input_details()
+    frame = np.ascontiguousarray(target.transpose(0, 2, 3, 1))
+    is_integer = entry["dtype"] != np.float32
+    interpreter.set_tensor(entry["index"], _scale(model.subgraphs[0].tensors[entry["index"]]).store(frame) if is_integer else frame)
+    return interpreter

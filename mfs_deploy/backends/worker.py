@@ -10,6 +10,7 @@ and reads the answer back:
     out/               the artifact
     outputs/           an array for each of the contract's outputs, (N, C, S, S) float32, under its name
     layers.npz         what each layer makes of the first target, where that is asked for
+    sections.json      names of the marked sections, in order, where that is asked for
     result.json | error.json
 """
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = "outputs"
 LAYERS = "layers.npz"
+SECTIONS = "sections.json"
 MARK = 0x4D410000  # no file descriptor
 WARM_UP, MIN_FRAMES, MAX_FRAMES = 5, 15, 100
 TIMING_S = 2.0  # no longer than this for more than MIN_FRAMES
@@ -53,6 +55,7 @@ class Job:
         artifact: path of the artifact's first file; set by the worker where it converts.
         time: whether to measure how long a frame takes.
         layers: whether to keep what every layer makes of the first target, as ``layers.npz``.
+        count_layers: whether to run the sections of the artifact, each behind a mark.
         count: frames to run between marks for the counting plugin (``arm64/armcount.c``).
     """
 
@@ -70,6 +73,7 @@ class Job:
     time: bool = False
     layers: bool = False
     count: int = 0
+    count_layers: bool = False
 
     @property
     def recipe_name(self) -> str:
@@ -149,6 +153,14 @@ def work(folder: Path) -> Result:
     if job.layers:
         shown = LAYERED[job.backend].values(artifact, contract, targets[0])
         np.savez(folder / LAYERS, **shown)  # type: ignore[arg-type]
+    if job.count_layers:
+        names = []
+        for name, section in LAYERED[job.backend].sections(artifact, contract, targets[0]):
+            mark()
+            section()
+            mark()
+            names.append(name)
+        (folder / SECTIONS).write_text(json.dumps(names), "utf-8")
     if job.count:
         mark_frames(runner, targets[0], job.count)
     return Result(
