@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mfs_deploy.backends import fx_order, ncnn_bugs, ncnn_graph, ncnn_int8, ncnn_pnnx
+from mfs_deploy.backends import fx_order, ncnn_bugs, ncnn_fit, ncnn_graph, ncnn_int8, ncnn_pnnx
 from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, Runner, TensorInfo, check_target, threads
 from mfs_deploy.backends.ncnn_format import (
     HINT,
@@ -61,14 +61,14 @@ def convert(job: Conversion, directory: Path) -> None:
         ConversionError: pnnx failed, what it made is not the graph, or a weight does not fit into float16.
     """
     fx_order.check_names(job.graph, job.keep_float32)
-    formats = job.formats
-    int8_inputs = ncnn_int8.inputs(job)
-    layers, weights = ncnn_pnnx.convert(job)
-    node_of = ncnn_graph.match(job.graph, layers, weights)
+    graph, formats = ncnn_fit.fit(job.graph, job.formats)
+    int8_inputs = ncnn_int8.inputs(graph, formats, job.value_ranges)
+    layers, weights = ncnn_pnnx.convert(graph, job.contract)
+    node_of = ncnn_graph.match(graph, layers, weights)
     layers, weights, layer_of = _named_after_nodes(layers, weights, node_of)
     layers = _with_contract(layers, job.contract)
     float32 = {layer_of[name] for name, wanted in formats.items() if wanted.activations == "float32"}
-    float32 |= {layer_of[name] for name in ncnn_int8.beyond_float16(job)}
+    float32 |= {layer_of[name] for name in ncnn_int8.beyond_float16(graph, job.ranges)}
     weights = _to_float16(weights, {name for name in weights if formats[name].weights == "float16"})
     layers, weights = ncnn_int8.quantize(layers, weights, int8_inputs, float32)
     layers = ncnn_bugs.work_round(ncnn_graph.keep_float32(layers, float32))
@@ -244,9 +244,9 @@ def read(path: Path) -> tuple[tuple[Layer, ...], Weights]:
 
 
 def _ends(layers: tuple[Layer, ...]) -> tuple[list[str], list[str]]:
-    """The blobs that come in, and those that nothing reads."""
+    """The blobs that come in, and those that nothing reads; not what is left over where some channels are cut out."""
     read = {blob for x in layers for blob in x.inputs}
-    made = [blob for x in layers for blob in x.outputs]
+    made = [blob for x in layers if x.type != "Slice" for blob in x.outputs]
     return [x.outputs[0] for x in layers if x.type == "Input"], [b for b in made if b not in read]
 
 

@@ -26,20 +26,11 @@ class Bug:
 
 def _is_wide_stride_2(layer: Layer, output: ncnn_graph.Shape) -> bool:
     """Kernel 3x3, stride 2, channels packed by eight, and an output whose last two columns are computed together."""
-    geometry = [
-        layer.integer(key, layer.integer(other, base)) for key, other, base in ((1, 1, 0), (11, 1, 0), (3, 3, 1), (13, 3, 1))
-    ]
-    dilations = layer.integer(2, 1), layer.integer(12, layer.integer(2, 1))
     channels, _, width = output
-    is_depthwise = layer.type == "ConvolutionDepthWise" and layer.integer(7, 1) == channels
-    return (
-        is_depthwise
-        and geometry == [3, 3, 2, 2]
-        and dilations == (1, 1)
-        and channels % 8 == 0
-        and width % 4 in (2, 3)
-        and not layer.integer(ncnn_graph.INT8)
-    )
+    if layer.type != "ConvolutionDepthWise" or layer.integer(7, 1) != channels or layer.integer(ncnn_graph.INT8):
+        return False
+    kernel, stride, dilation, _ = ncnn_graph.geometry(layer)
+    return (kernel, stride, dilation) == ((3, 3), (2, 2), (1, 1)) and channels % 8 == 0 and width % 4 in (2, 3)
 
 
 BUGS = (

@@ -32,7 +32,7 @@ HINT = "the file is damaged or was not written by this tool; bake the bundle aga
 # nothing here writes them, so they are refused.
 TAGS = {0: "<f4", 0x01306B47: "<f2", 0x000D4B38: "|i1"}
 
-WEIGHTLESS = frozenset({"Input", "Split", "Concat", "Interp", "BinaryOp", "ReLU", "Sigmoid", "TanH", "Dropout", "Padding"})
+WEIGHTLESS = frozenset({"Input", "Split", "Slice", "Concat", "Interp", "BinaryOp", "ReLU", "Sigmoid", "TanH", "Dropout", "Padding"})
 
 _INT = re.compile(r"[+-]?\d{1,10}")
 _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")

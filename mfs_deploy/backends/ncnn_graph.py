@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ INT8 = 8  # parameter of a convolution: 0 float, 1 or 2 int8, 101 or 102 int8 wh
 REQUANTIZED = 100
 LEAKY_RELU, SIGMOID = 2, 4  # parameter 9 of a convolution; ids of ncnn's activations
 BILINEAR = 2  # parameter 0 of Interp
+REST = -233  # among the sizes of Slice
 REFLECT = 2  # parameter 4 of Padding
 MAX_ELEMENTS = 2**26  # of one blob: 256 MB, far above any network here
 
@@ -29,6 +31,7 @@ FEATURE_MASK = 31
 _KNOWN = {
     "Input": {0, 1, 2},
     "Split": set(),
+    "Slice": {-23300, 1},
     "Dropout": set(),  # without a parameter its factor is 1, so it passes its input on
     "Convolution": {0, 1, 11, 2, 12, 3, 13, 4, 15, 14, 16, 5, 6, 8, 9, -23310},
     "ConvolutionDepthWise": {0, 1, 11, 2, 12, 3, 13, 4, 15, 14, 16, 5, 6, 7, 8, 9, -23310},
@@ -57,6 +60,8 @@ def shapes(layers: tuple[Layer, ...]) -> dict[str, Shape]:
         if min(shape) < 1 or np.prod(shape, dtype=np.float64) > MAX_ELEMENTS:
             raise layer.error(f"its output would have shape {shape}")
         found |= dict.fromkeys(layer.outputs, shape)
+        if layer.type == "Slice":
+            found |= {blob: (channels, *shape[1:]) for blob, channels in zip(layer.outputs, _slices(layer, shape), strict=True)}
     _check_int8_blobs(layers)
     return found
 
@@ -81,12 +86,22 @@ def macs(layers: tuple[Layer, ...]) -> int:
     return sum(x.integer(6) * size[x.outputs[0]][1] * size[x.outputs[0]][2] for x in layers if x.type in CONVOLUTIONS)
 
 
+def _slices(layer: Layer, shape: Shape) -> list[int]:
+    """The channels of each output; the last may be written as "what is left"."""
+    sizes = [int(size) for size in layer.numbers(0)]
+    if len(sizes) == len(layer.outputs) and sizes[-1] == REST:
+        sizes[-1] = shape[0] - sum(sizes[:-1])
+    if layer.integer(1) != 0 or len(sizes) != len(layer.outputs) or min(sizes, default=0) < 1 or sum(sizes) != shape[0]:
+        raise layer.error(f"cannot cut {shape} into {sizes} along axis {layer.integer(1)}")
+    return sizes
+
+
 def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
     kind = layer.type
     arity = {"Input": 0, "Concat": max(len(inputs), 1)}.get(kind, 1)
     if kind == "BinaryOp" and not layer.integer(1):
         arity = 2  # else the second operand is a number
-    if len(inputs) != arity or not layer.outputs or (len(layer.outputs) > 1 and kind != "Split"):
+    if len(inputs) != arity or not layer.outputs or (len(layer.outputs) > 1 and kind not in ("Split", "Slice")):
         raise layer.error(f"has {len(inputs)} inputs and {len(layer.outputs)} outputs")
     if kind == "Input":
         return layer.integer(2), layer.integer(1), layer.integer(0)
@@ -113,7 +128,7 @@ def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
     return inputs[0]
 
 
-def _geometry(layer: Layer) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
+def geometry(layer: Layer) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
     """Kernel, stride and dilation as (h, w), and padding as (top, bottom, left, right).  Height defaults to width in ncnn."""
     pairs = [(layer.integer(high, layer.integer(low, base)), layer.integer(low, base)) for low, high, base in _PAIRS]
     left = layer.integer(4)
@@ -125,7 +140,7 @@ _PAIRS = ((1, 11, 0), (3, 13, 1), (2, 12, 1))  # ids for width and height, and t
 
 
 def _convolved(layer: Layer, shape: Shape) -> Shape:
-    (kh, kw), stride, dilation, pad = _geometry(layer)
+    (kh, kw), stride, dilation, pad = geometry(layer)
     outputs, groups = layer.integer(0), layer.integer(7, 1)
     c, h, w = shape
     if min(kh, kw, *stride, *dilation, outputs, groups) < 1 or min(pad) < 0 or max(kh, kw, *stride, *dilation, *pad) > 64:
@@ -208,6 +223,8 @@ def match(graph: fx.GraphModule, layers: tuple[Layer, ...], weights: Weights) ->
             made = [source(f"out{i}") if f"out{i}" in by_output else "" for i in range(len(node.args[0]))]
             if made != [blobs[a] for a in node.args[0]]:
                 raise ConversionError("the outputs of the ncnn graph are not those of the network, or in another order")
+        elif node.target is operator.getitem:
+            blobs[node] = by_output[blobs[node.args[0]]].outputs[node.args[1]]
         else:
             args = [blobs[a] for a in node.all_input_nodes]
             before = by_output[args[0]]
@@ -255,7 +272,7 @@ def _computes(layer: Layer, node: fx.Node, graph: fx.GraphModule, weights: Weigh
 
 
 def _is_convolution(layer: Layer, conv: Any, weights: Weights) -> bool:
-    kernel, stride, dilation, (top, bottom, left, right) = _geometry(layer)
+    kernel, stride, dilation, (top, bottom, left, right) = geometry(layer)
     same = (kernel, stride, dilation) == (conv.kernel_size, conv.stride, conv.dilation)
     if not same or (top, left) != conv.padding or (bottom, right) != conv.padding or layer.integer(7, 1) != conv.groups:
         return False
@@ -297,6 +314,7 @@ _OPERATIONS: dict[str, Callable[[Layer, Any], bool]] = {
     "pad": _is_reflection,
     "cat": lambda layer, node: layer.type == "Concat" and layer.integer(0) + 1 == node.kwargs.get("dim", 0),
     "leaky_relu": lambda x, node: x.type == "ReLU" and np.float32(x.number(0)) == np.float32(node.kwargs["negative_slope"]),
+    "split": lambda layer, node: layer.type == "Slice" and node.kwargs == {"dim": 1},
     "sigmoid": lambda layer, node: layer.type == "Sigmoid",
     "tanh": lambda layer, node: layer.type == "TanH",
 }

@@ -26,20 +26,21 @@ from mfs_deploy.contract import FLOAT16_HEADROOM, FLOAT16_MAX
 from mfs_deploy.errors import CalibrationError
 
 if TYPE_CHECKING:
-    from mfs_deploy.backends.base import Conversion
+    from torch import fx
+
+    from mfs_deploy.quant.recipe import Format, Range
 
 FORMS = {"Convolution": 2, "ConvolutionDepthWise": 1}  # parameter 8 as ncnn's own tool writes it: a scale per channel or group
 
 
-def inputs(job: Conversion) -> dict[str, float]:
-    """The largest absolute value that each int8 convolution of ``job.graph`` reads, by node name.
+def inputs(graph: fx.GraphModule, formats: Mapping[str, Format], ranges: Mapping[str, Range]) -> dict[str, float]:
+    """The largest absolute value that each int8 convolution of ``graph`` reads, by node name.
 
     Raises:
         CalibrationError: the range of what one of them reads is not known.
     """
     found = {}
-    formats, ranges = job.formats, job.value_ranges
-    for node in job.graph.graph.nodes:
+    for node in graph.graph.nodes:
         if node.op == "call_module" and formats[node.name].activations == "int8":
             source = node.all_input_nodes[0].name
             if source not in ranges:
@@ -48,12 +49,12 @@ def inputs(job: Conversion) -> dict[str, float]:
     return found
 
 
-def beyond_float16(job: Conversion) -> set[str]:
+def beyond_float16(graph: fx.GraphModule, ranges: Mapping[str, Range]) -> set[str]:
     """Operations with a range that float16 cannot hold: around int8, ncnn on arm64 computes in float16 unless told otherwise."""
-    large = {name for name, seen in job.ranges.items() if seen.largest * FLOAT16_HEADROOM > FLOAT16_MAX}
+    large = {name for name, seen in ranges.items() if seen.largest * FLOAT16_HEADROOM > FLOAT16_MAX}
     return {
         node.name
-        for node in job.graph.graph.nodes
+        for node in graph.graph.nodes
         if node.op.startswith("call") and not large.isdisjoint((node.name, *(n.name for n in node.all_input_nodes)))
     }
 

@@ -15,16 +15,18 @@ from mfs_deploy.backends.ncnn_format import Layer, Weights, parse_param, read_bi
 from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
 
 if TYPE_CHECKING:
-    from mfs_deploy.backends.base import Conversion
+    from torch import fx
+
+    from mfs_deploy.contract import Contract
 
 TIMEOUT_S = 600
 
 
-def convert(job: Conversion) -> tuple[tuple[Layer, ...], Weights]:
+def convert(graph: fx.GraphModule, contract: Contract) -> tuple[tuple[Layer, ...], Weights]:
     """The graph and its float32 weights as pnnx makes them.  pnnx writes a dozen files, so it gets a folder of its own."""
-    size = ",".join(map(str, job.contract.input.shape))
+    size = ",".join(map(str, contract.input.shape))
     with tempfile.TemporaryDirectory(prefix="mfs-ncnn-") as folder:
-        _trace(job, Path(folder, "swap.pt"))
+        _trace(graph, contract, Path(folder, "swap.pt"))
         command = [str(_pnnx()), "swap.pt", f"inputshape=[{size}]f32", "fp16=0"]
         try:
             done = subprocess.run(
@@ -50,13 +52,13 @@ def _without_one_group(layer: Layer) -> Layer:
     return replace(layer, params={key: value for key, value in layer.params.items() if key != 7})
 
 
-def _trace(job: Conversion, path: Path) -> None:
+def _trace(graph: fx.GraphModule, contract: Contract, path: Path) -> None:
     import torch
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated; pnnx reads nothing else
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-            job.graph, torch.zeros(job.contract.input.shape), check_trace=False
+            graph, torch.zeros(contract.input.shape), check_trace=False
         )
         torch.jit.save(traced, str(path))
 

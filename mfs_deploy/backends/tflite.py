@@ -173,21 +173,21 @@ class TfliteRunner:
         self.pixels = bool(scales)  # one step of an integer output is one 255th
         self._scales = scales
         self._interpreter = interpreter
-        self._signature = interpreter.get_signature_runner(tflite_describe.SIGNATURE)
         self._contract = contract
-        self._outputs = tuple(output.name for output in contract.outputs)
+        # Tensors bear the contract's names: ``_check_contract`` has seen to it.
+        details = (*interpreter.get_input_details(), *interpreter.get_output_details())
+        self._index = {detail["name"]: detail["index"] for detail in details}
 
     def run(self, target: Array) -> tuple[Array, ...]:
-        check_target(target, self._contract)
-        name, value = self._contract.input.name, np.ascontiguousarray(target.transpose(0, 2, 3, 1))
-        found = self._signature(**{name: self._scales[name].store(value) if name in self._scales else value})
-        return tuple(np.ascontiguousarray(self._number(n, found[n]).transpose(0, 3, 1, 2)) for n in self._outputs)
+        self.frame(target)()
+        outputs = [output.name for output in self._contract.outputs]
+        found = {name: self._interpreter.get_tensor(self._index[name]) for name in outputs}
+        return tuple(np.ascontiguousarray(self._number(name, found[name]).transpose(0, 3, 1, 2)) for name in outputs)
 
     def frame(self, target: Array) -> Callable[[], object]:
         check_target(target, self._contract)
         name, value = self._contract.input.name, np.ascontiguousarray(target.transpose(0, 2, 3, 1))
-        index = self._interpreter.get_input_details()[0]["index"]
-        self._interpreter.set_tensor(index, self._scales[name].store(value) if name in self._scales else value)
+        self._interpreter.set_tensor(self._index[name], self._scales[name].store(value) if name in self._scales else value)
         return self._interpreter.invoke  # type: ignore[no-any-return]
 
     def _number(self, name: str, value: NDArray[Any]) -> Array:
