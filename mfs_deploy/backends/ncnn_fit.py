@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mfs_deploy.quant.recipe import Format
 
 if TYPE_CHECKING:
-    from torch import fx, nn
+    from torch import fx
 
 Formats = dict[str, Format]
 INT8_CHANNELS = 16  # with fewer, in or out, an int8 convolution takes more instructions than one in float16
@@ -22,21 +22,29 @@ FLOAT16 = Format("float16", "float16")
 
 def fit(graph: fx.GraphModule, formats: Mapping[str, Format]) -> tuple[fx.GraphModule, Formats]:
     """A rewritten copy of a simplified graph, and the formats of its nodes."""
-    from mfs_deploy.graph import merge_tails
+    from mfs_deploy.graph import merge_tails, odd_kernels, widen_input
+    from mfs_deploy.graph.trace import is_part
 
     graph, formats = copy.deepcopy(graph), dict(formats)
     for node in graph.graph.nodes:
-        if node.op == "call_module" and formats[node.name].is_static and not _pays(graph.get_submodule(str(node.target))):
+        if node.name in formats and formats[node.name].is_static and not _is_cheaper_in_int8(graph, node):
             formats[node.name] = FLOAT16
-    tails = merge_tails.find(graph)
-    alike = {formats[node.name] for tail in tails for node in tail.nodes}
-    if len(alike) == 1:
-        (wanted,) = alike
+    widen_input.apply(graph)
+    odd_kernels.apply(graph)
+    if len({formats[node.name] for tail in merge_tails.find(graph) for node in tail.nodes}) == 1:
         merge_tails.apply(graph)
-        formats = {node.name: formats.get(node.name, wanted) for node in graph.graph.nodes if node.op.startswith("call")}
-    return graph, formats
+    found: Formats = {}
+    for node in reversed(graph.graph.nodes):
+        if node.op.startswith("call"):  # a new one has the format of what reads it
+            found[node.name] = formats.get(node.name) or next(found[user.name] for user in node.users if user.name in found)
+    return graph, {node.name: found[node.name] for node in graph.graph.nodes if node.name in found and not is_part(node)}
 
 
-def _pays(conv: nn.Module) -> bool:
-    """Whether an int8 kernel costs less than the float16 one: for products of matrices, and never channel by channel."""
-    return conv.groups == 1 and min(conv.in_channels, conv.out_channels) >= INT8_CHANNELS  # type: ignore[operator, arg-type, call-overload]
+def _is_cheaper_in_int8(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Products of matrices are; what goes channel by channel is not, and all else ncnn has in floats alone."""
+    from torch import nn
+
+    from mfs_deploy.graph.trace import module_of
+
+    conv = module_of(graph, node, nn.Conv2d)
+    return conv is not None and conv.groups == 1 and min(conv.in_channels, conv.out_channels) >= INT8_CHANNELS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -202,6 +201,8 @@ def match(graph: fx.GraphModule, layers: tuple[Layer, ...], weights: Weights) ->
     Raises:
         ConversionError: an operation has no layer or several, or a layer has no operation.
     """
+    from mfs_deploy.graph.trace import is_part
+
     by_output = {blob: layer for layer in layers for blob in layer.outputs}
 
     def source(blob: str) -> str:
@@ -223,7 +224,7 @@ def match(graph: fx.GraphModule, layers: tuple[Layer, ...], weights: Weights) ->
             made = [source(f"out{i}") if f"out{i}" in by_output else "" for i in range(len(node.args[0]))]
             if made != [blobs[a] for a in node.args[0]]:
                 raise ConversionError("the outputs of the ncnn graph are not those of the network, or in another order")
-        elif node.target is operator.getitem:
+        elif is_part(node):
             blobs[node] = by_output[blobs[node.args[0]]].outputs[node.args[1]]
         else:
             args = [blobs[a] for a in node.all_input_nodes]

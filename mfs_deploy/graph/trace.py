@@ -64,6 +64,11 @@ def is_resize(node: object) -> bool:
     return is_call(node, F.interpolate)
 
 
+def is_part(node: object) -> bool:
+    """One of several values that an operation gives."""
+    return is_call(node, operator.getitem)
+
+
 def is_reflecting_pad(node: object) -> bool:
     return is_call(node, F.pad) and isinstance(node, fx.Node) and node.kwargs.get("mode") == "reflect"
 
