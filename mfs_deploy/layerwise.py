@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfs_deploy.backends import ncnn_fit
 from mfs_deploy.backends.base import ACTIVATED, Weights
 from mfs_deploy.errors import BundleError
 from mfs_deploy.quant.recipe import Recipe
@@ -101,6 +102,7 @@ def _worn(arch: str, weights: Weights) -> fx.GraphModule:
     for parameter in net.parameters():  # biases of a blank network are zeros, which a rewrite would drop
         torch.nn.init.uniform_(parameter, 0.1, 1.0)
     graph = simplify(net)
+    ncnn_fit.rewrite(graph, lambda nodes: any(_differs(graph, node, weights) for node in nodes))  # where the artifact is
     for node in graph.graph.nodes:
         conv: Any = module_of(graph, node, nn.Conv2d)
         if conv is None:
@@ -113,6 +115,15 @@ def _worn(arch: str, weights: Weights) -> fx.GraphModule:
         conv.weight = nn.Parameter(torch.from_numpy(weight.copy()))
         conv.bias = None if bias is None else nn.Parameter(torch.from_numpy(bias.copy()))
     return graph
+
+
+def _differs(graph: fx.GraphModule, node: fx.Node, weights: Weights) -> bool:
+    from torch import nn
+
+    from mfs_deploy.graph.trace import module_of
+
+    conv: Any = module_of(graph, node, nn.Conv2d)
+    return conv is not None and (node.name not in weights or weights[node.name][0].shape != tuple(conv.weight.shape))
 
 
 def _values(graph: fx.GraphModule, target: Array) -> dict[str, Array]:

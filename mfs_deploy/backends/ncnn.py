@@ -2,11 +2,11 @@
 
 The graph that is written carries the size of its input and the node names of the torch graph.  Two precisions are in play:
 how weights are stored (``.bin``) and how ncnn computes, which on arm64 is float16 unless told otherwise, whatever is stored.  So
-a recipe that computes in float32 says so in the graph, layer by layer (``ncnn_graph.keep_float32``), and needs no option set
+a recipe that computes in float32 says so in the graph, layer by layer (``ncnn_masks.keep_float32``), and needs no option set
 by the app.  Only a convolution can be int8 (``ncnn_int8``); an activation that is part of it, and all else, computes in float.
 Biases are always stored as float32: the format has no other.
 
-Layers that ncnn is known to compute wrongly are worked round (``ncnn_bugs``).
+Layers that ncnn is known to compute wrongly are worked round (``ncnn_masks``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mfs_deploy.backends import fx_order, ncnn_bugs, ncnn_fit, ncnn_graph, ncnn_int8, ncnn_pnnx
+from mfs_deploy.backends import fx_order, ncnn_fit, ncnn_graph, ncnn_int8, ncnn_masks, ncnn_pnnx
 from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, Runner, TensorInfo, check_target, threads
 from mfs_deploy.backends.ncnn_format import (
     HINT,
@@ -61,7 +61,7 @@ def convert(job: Conversion, directory: Path) -> None:
         ConversionError: pnnx failed, what it made is not the graph, or a weight does not fit into float16.
     """
     fx_order.check_names(job.graph, job.keep_float32)
-    graph, formats = ncnn_fit.fit(job.graph, job.formats)
+    graph, formats = ncnn_fit.fit(job)
     int8_inputs = ncnn_int8.inputs(graph, formats, job.value_ranges)
     layers, weights = ncnn_pnnx.convert(graph, job.contract)
     node_of = ncnn_graph.match(graph, layers, weights)
@@ -71,7 +71,7 @@ def convert(job: Conversion, directory: Path) -> None:
     float32 |= {layer_of[name] for name in ncnn_int8.beyond_float16(graph, job.ranges)}
     weights = _to_float16(weights, {name for name in weights if formats[name].weights == "float16"})
     layers, weights = ncnn_int8.quantize(layers, weights, int8_inputs, float32)
-    layers = ncnn_bugs.work_round(ncnn_graph.keep_float32(layers, float32))
+    layers = ncnn_masks.work_round(ncnn_masks.keep_float32(layers, float32))
     (directory / FILES[1]).write_bytes(write_bin(weights, layers))
     (directory / FILES[0]).write_bytes(write_param(layers).encode("ascii"))
 

@@ -7,7 +7,7 @@ than the rest of the network.  Instructions a frame, Cortex-A76, of MobileFaceSw
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from mfs_deploy.quant.recipe import Format
@@ -15,29 +15,41 @@ from mfs_deploy.quant.recipe import Format
 if TYPE_CHECKING:
     from torch import fx
 
+    from mfs_deploy.backends.base import Conversion
+
 Formats = dict[str, Format]
 INT8_CHANNELS = 16  # with fewer, in or out, an int8 convolution takes more instructions than one in float16
 FLOAT16 = Format("float16", "float16")
 
 
-def fit(graph: fx.GraphModule, formats: Mapping[str, Format]) -> tuple[fx.GraphModule, Formats]:
-    """A rewritten copy of a simplified graph, and the formats of its nodes."""
-    from mfs_deploy.graph import merge_tails, odd_kernels, widen_input
+def fit(job: Conversion) -> tuple[fx.GraphModule, Formats]:
+    """The job's graph rewritten, in a copy, and the formats of its nodes.
+
+    A recipe's default of int8 holds where it pays; what a recipe names as int8, by layer or by kind, is int8.
+    """
+    from mfs_deploy.graph.kinds import kinds
     from mfs_deploy.graph.trace import is_part
 
-    graph, formats = copy.deepcopy(graph), dict(formats)
+    graph, formats = copy.deepcopy(job.graph), job.formats
+    kind_of = kinds(graph)
     for node in graph.graph.nodes:
-        if node.name in formats and formats[node.name].is_static and not _is_cheaper_in_int8(graph, node):
+        asked = node.name in job.recipe.layers or kind_of.get(node.name) in job.recipe.operations
+        if node.name in formats and formats[node.name].is_static and not asked and not _is_cheaper_in_int8(graph, node):
             formats[node.name] = FLOAT16
-    widen_input.apply(graph)
-    odd_kernels.apply(graph)
-    if len({formats[node.name] for tail in merge_tails.find(graph) for node in tail.nodes}) == 1:
-        merge_tails.apply(graph)
+    rewrite(graph, lambda nodes: len(given := {formats[node.name] for node in nodes}) == 1 and not given.pop().is_static)
     found: Formats = {}
     for node in reversed(graph.graph.nodes):
         if node.op.startswith("call"):  # a new one has the format of what reads it
             found[node.name] = formats.get(node.name) or next(found[user.name] for user in node.users if user.name in found)
     return graph, {node.name: found[node.name] for node in graph.graph.nodes if node.name in found and not is_part(node)}
+
+
+def rewrite(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool]) -> None:
+    """The rewrites, in place, each where ``may`` lets it have the nodes it would change."""
+    from mfs_deploy.graph import merge_tails, odd_kernels, widen_input
+
+    for apply in (widen_input.apply, odd_kernels.apply, merge_tails.apply):
+        apply(graph, may)
 
 
 def _is_cheaper_in_int8(graph: fx.GraphModule, node: fx.Node) -> bool:

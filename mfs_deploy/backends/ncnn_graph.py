@@ -1,9 +1,8 @@
-"""What the layers of an ncnn graph mean: the shapes they pass on, the torch operation each computes, and float32 islands."""
+"""What the layers of an ncnn graph mean: the shapes they pass on, and the torch operation each computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,37 +155,6 @@ def _convolved(layer: Layer, shape: Shape) -> Shape:
         (h + pad[0] + pad[1] - dilation[0] * (kh - 1) - 1) // stride[0] + 1,
         (w + pad[2] + pad[3] - dilation[1] * (kw - 1) - 1) // stride[1] + 1,
     )
-
-
-# --- float32 islands
-
-
-def keep_float32(layers: tuple[Layer, ...], names: Iterable[str]) -> tuple[Layer, ...]:
-    """Make ncnn compute the layers called ``names`` in float32, and keep what passes between two of them in float32.
-
-    ``31=3`` turns off float16 arithmetic (bit 0) and float16 blobs (bit 1) for one layer (ncnn: ``get_masked_option`` in
-    src/net.cpp).  Bit 1 also turns off the cast of a float16 blob that comes in: on arm64 such a layer then reads half floats as
-    floats and gives NaN (seen with 1.0.20261020).  So a Dropout with factor 1, for which ncnn has no float16 kernel, stands before
-    it: without a mask of its own it is cast to float32 and otherwise does nothing.  A Split between two such layers is masked too.
-    On x86 none of this changes a bit, as ncnn computes in float32 there.
-    """
-    names = set(names)
-    readers = {blob: layer.name for layer in layers for blob in layer.inputs}
-    float32: set[str] = set()  # blobs
-    out: list[Layer] = []
-    for layer in layers:
-        if layer.type == "Input":
-            float32 |= set(layer.outputs)
-        passes_on = layer.type == "Split" and layer.inputs[0] in float32 and any(readers.get(b) in names for b in layer.outputs)
-        if layer.name in names or passes_on:
-            for blob in layer.inputs:
-                if blob not in float32:
-                    out.append(Layer("Dropout", f"{blob}_to_float32", (blob,), (f"{blob}_float32",), {}))
-            inputs = tuple(b if b in float32 else f"{b}_float32" for b in layer.inputs)
-            layer = replace(layer, inputs=inputs, params={**layer.params, FEATURE_MASK: "3"})
-            float32 |= set(layer.outputs)
-        out.append(layer)
-    return tuple(out)
 
 
 # --- which layer computes which node

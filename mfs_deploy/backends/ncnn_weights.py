@@ -1,4 +1,4 @@
-"""Weights in int8 as ncnn has them: numpy arrays in, numpy arrays out."""
+"""Weights as ncnn has them, in int8 or for eight channels: numpy arrays in, numpy arrays out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 127
+PACK = 8  # channels that ncnn computes together in float16
 SMALLEST = 1e-30  # what never exceeds this is taken for zero, so that every scale is finite
 
 
@@ -24,3 +25,20 @@ def to_int8(weights: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32
     product = table * scales[:, None]
     nearest = np.trunc(product + np.copysign(np.float32(0.5), product))
     return np.clip(nearest, -LARGEST, LARGEST).astype(np.int8).reshape(weights.shape), scales
+
+
+def widen(weights: NDArray[Any]) -> NDArray[Any] | None:
+    """Weights (O, I, H, W) as ``graph.widen_input`` and ``graph.odd_kernels`` leave them, or None where both leave them alone.
+
+    Zeros stand where a channel, or the first row and column of a 5x5 kernel, has none.
+    """
+    if weights.ndim != 4:
+        return None
+    outputs, inputs, height, width = weights.shape
+    is_depthwise = inputs == 1 and (height, width) == (4, 4)
+    more = (0, max(PACK - outputs, 0)), (0, 0), (1, 0), (1, 0)
+    if not is_depthwise:
+        more = (0, 0), (0, max(PACK - inputs, 0)), (0, 0), (0, 0)
+        if (height, width) != (1, 1) or inputs in (1, *range(PACK, inputs + 1)):
+            return None
+    return np.pad(weights, more)

@@ -53,11 +53,11 @@ def interface(model: tfl.Model) -> tuple[tuple[TensorInfo, ...], tuple[TensorInf
 
 
 def stored(model: tfl.Model) -> dict[int, int]:
-    """Each tensor to the one its values are stored in: itself, or what a DEQUANTIZE operator reads to make it."""
+    """Each tensor to the one its values are stored in: itself, or the constant that a DEQUANTIZE operator makes it from."""
     graph = model.subgraphs[0]
     found = {i: i for i in range(len(graph.tensors))}
     for operator in graph.operators:
-        if tfl.kind(model, operator) == "DEQUANTIZE":
+        if tfl.kind(model, operator) == "DEQUANTIZE" and tfl.values(model, int(operator.inputs[0])) is not None:
             found[int(operator.outputs[0])] = int(operator.inputs[0])
     return found
 

@@ -4,13 +4,15 @@
     b -> conv B2 -> leaky -> conv B -> sigmoid    =>    b -> B2' -> leaky -+-> add -> conv AB -> sigmoid -> split
 
 A2' and B2' give ``WIDTH`` channels each, in different places and zero elsewhere, so that the sum holds both; AB reads them all.
-Not among ``graph.REWRITES``: it makes more multiply-adds, which pay only in a runtime that is slow on a few channels at full size.
+Not among ``graph.REWRITES``: it makes more multiply-adds, which pay only in a runtime that is slow on a few channels at full size;
+a backend says where it ``may``.
 Bound: exact, but for the order in which zeros and terms are added.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,9 +42,9 @@ def find(graph: fx.GraphModule) -> list[Tail]:
     return [tail for node in graph.graph.nodes if (tail := _match(graph, node)) is not None]
 
 
-def apply(graph: fx.GraphModule) -> int:
+def apply(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool] = bool) -> int:
     tails = find(graph)
-    if len(tails) != 2:
+    if len(tails) != 2 or not may([node for tail in tails for node in tail.nodes]):
         return 0
     a, b = sorted(tails, key=lambda tail: -graph.get_submodule(str(tail.last.target)).out_channels)  # type: ignore[operator, arg-type]
     (a1, b1), (a2, b2) = (tuple(module_of(graph, getattr(t, name), nn.Conv2d) for t in (a, b)) for name in ("first", "last"))

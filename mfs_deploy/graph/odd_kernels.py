@@ -1,10 +1,12 @@
 """A depthwise 4x4 convolution with stride 2 is a 5x5 one whose first row and column are zero.
 
-Not among ``graph.REWRITES``: for runtimes that have a kernel of their own for 5x5 and none for 4x4.  Bound: exact, but for the
-order in which zeros and terms are added.
+Not among ``graph.REWRITES``: for runtimes that have a kernel of their own for 5x5 and none for 4x4; a backend says where it
+``may``.  Bound: exact, but for the order in which zeros and terms are added.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import fx, nn
@@ -14,7 +16,7 @@ from mfs_deploy.graph.trace import module_of
 PACK = 8  # with fewer channels the runtime has no kernel for 5x5 either
 
 
-def apply(graph: fx.GraphModule) -> int:
+def apply(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool] = bool) -> int:
     rewritten = 0
     for node in graph.graph.nodes:
         conv = module_of(graph, node, nn.Conv2d)
@@ -26,6 +28,8 @@ def apply(graph: fx.GraphModule) -> int:
             or conv.stride != (2, 2)
             or conv.padding != (1, 1)
         ):
+            continue
+        if not may((node,)):
             continue
         odd = nn.Conv2d(conv.in_channels, conv.out_channels, 5, stride=2, padding=2, groups=conv.groups, bias=conv.bias is not None)
         with torch.no_grad():

@@ -2,10 +2,13 @@
 
     x - c -> depthwise (3) -> 1x1 (3 -> N)   =>   1x1 (3 -> 8), bias -c -> depthwise (8) -> 1x1 (8 -> N)
 
-Not among ``graph.REWRITES``: it pays where a runtime packs channels by eight and takes three one number at a time.  Bound: exact.
+Not among ``graph.REWRITES``: it pays where a runtime packs channels by eight and takes three one number at a time, and a backend
+says where it ``may``.  Bound: exact.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import fx, nn
@@ -15,22 +18,25 @@ from mfs_deploy.graph.trace import SUB, is_call, module_of, only_user, tidy
 WIDTH = 8
 
 
-def apply(graph: fx.GraphModule) -> int:
+def apply(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool] = bool) -> int:
     rewritten = 0
     for node in list(graph.graph.nodes):
         if not is_call(node, *SUB) or not isinstance(node.args[1], (int, float)):
             continue
-        depthwise = module_of(graph, only_user(node), nn.Conv2d)
-        reader = only_user(only_user(node))
+        first = only_user(node)
+        reader = only_user(first)
+        depthwise = module_of(graph, first, nn.Conv2d)
         pointwise = module_of(graph, reader, nn.Conv2d)
-        if depthwise is None or pointwise is None or reader is None or not _fits(depthwise, pointwise):
+        if first is None or reader is None or depthwise is None or pointwise is None or not _fits(depthwise, pointwise):
+            continue
+        if not may((node, first, reader)):
             continue
         channels = depthwise.in_channels
         graph.add_submodule("widened", _widening(channels, -float(node.args[1])))
         with graph.graph.inserting_before(node):
             wide = graph.graph.create_node("call_module", "widened", (node.args[0],), name=f"{node.name}_widened")
         node.replace_all_uses_with(wide)
-        graph.set_submodule(str(only_user(wide).target), _padded(depthwise, WIDTH, rows=True))  # type: ignore[union-attr]
+        graph.set_submodule(str(first.target), _padded(depthwise, WIDTH, rows=True))
         graph.set_submodule(str(reader.target), _padded(pointwise, WIDTH, rows=False))
         tidy(graph)
         rewritten += 1

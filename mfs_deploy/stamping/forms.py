@@ -31,6 +31,14 @@ def _palette(bits: int, dtype: Any) -> Representation:
     return represent
 
 
+def _widened(dtype: Any) -> Representation:
+    def represent(weights: Array) -> tuple[Array, ...]:
+        wide = ncnn_weights.widen(weights)
+        return () if wide is None else (wide.astype(dtype),)
+
+    return represent
+
+
 REPRESENTATIONS: dict[str, Representation] = {
     "float32": lambda w: (w,),
     "float16": lambda w: (w.astype(np.float16),),
@@ -38,6 +46,8 @@ REPRESENTATIONS: dict[str, Representation] = {
     "int8 ncnn": ncnn_weights.to_int8,
     "int8 coreml": coreml_weights.to_int8,
     "int8 coreml float16": lambda w: coreml_weights.to_int8(w.astype(np.float16)),
+    "float32 ncnn": _widened(np.float32),
+    "float16 ncnn": _widened(np.float16),
     **{f"palette{bits} {name}": _palette(bits, name) for bits in (6, 4) for name in ("float16", "float32")},
 }
 
@@ -60,7 +70,7 @@ def to_counts(bias: Array, steps: Array, dtype: str) -> Array:
 # Steps of int8 weights are rounded in several ways, which for a tensor of few channels may all give the same bytes.
 ONLY = {
     "int8": ("onnx", "tflite"),
-    "int8 ncnn": ("ncnn",),
+    **dict.fromkeys(("int8 ncnn", "float32 ncnn", "float16 ncnn"), ("ncnn",)),
     "int8 coreml": ("coreml",),
     "int8 coreml float16": ("coreml",),
 }
@@ -74,7 +84,7 @@ def of_backend(backend: str) -> tuple[str, ...]:
 @cache
 def parts(representation: str) -> int:
     """How many arrays it has."""
-    return len(REPRESENTATIONS[representation](np.ones((1, 1), np.float32)))
+    return len(REPRESENTATIONS[representation](np.ones((1, 1, 4, 4), np.float32)))
 
 
 def orders(array: Array) -> Iterator[tuple[int, ...]]:

@@ -101,6 +101,8 @@ class Weights:
                     f"{slot.weights} has a weight that float16 cannot hold: it ends at 65,504", hint="use the recipe fp32"
                 )
             self._made[key] = made
+        if slot.part >= len(self._made[key]):
+            raise _misfit(f"{slot.weights} has no form {slot.representation}")
         array = self._made[key][slot.part]
         if array.ndim != len(slot.axes):
             raise _misfit(f"{slot.weights} has {array.ndim} axes, and the template names {len(slot.axes)}")

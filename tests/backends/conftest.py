@@ -126,6 +126,22 @@ def stored(form: Form) -> Callable[..., dict[str, int]]:
 
 
 @pytest.fixture(scope="session")
+def as_run(name: str) -> Callable:
+    """A graph to the one that the backend makes of it before it converts."""
+    import copy
+
+    from mfs_deploy.backends import ncnn_fit
+
+    def rewritten(graph):
+        graph = copy.deepcopy(graph)
+        if name == "ncnn":
+            ncnn_fit.rewrite(graph, bool)
+        return graph
+
+    return rewritten
+
+
+@pytest.fixture(scope="session")
 def matches(name: str) -> Callable[[str], Matches]:
     """A recipe to an assertion that a frame is as PyTorch has it."""
 

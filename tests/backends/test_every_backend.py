@@ -69,7 +69,8 @@ def test_two_runners_and_their_outputs_do_not_disturb_each_other(backend, conver
 # ---- what it says and holds
 
 
-def test_artifact_describes_itself_with_pytorchs_own_numbers(backend, form, recipe, converted, contract, graph, stored):
+def test_artifact_describes_itself_with_pytorchs_own_numbers(backend, form, recipe, converted, contract, graph, stored, as_run):
+    graph = as_run(graph)
     info, wanted = backend.describe(converted(recipe)), cost(graph, 224)
     assert info.format == form.title
     for found, specs in ((info.inputs, (contract.input,)), (info.outputs, contract.outputs)):

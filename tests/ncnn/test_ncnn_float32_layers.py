@@ -78,10 +78,9 @@ def test_several_readers_of_one_float16_value_each_get_their_cast(graph, convert
 @pytest.fixture(scope="module")
 def matched(graph, contract):
     """What pnnx makes of the graph, before anything is renamed."""
-    from mfs_deploy.backends.base import Conversion
-    from mfs_deploy.quant import recipe
+    from mfs_deploy.backends import ncnn_pnnx
 
-    return ncnn._from_pnnx(Conversion(graph, contract, recipe.load("fp32")))
+    return ncnn_pnnx.convert(graph, contract)
 
 
 def test_every_operation_finds_its_layer_by_weights_not_by_name(graph, matched):

@@ -11,6 +11,7 @@ from mfs_deploy.stamping.template import DIGEST, Weights, stamp
 
 FACTORS = {"a.weight": 1.0, "b.weight": 2.0, "c.weight": 1.0}
 HASH = "f" * 64
+WIDENED = (32, 1, 4, 4)  # what ncnn takes as 5x5
 ORDERS = [(0, 1, 2, 3), (0, 2, 3, 1), (1, 2, 3, 0), (2, 3, 0, 1)]
 
 
@@ -30,7 +31,8 @@ def test_a_tensor_in_any_form_is_found_and_another_person_s_put_in_its_place(tem
         moved = first.transpose(axes) if first.ndim == 4 else first
         return {"swap.bin": b"head" + moved.tobytes() + b"".join(b"between" + other.tobytes() for other in others)}
 
-    probe, other = weights(1), weights(2)
+    shape = WIDENED if representation in ("float32 ncnn", "float16 ncnn") else (32, 6, 3, 3)
+    probe, other = weights(1, shape), weights(2, shape)
     slots = find.slots(convert(probe), {"w": probe}, {"w": 1.0}, HASH, [])
     assert {slot.representation for slot in slots} == {representation}
     stamped = stamp(template(convert(probe), slots), person(w=other))
