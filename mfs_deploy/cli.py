@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from mfs_deploy import __version__
-from mfs_deploy.commands import arm64, batch, doctor, export, identity, inspect, parity, quantize, stamp, swap, template
+from mfs_deploy.commands import arm64, batch, bench, doctor, export, identity, inspect, parity, quantize, stamp, swap, template
 from mfs_deploy.errors import Interrupted, MfsError, MissingExtra, OutputError, UsageError
 
 CONVERSION_PACKAGES = {"torch": "torch", "skimage": "scikit-image"}  # import name to package, of the extra every backend has
@@ -23,7 +23,7 @@ def mfs() -> None:
     """Bake one person's face-swap network, export it to phones, and prove that it matches PyTorch."""
 
 
-for verb in (export, quantize, template, stamp, batch, identity, parity, arm64, inspect, swap, doctor):
+for verb in (export, quantize, template, stamp, batch, identity, parity, bench, arm64, inspect, swap, doctor):
     mfs.add_command(verb.command)
 
 

@@ -67,7 +67,7 @@ def compare(arch: str, weights: Weights, got: Mapping[str, Array], target: Array
         if value is None and source + ACTIVATED in got and kind_of.get(node.name) in ("leaky_relu", "sigmoid", "tanh"):
             value = got[source + ACTIVATED]
         errors[node.name] = before
-        if value is not None and node.op.startswith("call"):
+        if value is not None and node.name in true and node.op.startswith("call"):
             errors[node.name] = _error(value, true[node.name])
             found.append(Layer(node.name, kind_of.get(node.name, str(node.target)), errors[node.name], before))
     return found

@@ -62,12 +62,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Machine | None = N
     if other is not None and not there:
         raise UsageError(f"{folder} holds no artifact that runs on {other.name}", hint=f"it can run: {', '.join(runs)}")
     cases, reference = reference_file.read(folder / reference_file.NAME, contract, INTERFACES[contract.arch].paste_back)
-    jobs = {
-        name: Job.of_artifact(
-            folder, name, contract.arch, contract.size, {"name": entry["recipe"], **said["recipes"][entry["recipe"]]}
-        )
-        for name, entry in said["artifacts"].items()
-    }
+    jobs = jobs_of(folder, said, contract)
     targets = parity.inputs(cases)
     ran: dict[str, tuple[Done, Machine]] = {}
     with workers.scratch() as scratch:
@@ -93,6 +88,15 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Machine | None = N
         said["artifacts"][name]["parity"] = entries[label(name, workers.HERE)]
     elsewhere = {name: entries[label(name, other)] for name in there if other is not None}
     return Rechecked(said, elsewhere, consensus.matrix(reference, outputs))
+
+
+def jobs_of(folder: Path, said: dict[str, Any], contract: Contract) -> dict[str, Job]:
+    """By artifact, a job that runs it as it is."""
+    found = {}
+    for name, entry in said["artifacts"].items():
+        recipe = {"name": entry["recipe"], **said["recipes"][entry["recipe"]]}
+        found[name] = Job.of_artifact(folder, name, contract.arch, contract.size, recipe)
+    return found
 
 
 def label(backend: str, machine: Machine) -> str:

@@ -54,6 +54,7 @@ class Job:
         convert: false to run the artifact at ``artifact`` as it is.
         artifact: path of the artifact's first file; set by the worker where it converts.
         time: whether to measure how long a frame takes.
+        runs: frames to time one by one, after a warm-up.
         layers: whether to keep what every layer makes of the first target, as ``layers.npz``.
         count_layers: whether to run the sections of the artifact, each behind a mark.
         count: frames to run between marks for the counting plugin (``arm64/armcount.c``).
@@ -71,6 +72,7 @@ class Job:
     tflite_io: str = "float32"
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     time: bool = False
+    runs: int = 0
     layers: bool = False
     count: int = 0
     count_layers: bool = False
@@ -98,7 +100,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """``info`` is the artifact's ``ArtifactInfo`` as a dict; ``pixels`` as in ``Runner``; ``frame_ms`` where it was asked for."""
+    """``info`` is the artifact's ``ArtifactInfo`` as a dict; ``pixels`` as in ``Runner``; the last two where they were asked for.
+
+    ``timing``: ``load_ms`` to open the artifact, ``first_ms`` of the first frame, ``times_ms`` of each of ``Job.runs`` frames after
+    a warm-up, and ``peak_mb``, the most memory that this process ever had, its Python included.
+    """
 
     backend: str
     runtime: str
@@ -107,6 +113,7 @@ class Result:
     run_s: float
     info: dict[str, Any]
     frame_ms: float | None
+    timing: dict[str, Any] | None
 
 
 def work(folder: Path) -> Result:
@@ -144,7 +151,9 @@ def work(folder: Path) -> Result:
         artifact = out / backend.FILES[0]
     converted = time.perf_counter()
     runner = backend.open(artifact, contract)
+    loaded = time.perf_counter()
     targets = [np.ascontiguousarray(target[None]) for target in np.load(folder / "targets.npy")]
+    timing = time_frames(runner, targets[0], job.runs) if job.runs else None
     outputs = [runner.run(target) for target in targets]
     (folder / OUTPUTS).mkdir()
     for spec, arrays in zip(contract.outputs, zip(*outputs, strict=True), strict=True):
@@ -171,6 +180,7 @@ def work(folder: Path) -> Result:
         run_s=ran - converted,
         info=asdict(backend.describe(artifact)),
         frame_ms=frame_ms(runner, targets[0]) if job.time else None,
+        timing=None if timing is None else {"load_ms": 1000 * (loaded - converted), **timing},
     )
 
 
@@ -184,6 +194,31 @@ def frame_ms(runner: Runner, target: Array) -> float:
         frame()
         times.append(time.perf_counter() - started)
     return 1000 * statistics.median(times[WARM_UP:])
+
+
+def time_frames(runner: Runner, target: Array, runs: int) -> dict[str, Any]:
+    """See ``Result``."""
+    frame = runner.frame(target)
+
+    def took_ms() -> float:
+        started = time.perf_counter()
+        frame()
+        return 1000 * (time.perf_counter() - started)
+
+    first = took_ms()
+    for _ in range(WARM_UP):
+        frame()
+    times = [round(took_ms(), 4) for _ in range(runs)]
+    return {"first_ms": first, "times_ms": times, "peak_mb": _peak_mb()}
+
+
+def _peak_mb() -> float | None:
+    """The most memory this process had; None where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text("ascii")
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), None)
 
 
 def mark_frames(runner: Runner, target: Array, frames: int) -> None:

@@ -47,6 +47,7 @@ class Machine:
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 1
 
 
 HERE = Machine(platform.machine(), (sys.executable,))
@@ -123,7 +124,7 @@ def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tenso
 
 
 def _start(job: Job, folder: Path, machine: Machine) -> _Process:
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(machine.threads))
     temporary = folder / "tmp"
     temporary.mkdir()
     with open(folder / "log.txt", "wb") as log:

@@ -1,0 +1,98 @@
+"""mfs bench: what a bundle costs to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mfs_deploy.commands import options
+from mfs_deploy.commands.console import Console, output_options
+from mfs_deploy.commands.tables import table
+
+
+@click.command("bench", short_help="Time a bundle, or count its instructions on arm64.")
+@click.argument("bundle", type=options.PATH)
+@click.option("--on", "machine", type=click.Choice(["host", "arm64"]), default="host", help="arm64: count on an emulated phone.")
+@options.cpu
+@click.option("--layers", "by_layer", is_flag=True, help="With --on arm64: each layer's instructions as well (minutes).")
+@click.option("--runs", type=click.IntRange(100), default=200, show_default=True, help="Frames to time.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of a runtime.")
+@click.option("--compare", "old", type=options.PATH, metavar="OLD.json", help="What mfs bench --json printed before: print ratios.")
+@output_options
+def command(
+    console: Console, bundle: Path, machine: str, cpu: str, by_layer: bool, runs: int, threads: int, old: Path | None
+) -> None:
+    """Time every artifact of BUNDLE, each runtime in a process of its own, one after another, with what stands around it.
+
+    With --on arm64 executed instructions are counted instead, which any machine counts alike: a budget that CI can hold.  They are
+    no promise of milliseconds.  It needs: mfs arm64 setup.
+    """
+    from mfs_deploy import benching
+    from mfs_deploy.errors import UsageError
+
+    if by_layer and machine != "arm64":
+        raise UsageError("--layers counts instructions", hint="add --on arm64")
+    before = None if old is None else benching.read(old)
+    if machine == "arm64":
+        found = benching.emulated(bundle, cpu, by_layer=by_layer, progress=console)
+    else:
+        found = benching.host(bundle, runs=runs, threads=threads, progress=console)
+    console.finish()
+    if before is not None:
+        found["compared"] = benching.compare(before, found)
+    console.result(found, text(found))
+
+
+def text(found: dict[str, Any]) -> str:
+    counted = "cpu" in found
+    lines = [instructions_table(found) if counted else times_table(found)]
+    if found.get("stages"):
+        lines.append("around it: " + ", ".join(f"{name.removesuffix('_ms')} {ms:.1f} ms" for name, ms in found["stages"].items()))
+    for name, artifact in found["artifacts"].items():
+        if "layers" in artifact:
+            lines += ["", f"{name}, by layer", layers_table(artifact)]
+    return "\n".join(lines)
+
+
+def times_table(found: dict[str, Any]) -> str:
+    keys = ("median_ms", "p90_ms", "p99_ms", "first_ms", "load_ms")
+    header = ["artifact", "recipe", *(key.removesuffix("_ms") for key in keys), "memory", "run by", *_compared_header(found)]
+    rows = []
+    for name, a in found["artifacts"].items():
+        memory = "-" if a["peak_mb"] is None else f"{a['peak_mb']:.0f} MB"
+        rows.append([name, a["recipe"], *(f"{a[key]:.2f} ms" for key in keys), memory, a["runtime"], *_compared(found, name)])
+    return table(header, rows)
+
+
+def instructions_table(found: dict[str, Any]) -> str:
+    kinds = ("fma32", "fma16", "sdot", "load", "store", "branch")
+    header = ["artifact", "recipe", "instructions", "of the bound", *kinds, *_compared_header(found)]
+    rows = []
+    for name, a in found["artifacts"].items():
+        counts = a["instructions"]
+        by_kind = (f"{counts[kind] / 1e6:.1f} M" for kind in kinds)
+        ratio = f"{counts['total'] / a['bound']:.1f} times {a['bound'] / 1e6:.1f} M"
+        rows.append([name, a["recipe"], f"{counts['total'] / 1e6:.1f} M", ratio, *by_kind, *_compared(found, name)])
+    return table(header, rows)
+
+
+def layers_table(artifact: dict[str, Any]) -> str:
+    whole = artifact["instructions"]["total"]
+    ranked = sorted(artifact["layers"].items(), key=lambda item: -item[1]["total"])
+    rows = [(name, f"{c['total'] / 1e6:.2f} M", f"{100 * c['total'] / whole:.1f}%") for name, c in ranked]
+    return table(("layer", "instructions", "share"), rows)
+
+
+def _compared_header(found: dict[str, Any]) -> list[str]:
+    return ["of the old"] if "compared" in found else []
+
+
+def _compared(found: dict[str, Any], name: str) -> list[str]:
+    if "compared" not in found:
+        return []
+    one = found["compared"].get(name)
+    if one is None:
+        return ["-"]
+    return [f"{one['ratio']:.3f}" + (f" ({one['low']:.3f} to {one['high']:.3f})" if "low" in one else "")]
