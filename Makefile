@@ -31,6 +31,8 @@ tables: $(INSTALLED)
 	$(BIN)/python benchmarks/recipes.py
 	$(BIN)/python benchmarks/stamping.py
 	$(BIN)/python benchmarks/demo_model.py
+	$(BIN)/mfs arm64 setup
+	$(BIN)/python benchmarks/arm64.py
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -142,6 +143,6 @@ def _link(place: Path) -> None:
     link, package = place / "mfs_deploy", Path(mfs_deploy.__file__).resolve().parent
     if not link.is_symlink() or link.resolve() != package:
         place.mkdir(exist_ok=True)
-        fresh = place / f".{package.parent.name}.{id(link)}"
+        fresh = place / f".mfs_deploy.{os.getpid()}"
         fresh.symlink_to(package)
         fresh.replace(link)

@@ -213,6 +213,9 @@ def _counter(work: Path) -> bool:
 
 
 def _replace(work: Path, place: Path) -> None:
+    if (place / RECORD).is_file():  # another process was faster, and may be using it
+        shutil.rmtree(work)
+        return
     if place.exists():  # of an attempt that was not finished
         shutil.rmtree(place)
     os.chmod(work, 0o755)

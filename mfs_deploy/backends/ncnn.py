@@ -4,6 +4,7 @@ The graph that is written carries the size of its input and the node names of th
 how weights are stored (``.bin``) and how ncnn computes, which on arm64 is float16 unless told otherwise, whatever is stored.  So
 a recipe that computes in float32 says so in the graph, layer by layer (``ncnn_masks.keep_float32``), and needs no option set
 by the app.  Only a convolution can be int8 (``ncnn_int8``); an activation that is part of it, and all else, computes in float.
+Before it is converted the graph is rewritten for this runtime (``ncnn_fit``), so it has a few nodes more than the torch graph.
 Biases are always stored as float32: the format has no other.
 
 Layers that ncnn is known to compute wrongly are worked round (``ncnn_masks``).

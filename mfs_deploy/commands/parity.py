@@ -21,7 +21,8 @@ def command(console: Console, bundle: Path, machine: str, cpu: str) -> None:
     """Re-check BUNDLE: its checksums, then every artifact against its reference tensors.
 
     With --on arm64 the runtimes' arm64 builds run the artifacts too, on a processor that computes float16 as phones do (an x86
-    machine computes it in float32), and a table says how far everyone is from everyone.  It needs: mfs arm64 setup.
+    machine computes it in float32), and a table says how far everyone is from everyone.  Core ML has no runtime there.  It needs:
+    mfs arm64 setup.
 
     Exit code 0 if all holds, 7 if an artifact departs from PyTorch, 8 if a file was changed.
     """

@@ -1,0 +1,239 @@
+"""Instructions of a frame on an emulated Cortex-A76: our artifacts, and what the converters give without us.
+
+    mfs arm64 setup; python benchmarks/arm64.py
+
+writes benchmarks/results/arm64.json, and from it the tables in README.md and benchmarks/README.md (between their markers).  The
+demo person of MobileFaceSwap at 224, ranges from the demo's calibration crops, one thread.  The baseline is the network as it is
+trained, BatchNorm and all, through pnnx and litert-torch, with the runtimes' default options.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pages
+import torch
+
+from mfs_deploy import metrics, preparing, quantizing
+from mfs_deploy.architecture import interface
+from mfs_deploy.arm64 import count, machine
+from mfs_deploy.backends import ncnn, ncnn_fit, ncnn_pnnx, tflite, workers
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.worker import MARK, Job
+from mfs_deploy.graph import merge_tails, odd_kernels, widen_input
+from mfs_deploy.graph.trace import trace
+from mfs_deploy.progress import SILENT
+from mfs_deploy.quant import recipe as recipes
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results" / "arm64.json"
+CPU = "cortex-a76"
+ARCH, SIZE = "mobilefaceswap", 224
+OURS = [
+    ("ncnn", "fp32"),
+    ("ncnn", "fp16"),
+    ("ncnn", "w8a8"),
+    ("tflite", "fp32"),
+    ("tflite", "fp16"),
+    ("tflite", "w8a8"),
+    ("onnx", "fp32"),
+    ("onnx", "w8a8"),
+]
+BY_LAYER = [("ncnn", "fp16"), ("tflite", "fp32"), ("tflite", "w8a8")]
+NCNN_REWRITES = (merge_tails, odd_kernels, widen_input)
+SHOWN = 12  # layers of each
+
+# Run by the emulated Python, which has no torch: a file of a converter, as it is.
+NCNN_FRAMES = """
+import os, sys, numpy as np, ncnn
+net = ncnn.Net()
+net.opt.num_threads = 1
+for option in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"):
+    setattr(net.opt, option, {half})
+assert net.load_param({file!r} + ".param") == 0 and net.load_model({file!r} + ".bin") == 0
+values = np.ascontiguousarray(np.load({target!r})[0])
+frame = ncnn.Mat(values).clone()
+def run():
+    e = net.create_extractor()
+    e.input("in0", frame)
+    return [e.extract(name) for name in ("out0", "out1")]
+"""
+TFLITE_FRAMES = """
+import os, numpy as np
+from ai_edge_litert.interpreter import Interpreter
+i = Interpreter(model_path={file!r}, num_threads=1)
+i.allocate_tensors()
+i.set_tensor(i.get_input_details()[0]["index"], np.ascontiguousarray(np.load({target!r}).transpose(0, 2, 3, 1)))
+run = i.invoke
+"""
+MARKED = """
+run()
+for _ in range(3):
+    try:
+        os.close({mark})
+    except OSError:
+        pass
+    run()
+try:
+    os.close({mark})
+except OSError:
+    pass
+"""
+
+
+def guest(code: str, folder: Path, **facts: Any) -> dict[str, int]:
+    """Instructions of a frame of ``run`` in ``code``."""
+    counts = folder / "counts"
+    there = machine.machine(CPU, counts=counts)
+    whole = code.format(**facts) + MARKED.format(mark=MARK)
+    subprocess.run(
+        [*there.command, "-c", whole], env={**there.environment, "OMP_NUM_THREADS": "1"}, check=True, capture_output=True
+    )
+    return count.frame(counts)
+
+
+def converters_own(net: torch.nn.Module, target: np.ndarray, folder: Path) -> dict[str, dict[str, int]]:
+    """The baseline: no rewrite of ours."""
+    contract, graph = interface(ARCH).contract(SIZE), trace(net)
+    np.save(folder / "target.npy", target)
+    ncnn_pnnx._trace(graph, contract, folder / "swap.pt")
+    found = {}
+    for recipe, half in (("fp32", 0), ("fp16", 1)):
+        place = folder / recipe
+        place.mkdir()
+        command = [str(ncnn_pnnx._pnnx()), str(folder / "swap.pt"), f"inputshape=[1,3,{SIZE},{SIZE}]f32", f"fp16={half}"]
+        subprocess.run(command, cwd=place, check=True, capture_output=True)
+        file = str(folder / "swap.ncnn")
+        found[f"ncnn {recipe}"] = guest(NCNN_FRAMES, place, file=file, half=bool(half), target=str(folder / "target.npy"))
+        print(f"ncnn {recipe}, the converter's own", found[f"ncnn {recipe}"][count.TOTAL], flush=True)
+    tflite._lower(graph, contract, folder / "swap.tflite")
+    found["tflite fp32"] = guest(TFLITE_FRAMES, folder, file=str(folder / "swap.tflite"), target=str(folder / "target.npy"))
+    print("tflite fp32, the converter's own", found["tflite fp32"][count.TOTAL], flush=True)
+    return found
+
+
+def measure() -> dict[str, Any]:
+    request = preparing.Request(
+        checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), calibration=quantizing.How(photos=quantizing.DEMO)
+    )
+    ready = preparing.prepare(request, SILENT)
+    place = quantizing.Place(ARCH, SIZE, None)
+    ranges = quantizing.calibrate(request.calibration, place, ready.graph, ready.targets[:1], SILENT).kept.ranges
+    contract, target = interface(ARCH).contract(SIZE), ready.targets[:1]
+    found: dict[str, Any] = {"cpu": CPU, "versions": machine.versions(), "ours": {}, "layers": {}}
+    with workers.scratch() as scratch:
+        (scratch / "own").mkdir()
+        found["converters_own"] = converters_own(ready.net, target, scratch / "own")
+        found["ablation"] = ablation(ready.graph, target, scratch)
+        for backend, name in OURS:
+            recipe, folder = recipes.load(name), scratch / f"{backend}-{name}"
+            folder.mkdir()
+            job = Conversion(ready.graph, contract, recipe, ranges=ranges if recipe.is_static else {})
+            BACKENDS[backend].convert(job, folder)
+            counts = folder / "counts"
+            one = replace(Job.of_artifact(folder, backend, ARCH, SIZE, asdict(recipe)), count=count.FRAMES)
+            (done,) = workers.run([one], target, folder / "run", machine=machine.machine(CPU, counts=counts))
+            psnr = metrics.psnr_db(done.outputs["swapped"], ready.reference.swapped[:1], peak=1.0)
+            size = sum((folder / file).stat().st_size for file in BACKENDS[backend].FILES)
+            found["ours"][f"{backend} {name}"] = {"instructions": count.frame(counts), "psnr_db": psnr, "bytes": size}
+            print(backend, name, found["ours"][f"{backend} {name}"], flush=True)
+            if (backend, name) in BY_LAYER:
+                counts = folder / "layer-counts"
+                one = replace(one, count=0, count_layers=True)
+                (done,) = workers.run([one], target, folder / "layers", machine=machine.machine(CPU, counts=counts))
+                layers = count.layers(counts, done)
+                found["layers"][f"{backend} {name}"] = {layer: kinds[count.TOTAL] for layer, kinds in layers.items()}
+    return found
+
+
+def ablation(graph: torch.fx.GraphModule, target: np.ndarray, scratch: Path) -> list[dict[str, Any]]:
+    """NCNN in float16 with one more of its rewrites each time."""
+    contract, recipe, kept = interface(ARCH).contract(SIZE), recipes.load("fp16"), ncnn_fit.rewrite
+    found = []
+    try:
+        for n in range(len(NCNN_REWRITES) + 1):
+            chosen = NCNN_REWRITES[:n]
+            ncnn_fit.rewrite = lambda graph, may, chosen=chosen: [rewrite.apply(graph, may) for rewrite in chosen]
+            folder = scratch / f"ablation-{n}"
+            folder.mkdir()
+            ncnn.convert(Conversion(graph, contract, recipe), folder)
+            counts = folder / "counts"
+            one = replace(Job.of_artifact(folder, "ncnn", ARCH, SIZE, asdict(recipe)), count_layers=True)
+            (done,) = workers.run([one], target, folder / "run", machine=machine.machine(CPU, counts=counts))
+            layers = {layer: kinds[count.TOTAL] for layer, kinds in count.layers(counts, done).items()}
+            name = "none of them" if not chosen else f"with `graph/{chosen[-1].__name__.split('.')[-1]}.py`"
+            found.append({"name": name, "instructions": sum(layers.values()), "layers": layers})
+            print(name, found[-1]["instructions"], flush=True)
+    finally:
+        ncnn_fit.rewrite = kept
+    return found
+
+
+def ablation_table(found: dict[str, Any]) -> str:
+    rows = []
+    for one in found["ablation"]:
+        dearest = sorted(one["layers"].items(), key=lambda item: -item[1])[:5]
+        rows.append((one["name"], f"{one['instructions'] / 1e6:.1f} M", ", ".join(f"{n} {c / 1e6:.1f}" for n, c in dearest)))
+    return pages.markdown(("NCNN, fp16", "instructions", "the dearest layers then"), rows)
+
+
+def table(found: dict[str, Any]) -> str:
+    own = {name: counts[count.TOTAL] for name, counts in found["converters_own"].items()}
+    rows = []
+    for name, one in found["ours"].items():
+        backend, recipe = name.split()
+        total = one["instructions"][count.TOTAL]
+        base = own.get(name)
+        float32 = own.get(f"{backend} fp32")
+        rows.append(
+            (
+                BACKENDS[backend].TITLE,
+                recipe,
+                "-" if base is None else f"{base / 1e6:.1f} M",
+                f"{total / 1e6:.1f} M",
+                "-" if base is None else f"{total / base:.2f}",
+                "-" if float32 is None else f"{total / float32:.2f}",
+                f"{one['psnr_db']:.1f} dB",
+                f"{one['bytes'] / 1e6:.2f} MB",
+            )
+        )
+    columns = (
+        "runtime",
+        "recipe",
+        "the converter's own",
+        "ours",
+        "ratio",
+        "of its fp32",
+        "PSNR to PyTorch there",
+        "size",
+    )
+    return pages.markdown(columns, rows)
+
+
+def layers_table(found: dict[str, Any]) -> str:
+    columns, ranked = [], []
+    for name, layers in found["layers"].items():
+        backend, recipe = name.split()
+        columns += [f"{BACKENDS[backend].TITLE} {recipe}", "instructions"]
+        ranked.append(sorted(layers.items(), key=lambda item: -item[1])[:SHOWN])
+    rows = [tuple(cell for layers in ranked for cell in (layers[i][0], f"{layers[i][1] / 1e6:.1f} M")) for i in range(SHOWN)]
+    return pages.markdown(columns, rows)
+
+
+def main() -> None:
+    found = measure()
+    RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
+    pages.fill("arm64", table(found), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+    pages.fill("ablation", ablation_table(found), ROOT / "benchmarks" / "README.md")
+    pages.fill("layers", layers_table(found), ROOT / "benchmarks" / "README.md")
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
