@@ -113,7 +113,7 @@ class Result:
     run_s: float
     info: dict[str, Any]
     frame_ms: float | None
-    timing: dict[str, Any] | None
+    timing: dict[str, Any] | None = None
 
 
 def work(folder: Path) -> Result:
