@@ -149,8 +149,8 @@ def test_all_four_backends_the_same_bytes_twice(mfs, tmp_path):
     assert set(said["artifacts"]) == {"onnx", "tflite", "ncnn", "coreml"}
     assert first.json["manifest"] == second.json["manifest"]
     assert manifest.list_files(tmp_path / "a") == manifest.list_files(tmp_path / "b")
-    macs = {artifact["macs"] for artifact in said["artifacts"].values()}
-    assert len(macs) == 1  # four converters, one graph
+    macs = {name: artifact["macs"] for name, artifact in said["artifacts"].items()}
+    assert macs["onnx"] == macs["tflite"] == macs["coreml"] < macs["ncnn"]  # one graph; NCNN's has channels of zeros
     assert said["licences"]["weights"].startswith("Apache-2.0")
     again = mfs("parity", tmp_path / "a", "--json")
     assert again.code == 0

@@ -77,7 +77,7 @@ def test_what_cannot_be_calibrated_or_does_not_exist_is_said_and_nothing_is_left
     assert not (tmp_path / "face").exists()
 
 
-def test_a_recipe_from_a_file_that_names_an_unknown_layer_lists_the_layers(mfs, tmp_path):
+def test_a_recipe_from_a_file_that_names_an_unknown_layer_lists_the_layers(w8a8, mfs, tmp_path):
     text = recipes.to_toml(recipes.load("w8a8")) + '[layers.encoder_77]\nweights = "float16"\nactivations = "float16"\n'
     (tmp_path / "mine.toml").write_text(text)
     args = ("--recipe", tmp_path / "mine.toml", "--calibration", "demo", "--out", tmp_path / "face")
@@ -86,13 +86,15 @@ def test_a_recipe_from_a_file_that_names_an_unknown_layer_lists_the_layers(mfs, 
     assert "encoder_77" in ran.err
     assert "encoder_0_0" in ran.err
     assert not (tmp_path / "face").exists()
-    (tmp_path / "mine.toml").write_text(text.replace("encoder_77", "encoder_0_0"))
+    (tmp_path / "mine.toml").write_text(text.replace("encoder_77", "decoder_1_1"))
     ran = mfs(*DEMO, *args, "--json")
     assert ran.code == 0, ran.err
     assert next(iter(ran.json["manifest"]["recipes"].values()))["layers"] == {
-        "encoder_0_0": {"weights": "float16", "activations": "float16"}
+        "decoder_1_1": {"weights": "float16", "activations": "float16"}
     }
-    assert ran.json["manifest"]["artifacts"]["ncnn"]["parameters"]["float16"] == 48
+    default = json.loads((w8a8 / "manifest.json").read_text())
+    mine, plain = (said["artifacts"]["ncnn"]["parameters"] for said in (ran.json["manifest"], default))
+    assert mine["float16"] - plain["float16"] == plain["int8"] - mine["int8"] == 512 * 128
 
 
 def test_auto_tries_every_recipe_and_the_bundle_holds_what_it_took(mfs, tmp_path):
