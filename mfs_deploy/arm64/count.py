@@ -14,9 +14,7 @@ from mfs_deploy.backends.workers import Done
 from mfs_deploy.errors import ConversionError
 
 FRAMES = 3
-# Classes of ``armcount.c``, and those that the arithmetic of a network is made of.
-TOTAL = "total"
-ARITHMETIC = ("fma32", "fma16", "fmlal", "sdot", "i8mm", "bf16dot", "intmul")
+TOTAL = "total"  # a class of ``armcount.c``
 
 
 def frame(path: Path) -> dict[str, int]:
