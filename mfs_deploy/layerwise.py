@@ -6,14 +6,13 @@ the runtime computes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.backends import ncnn_fit
 from mfs_deploy.backends.base import ACTIVATED, Weights
 from mfs_deploy.errors import BundleError
 from mfs_deploy.quant.recipe import Recipe
@@ -95,14 +94,15 @@ def _worn(arch: str, weights: Weights) -> fx.GraphModule:
     from torch import nn
 
     from mfs_deploy import architecture
-    from mfs_deploy.graph import simplify
+    from mfs_deploy.graph import FOR_RUNTIMES, simplify
     from mfs_deploy.graph.trace import module_of
 
     net = architecture.get(arch).blank().eval()
     for parameter in net.parameters():  # biases of a blank network are zeros, which a rewrite would drop
         torch.nn.init.uniform_(parameter, 0.1, 1.0)
     graph = simplify(net)
-    ncnn_fit.rewrite(graph, lambda nodes: any(_differs(graph, node, weights) for node in nodes))  # where the artifact is
+    for rewrite in FOR_RUNTIMES:
+        rewrite.apply(graph, lambda nodes: _differ(graph, nodes, weights))
     for node in graph.graph.nodes:
         conv: Any = module_of(graph, node, nn.Conv2d)
         if conv is None:
@@ -117,13 +117,14 @@ def _worn(arch: str, weights: Weights) -> fx.GraphModule:
     return graph
 
 
-def _differs(graph: fx.GraphModule, node: fx.Node, weights: Weights) -> bool:
+def _differ(graph: fx.GraphModule, nodes: Sequence[fx.Node], weights: Weights) -> bool:
+    """Whether the artifact has none of these convolutions as they are: it was rewritten there."""
     from torch import nn
 
     from mfs_deploy.graph.trace import module_of
 
-    conv: Any = module_of(graph, node, nn.Conv2d)
-    return conv is not None and (node.name not in weights or weights[node.name][0].shape != tuple(conv.weight.shape))
+    here = [(node.name, conv) for node in nodes if (conv := module_of(graph, node, nn.Conv2d)) is not None]
+    return all(name not in weights or weights[name][0].shape != tuple(conv.weight.shape) for name, conv in here)
 
 
 def _values(graph: fx.GraphModule, target: Array) -> dict[str, Array]:

@@ -27,9 +27,11 @@ What integers mean:
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,7 @@ from mfs_deploy.backends import fx_order, tflite_describe
 from mfs_deploy.backends import tflite_model as tfl
 from mfs_deploy.backends.base import Array, ArtifactInfo, Conversion, check_target, threads
 from mfs_deploy.backends.quiet import last_line, quiet
+from mfs_deploy.backends.tflite_blocks import split_into_blocks
 from mfs_deploy.backends.tflite_edit import drop_unused
 from mfs_deploy.backends.tflite_quantize import quantize
 from mfs_deploy.backends.tflite_weights import shrink
@@ -87,11 +90,30 @@ def convert(job: Conversion, directory: Path) -> None:
     if job.tflite_io not in IO:
         raise UsageError(f"TFLite has no input and outputs in {job.tflite_io!r}", hint=f"choose from: {', '.join(IO)}")
     path = directory / FILES[0]
-    _lower(job.graph, job.contract, path)
+    job = fit(job)
+    lower(job.graph, job.contract, path)
     path.write_bytes(finish(path.read_bytes(), job))
 
 
-def _lower(graph: fx.GraphModule, contract: Contract, path: Path) -> None:
+def fit(job: Conversion) -> Conversion:
+    """The job with its graph as XNNPACK runs it in fewer instructions.
+
+    In integers alone: a frame in floats would gain half a hundredth, and int8 weights in float arithmetic lose 1 dB, because a
+    merged convolution has one step an output where the depthwise one had one a channel.
+    """
+    from mfs_deploy.graph import merge_pointwise
+
+    graph, formats = copy.deepcopy(job.graph), job.formats
+
+    def may(nodes: Sequence[fx.Node]) -> bool:
+        names = {node.name for node in nodes}
+        named = names & (set(job.recipe.layers) | job.keep_float32)
+        return not named and all(formats[name].activations == "int8" for name in names)
+
+    return replace(job, graph=graph) if merge_pointwise.apply(graph, may) else job
+
+
+def lower(graph: fx.GraphModule, contract: Contract, path: Path) -> None:
     """Write what litert-torch makes of ``graph``, in NHWC."""
     import torch
 
@@ -157,6 +179,7 @@ def finish(lowered: bytes, job: Conversion) -> bytes:
     shrink(model, operators, {n: f.weights for n, f in formats.items() if f.weights != "float32" and not f.is_static})
     if job.recipe.is_static or job.tflite_io != "float32":
         quantize(model, operators, job)
+    split_into_blocks(model)
     drop_unused(model)
     tfl.set_metadata(model, entries)
     return tfl.write(model)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mfs_deploy.backends import tflite_model as tfl
 from mfs_deploy.backends.base import ArtifactInfo, TensorInfo
+from mfs_deploy.backends.tflite_blocks import blocks
 
 SIGNATURE = "serving_default"
 OWN_METADATA = ("min_runtime_version", "reduced_precision_support")  # the runtime's, not ours to report
@@ -16,7 +17,7 @@ OWN_METADATA = ("min_runtime_version", "reduced_precision_support")  # the runti
 def info(model: tfl.Model) -> ArtifactInfo:
     inputs, outputs = interface(model)
     tensors = model.subgraphs[0].tensors
-    origin = stored(model)
+    origin, made_of = stored(model), blocks(model)
     filters = {int(o.inputs[tfl.FILTER]): tensors[origin[int(o.inputs[tfl.FILTER])]] for _, o in tfl.weighted(model)}
     mixed = any(tfl.dtype(t) != "float32" for t in filters.values())
     return ArtifactInfo(
@@ -27,7 +28,7 @@ def info(model: tfl.Model) -> ArtifactInfo:
         macs=sum(_macs(model, kind, operator) for kind, operator in tfl.weighted(model)),
         metadata={k: v for k, v in tfl.metadata(model).items() if k not in OWN_METADATA},
         float32_layers=tuple(
-            tfl.text(tensors[int(o.outputs[0])].name)
+            tfl.text(tensors[made_of.get(int(o.outputs[0]), int(o.outputs[0]))].name)
             for _, o in tfl.weighted(model)
             if mixed and tfl.dtype(filters[int(o.inputs[tfl.FILTER])]) == "float32"
         ),

@@ -50,14 +50,14 @@ def set_scales(model: Model, index: int, steps: Sequence[float] | NDArray[Any], 
     model.subgraphs[0].tensors[index].quantization = found
 
 
-def conversion(model: Model, name: str, version: int, source: int, result: int) -> Operator:
-    """A new QUANTIZE or DEQUANTIZE operator, to be put in its place."""
+def operator(model: Model, name: str, version: int, source: int, result: int) -> Operator:
+    """A new operator of one input and one output, without options, to be put in its place."""
     from ai_edge_litert import schema_py_generated as schema
 
-    operator = schema.OperatorT()
-    operator.opcodeIndex = _code(model, getattr(schema.BuiltinOperator, name), version)
-    operator.inputs, operator.outputs = [source], [result]
-    return operator
+    new = schema.OperatorT()
+    new.opcodeIndex = _code(model, getattr(schema.BuiltinOperator, name), version)
+    new.inputs, new.outputs = [source], [result]
+    return new
 
 
 def raise_version(model: Model, operator: Operator, version: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from mfs_deploy.backends import tflite
 from mfs_deploy.backends import tflite_model as tfl
 from mfs_deploy.backends.base import Array, Weights, check_target, threads
+from mfs_deploy.backends.tflite_blocks import blocks, joined
 from mfs_deploy.backends.tflite_describe import stored
 from mfs_deploy.contract import Contract
 from mfs_deploy.quant.scales import Scale
@@ -19,15 +20,20 @@ from mfs_deploy.quant.scales import Scale
 
 def weights(path: Path) -> Weights:
     _, model = tflite.read(path)
-    origin = stored(model)
+    origin, made_of = stored(model), blocks(model)
     found: Weights = {}
     for kind, operator in tfl.weighted(model):
-        name = tfl.text(model.subgraphs[0].tensors[int(operator.outputs[0])].name)
-        weight = _floats(model, origin[int(operator.inputs[tfl.FILTER])])
-        bias = int(operator.inputs[tfl.BIAS[kind]])
+        made, bias = int(operator.outputs[0]), int(operator.inputs[tfl.BIAS[kind]])
+        name = tfl.text(model.subgraphs[0].tensors[made_of.get(made, made)].name)
+        weight, added = (
+            _floats(model, origin[int(operator.inputs[tfl.FILTER])]),
+            None if bias == -1 else _floats(model, origin[bias]),
+        )
+        if made in made_of:
+            weight, added = joined(weight), None if added is None else joined(added)
         if weight.ndim == 4:
             weight = weight.transpose((3, 0, 1, 2) if kind == "DEPTHWISE_CONV_2D" else (0, 3, 1, 2))  # IHWO or OHWI to OIHW
-        found[name] = np.ascontiguousarray(weight), None if bias == -1 else _floats(model, origin[bias])
+        found[name] = np.ascontiguousarray(weight), added
     return found
 
 
@@ -73,13 +79,13 @@ def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[st
     check_target(target, contract)
     _, model = tflite.read(path)
     graph = model.subgraphs[0]
-    operators, constants, model.signatureDefs = list(graph.operators), stored(model), []
+    operators, constants, within, model.signatureDefs = list(graph.operators), stored(model), blocks(model), []
     for end in range(1, len(operators) + 1):
         graph.operators = operators[:end]
         made = [int(i) for operator in graph.operators for i in operator.outputs]
         last = made[-1]
-        if constants[last] != last:
-            continue  # weights being unpacked, once and not for every frame
+        if constants[last] != last or last in within:
+            continue  # weights being unpacked, once and not for every frame; or half of a layer
         read = {int(i) for operator in graph.operators for i in operator.inputs}
         graph.outputs = np.array([i for i in made if i not in read and constants[i] == i], np.int32)
         interpreter = _fed(model, target)

@@ -198,7 +198,7 @@ class _Rewriting:
             name, version = "DEQUANTIZE", DEQUANTIZE_VERSIONS[source.dtype]
         else:
             name, version = "QUANTIZE", QUANTIZE_VERSIONS[wanted.dtype]
-        self.changed.append(edit.conversion(self.model, name, version, made, index))
+        self.changed.append(edit.operator(self.model, name, version, made, index))
 
     def _set_scale(self, i: int, scale: Scale | None) -> None:
         if scale is not None:

@@ -62,7 +62,7 @@ def _behind_dequantize(model: tfl.Model, kind: str, source: int, dtype: str) -> 
         stored = edit.add_constant(model, name, integers)
         edit.set_scales(model, stored, steps, axis=CHANNEL_AXIS[kind])
     version = DEQUANTIZE_FLOAT16 if dtype == "float16" else DEQUANTIZE_CHANNELS
-    return edit.conversion(model, "DEQUANTIZE", version, stored, result)
+    return edit.operator(model, "DEQUANTIZE", version, stored, result)
 
 
 def _half(name: str, weights: NDArray[Any]) -> NDArray[np.float16]:

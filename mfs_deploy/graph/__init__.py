@@ -15,8 +15,12 @@ from mfs_deploy.graph import (
     fold_input_scale,
     forward_batchnorm,
     lerp_blend,
+    merge_pointwise,
+    merge_tails,
+    odd_kernels,
     share_resize,
     tanh_to_sigmoid,
+    widen_input,
 )
 from mfs_deploy.graph.trace import tidy, trace
 
@@ -32,6 +36,9 @@ REWRITES = (
     share_resize,
     drop_zero_bias,
 )
+
+# Exact as well, but worth it in some runtimes only: a backend takes the ones that its own gains by, where it may.
+FOR_RUNTIMES = (widen_input, odd_kernels, merge_tails, merge_pointwise)
 
 
 def simplify(net: nn.Module) -> fx.GraphModule:

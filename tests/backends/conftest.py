@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from over_blocks import over_blocks
 
 from mfs_deploy import metrics
 from mfs_deploy.backends.all import BACKENDS
@@ -136,6 +137,8 @@ def as_run(name: str) -> Callable:
         graph = copy.deepcopy(graph)
         if name == "ncnn":
             ncnn_fit.rewrite(graph, bool)
+        if name == "tflite":
+            graph = over_blocks(graph)
         return graph
 
     return rewritten

@@ -16,9 +16,11 @@ from mfs_deploy.quant.ranges import observe
 
 
 @pytest.fixture(scope="session")
-def lowered(artifact) -> bytes:
-    """The network in float32, to ``finish`` once more: all that ``finish`` gave it is replaced."""
-    return artifact("tflite", "fp32").read_bytes()
+def lowered(graph, contract, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The network as the converter has it, to be finished."""
+    path = tmp_path_factory.mktemp("lowered") / tflite.FILES[0]
+    tflite.lower(graph, contract, path)
+    return path.read_bytes()
 
 
 @pytest.fixture(scope="session")

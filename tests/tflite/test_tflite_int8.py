@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from over_blocks import over_blocks
 
 from mfs_deploy import metrics
 from mfs_deploy.backends import tflite
@@ -303,10 +304,12 @@ def test_a_missing_value_or_a_zero_point_beyond_its_type_does_not_end_the_proces
 
 
 def test_parameters_are_counted_as_stored(quantized, graph):
-    weights = sum(p.numel() for name, p in graph.named_parameters() if name.endswith("weight"))
-    biases = sum(p.numel() for name, p in graph.named_parameters() if name.endswith("bias"))
+    stored = dict(over_blocks(graph).named_parameters())
+    weights, biases = (sum(p.numel() for name, p in stored.items() if name.endswith(kind)) for kind in ("weight", "bias"))
     assert tflite.describe(quantized("int8", "float32")).parameters == {"float32": biases, "int8": weights}
     assert tflite.describe(quantized("int8", "int8")).parameters == {"int32": biases, "int8": weights}
+    stored = dict(graph.named_parameters())  # LiteRT has no blocks of int16
+    weights, biases = (sum(p.numel() for name, p in stored.items() if name.endswith(kind)) for kind in ("weight", "bias"))
     assert tflite.describe(quantized("int8", "int16")).parameters == {"int64": biases, "int8": weights}
     macs = {tflite.describe(quantized(*f)).macs for f in (("float32", "float32"), ("int8", "float32"), ("int8", "int8"))}
     assert len(macs) == 1
@@ -333,6 +336,7 @@ def test_a_missing_range_is_named(quantized, ranges):
 def test_a_channel_of_tiny_weights_keeps_its_bias(lowered, graph, contract, ranges, tmp_path):
     """Counted in steps for such weights, this bias would be 5e11."""
     changed, model, path = copy.deepcopy(graph), tfl.read(lowered), tmp_path / tflite.FILES[0]
+    tfl.name_tensors(model, graph, "target", ("swapped", "mask"))
     with torch.no_grad():
         for name, value in (("weight", 1e-12), ("bias", 1000.0)):
             changed.get_submodule("mask.1.2").get_parameter(name)[0] = value
