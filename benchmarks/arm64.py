@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pages
@@ -22,7 +25,7 @@ import torch
 from mfs_deploy import metrics, preparing, quantizing
 from mfs_deploy.architecture import interface
 from mfs_deploy.arm64 import count, machine
-from mfs_deploy.backends import ncnn, ncnn_fit, ncnn_pnnx, tflite, workers
+from mfs_deploy.backends import ncnn_fit, ncnn_pnnx, tflite, workers
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.worker import MARK, Job
@@ -46,8 +49,29 @@ OURS = [
     ("onnx", "w8a8"),
 ]
 BY_LAYER = [("ncnn", "fp16"), ("tflite", "fp32"), ("tflite", "w8a8")]
-NCNN_REWRITES = (merge_tails, odd_kernels, widen_input)
 SHOWN = 12  # layers of each
+
+
+def _only_ncnn(n: int) -> Any:
+    chosen = (merge_tails, odd_kernels, widen_input)[:n]
+    return patch.object(ncnn_fit, "rewrite", lambda graph, may: [rewrite.apply(graph, may) for rewrite in chosen])
+
+
+@contextmanager
+def _only_tflite(n: int) -> Iterator[None]:
+    with ExitStack() as stack:
+        if n < 1:
+            stack.enter_context(patch.object(tflite, "split_into_blocks", lambda model: 0))
+        if n < 2:
+            stack.enter_context(patch.object(tflite, "fit", lambda job: job))
+        yield
+
+
+# Artifacts, the files of their rewrites, and how to convert with the first n of these alone.
+LADDERS = (
+    ("ncnn", "fp16", ("graph/merge_tails.py", "graph/odd_kernels.py", "graph/widen_input.py"), _only_ncnn),
+    ("tflite", "w8a8", ("backends/tflite_blocks.py", "graph/merge_pointwise.py"), _only_tflite),
+)
 
 # Run by the emulated Python, which has no torch: a file of a converter, as it is.
 NCNN_FRAMES = """
@@ -112,7 +136,7 @@ def converters_own(net: torch.nn.Module, target: np.ndarray, folder: Path) -> di
         file = str(folder / "swap.ncnn")
         found[f"ncnn {recipe}"] = guest(NCNN_FRAMES, place, file=file, half=bool(half), target=str(folder / "target.npy"))
         print(f"ncnn {recipe}, the converter's own", found[f"ncnn {recipe}"][count.TOTAL], flush=True)
-    tflite._lower(graph, contract, folder / "swap.tflite")
+    tflite.lower(graph, contract, folder / "swap.tflite")
     found["tflite fp32"] = guest(TFLITE_FRAMES, folder, file=str(folder / "swap.tflite"), target=str(folder / "target.npy"))
     print("tflite fp32, the converter's own", found["tflite fp32"][count.TOTAL], flush=True)
     return found
@@ -130,7 +154,7 @@ def measure() -> dict[str, Any]:
     with workers.scratch() as scratch:
         (scratch / "own").mkdir()
         found["converters_own"] = converters_own(ready.net, target, scratch / "own")
-        found["ablation"] = ablation(ready.graph, target, scratch)
+        found["ablation"] = ablation(ready.graph, ranges, target, scratch)
         for backend, name in OURS:
             recipe, folder = recipes.load(name), scratch / f"{backend}-{name}"
             folder.mkdir()
@@ -152,26 +176,23 @@ def measure() -> dict[str, Any]:
     return found
 
 
-def ablation(graph: torch.fx.GraphModule, target: np.ndarray, scratch: Path) -> list[dict[str, Any]]:
-    """NCNN in float16 with one more of its rewrites each time."""
-    contract, recipe, kept = interface(ARCH).contract(SIZE), recipes.load("fp16"), ncnn_fit.rewrite
-    found = []
-    try:
-        for n in range(len(NCNN_REWRITES) + 1):
-            chosen = NCNN_REWRITES[:n]
-            ncnn_fit.rewrite = lambda graph, may, chosen=chosen: [rewrite.apply(graph, may) for rewrite in chosen]
-            folder = scratch / f"ablation-{n}"
+def ablation(graph: torch.fx.GraphModule, ranges: Any, target: np.ndarray, scratch: Path) -> list[dict[str, Any]]:
+    """Each of ``LADDERS`` with one more of its rewrites each time."""
+    contract, found = interface(ARCH).contract(SIZE), []
+    for backend, name, files, only in LADDERS:
+        recipe = recipes.load(name)
+        for n in range(len(files) + 1):
+            folder = scratch / f"ablation-{backend}-{n}"
             folder.mkdir()
-            ncnn.convert(Conversion(graph, contract, recipe), folder)
+            with only(n):
+                BACKENDS[backend].convert(Conversion(graph, contract, recipe, ranges=ranges if recipe.is_static else {}), folder)
             counts = folder / "counts"
-            one = replace(Job.of_artifact(folder, "ncnn", ARCH, SIZE, asdict(recipe)), count_layers=True)
+            one = replace(Job.of_artifact(folder, backend, ARCH, SIZE, asdict(recipe)), count_layers=True)
             (done,) = workers.run([one], target, folder / "run", machine=machine.machine(CPU, counts=counts))
             layers = {layer: kinds[count.TOTAL] for layer, kinds in count.layers(counts, done).items()}
-            name = "none of them" if not chosen else f"with `graph/{chosen[-1].__name__.split('.')[-1]}.py`"
-            found.append({"name": name, "instructions": sum(layers.values()), "layers": layers})
-            print(name, found[-1]["instructions"], flush=True)
-    finally:
-        ncnn_fit.rewrite = kept
+            step = f"with `{files[n - 1]}`" if n else "none of them"
+            found.append({"artifact": f"{backend} {name}", "name": step, "instructions": sum(layers.values()), "layers": layers})
+            print(backend, name, step, found[-1]["instructions"], flush=True)
     return found
 
 
@@ -179,8 +200,10 @@ def ablation_table(found: dict[str, Any]) -> str:
     rows = []
     for one in found["ablation"]:
         dearest = sorted(one["layers"].items(), key=lambda item: -item[1])[:5]
-        rows.append((one["name"], f"{one['instructions'] / 1e6:.1f} M", ", ".join(f"{n} {c / 1e6:.1f}" for n, c in dearest)))
-    return pages.markdown(("NCNN, fp16", "instructions", "the dearest layers then"), rows)
+        backend, recipe = one["artifact"].split()
+        artifact, total = f"{BACKENDS[backend].TITLE} {recipe}", f"{one['instructions'] / 1e6:.1f} M"
+        rows.append((artifact, one["name"], total, ", ".join(f"{n} {c / 1e6:.1f}" for n, c in dearest)))
+    return pages.markdown(("artifact", "rewrites", "instructions", "the dearest layers then"), rows)
 
 
 def table(found: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mfs_deploy.graph import (
+    FOR_RUNTIMES,
     REWRITES,
     batchnorm_to_depthwise,
     commute_pointwise,
@@ -16,9 +17,13 @@ from mfs_deploy.graph import (
     fold_input_scale,
     forward_batchnorm,
     lerp_blend,
+    merge_pointwise,
+    merge_tails,
+    odd_kernels,
     share_resize,
     simplify,
     tanh_to_sigmoid,
+    widen_input,
 )
 from mfs_deploy.graph.cost import Cost, cost
 from mfs_deploy.graph.trace import UnknownActivation, is_resize, norm_constants, trace
@@ -123,6 +128,55 @@ def shared_mask() -> Toy:
 
 
 CASES["lerp_blend"] = (lerp_blend, shared_mask, 5e-7)
+
+
+def two_tails() -> Toy:
+    def tail(first, last, x):
+        return torch.sigmoid(last(F.leaky_relu(first(x), negative_slope=0.2)))
+
+    def body(m, x):
+        return tail(m.a1, m.a2, x) * tail(m.b1, m.b2, x)
+
+    layers = {"a1": nn.Conv2d(3, 3, 3, padding=1), "a2": conv1(), "b1": nn.Conv2d(3, 2, 1), "b2": nn.Conv2d(2, 1, 3, padding=1)}
+    return Toy(body, **layers)
+
+
+CASES |= {
+    "merge_pointwise": (
+        merge_pointwise,
+        lambda: Toy(lambda m, x: m.b(m.a(x)), a=nn.Conv2d(3, 3, 3, padding=1, groups=3), b=nn.Conv2d(3, 2, 1)),
+        1e-6,
+    ),
+    "merge_pointwise with strides and without biases": (
+        merge_pointwise,
+        lambda: Toy(lambda m, x: m.b(m.a(x)), a=nn.Conv2d(3, 3, 4, 2, 1, groups=3, bias=False), b=nn.Conv2d(3, 1, 1, bias=False)),
+        1e-6,
+    ),
+    "merge_tails": (merge_tails, two_tails, 1e-6),
+    "odd_kernels": (
+        odd_kernels,
+        lambda: Toy(lambda m, x: m.b(m.a(x)), a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 8, 4, 2, 1, groups=8)),
+        1e-6,
+    ),
+    "widen_input": (
+        widen_input,
+        lambda: Toy(lambda m, x: m.b(m.a(x - 0.5)), a=nn.Conv2d(3, 3, 4, 2, 1, groups=3), b=nn.Conv2d(3, 8, 1)),
+        1e-6,
+    ),
+}
+
+
+def test_every_rewrite_is_tried():
+    assert {*REWRITES, *FOR_RUNTIMES} == {rewrite for rewrite, _, _ in CASES.values()}
+
+
+def test_a_depthwise_convolution_is_not_merged_into_many_outputs_or_where_another_reads_it():
+    def conv(outputs):
+        return nn.Conv2d(3, outputs, 1)
+
+    channelwise = nn.Conv2d(3, 3, 3, padding=1, groups=3)
+    assert merge_pointwise.apply(trace(Toy(lambda m, x: m.b(m.a(x)), a=channelwise, b=conv(3)).eval())) == 0
+    assert merge_pointwise.apply(trace(Toy(lambda m, x: (y := m.a(x)) + m.b(y), a=channelwise, b=conv(1)).eval())) == 0
 
 
 @pytest.mark.parametrize("name", CASES)
