@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from mfs_deploy import consensus, contents, layerwise, manifest, parity, reference_file
 from mfs_deploy.architecture import INTERFACES
-from mfs_deploy.backends import workers
+from mfs_deploy.backends import tflite, workers
 from mfs_deploy.backends.all import BACKENDS, LAYERED
 from mfs_deploy.backends.worker import LAYERS, Job
 from mfs_deploy.backends.workers import Done, Machine
@@ -31,7 +32,8 @@ class Rechecked:
     Attributes:
         manifest: the bundle's, its parity that of this machine now (no identity cosine: no encoder is at hand).
         elsewhere: parity on another machine, by artifact; empty where none was asked for.
-        agreement: see ``consensus.matrix``.
+        agreement: see ``consensus.matrix``.  TensorFlow's own interpreter has its say there where it is installed; what runs in
+            apps is LiteRT, so it is not judged.
     """
 
     manifest: dict[str, Any]
@@ -51,7 +53,8 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Machine | None = N
     """
     said = manifest.read(folder)
     there = [name for name in said["artifacts"] if other is not None and name in runs]
-    progress.start(1 + len(said["artifacts"]) + len(there))
+    opinions = [tflite.NAME] if tflite.NAME in said["artifacts"] and find_spec("tensorflow") is not None else []
+    progress.start(1 + len(said["artifacts"]) + len(opinions) + len(there))
     progress.step("verify checksums")
     contract = verify(folder, said)
     if not said["reference"]:
@@ -66,7 +69,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Machine | None = N
     targets = parity.inputs(cases)
     ran: dict[str, tuple[Done, Machine]] = {}
     with workers.scratch() as scratch:
-        for machine, names in ((workers.HERE, list(jobs)), (other, there)):
+        for machine, names in ((workers.HERE, list(jobs)), (workers.TENSORFLOW, opinions), (other, there)):
             if machine is not None and names:
                 place = scratch / machine.name.replace(" ", "-")
                 done = workers.run(
@@ -78,12 +81,13 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Machine | None = N
                 )
                 ran |= {label(one.job.backend, machine): (one, machine) for one in done}
         outputs = {name: parity.Outputs.of(one.outputs, pixels=one.result.pixels) for name, (one, _) in ran.items()}
-        recipe_of = {name: recipes.from_dict(one.job.recipe) for name, (one, _) in ran.items()}
-        judgement = parity.judge(outputs, cases, reference, recipe_of, encode=None)
+        judged = {name: output for name, output in outputs.items() if ran[name][1] is not workers.TENSORFLOW}
+        recipe_of = {name: recipes.from_dict(ran[name][0].job.recipe) for name in judged}
+        judgement = parity.judge(judged, cases, reference, recipe_of, encode=None)
         if judgement.complaints:
             found = departures({name: ran[name] for name in judgement.failed}, targets, scratch)
             raise judgement.error(hint="; ".join((*found, "export the bundle again, and compare tool versions")))
-    entries = {name: contents.parity_entry(one, judgement.measured[name]) for name, (one, _) in ran.items()}
+    entries = {name: contents.parity_entry(ran[name][0], judgement.measured[name]) for name in judged}
     for name in jobs:
         said["artifacts"][name]["parity"] = entries[label(name, workers.HERE)]
     elsewhere = {name: entries[label(name, other)] for name in there if other is not None}

@@ -78,6 +78,9 @@ FORMATS: tuple[Format, ...] = (
 )
 IO = ("float32", "int8", "uint8")  # number formats of the input and the outputs
 
+# In a worker's environment: the interpreter that its runner uses.  Another build of the same kernels gives a second opinion.
+INTERPRETER, TENSORFLOW = "MFS_TFLITE_INTERPRETER", "tensorflow"
+
 HALF_ARITHMETIC = {"reduced_precision_support": "fp16accfp16"}  # XNNPACK ignores "fp16accfp32"
 
 
@@ -191,8 +194,8 @@ def finish(lowered: bytes, job: Conversion) -> bytes:
 class TfliteRunner:
     """An interpreter on the CPU with XNNPACK and ``OMP_NUM_THREADS`` threads, else one."""
 
-    def __init__(self, interpreter: Any, contract: Contract, scales: dict[str, Scale]) -> None:
-        self.runtime = f"LiteRT {version('ai-edge-litert')} (XNNPACK CPU)"
+    def __init__(self, interpreter: Any, runtime: str, contract: Contract, scales: dict[str, Scale]) -> None:
+        self.runtime = runtime
         self.pixels = bool(scales)  # one step of an integer output is one 255th
         self._scales = scales
         self._interpreter = interpreter
@@ -222,14 +225,24 @@ def open(path: Path, contract: Contract) -> TfliteRunner:
     data, model = read(path)
     _check_contract(path, model, contract)
     scales = _border_scales(path, model)
-    from ai_edge_litert.interpreter import Interpreter
-
+    kind, runtime = _interpreter()
     try:
-        interpreter = Interpreter(model_content=data, num_threads=threads())
+        interpreter = kind(model_content=data, num_threads=threads())
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as exc:
         raise _damaged(path, exc) from exc
-    return TfliteRunner(interpreter, contract, scales)
+    return TfliteRunner(interpreter, runtime, contract, scales)
+
+
+def _interpreter() -> tuple[Any, str]:
+    """LiteRT's class, or TensorFlow's own where ``INTERPRETER`` says so; and what to call it."""
+    if os.environ.get(INTERPRETER) == TENSORFLOW:
+        import tensorflow
+
+        return tensorflow.lite.Interpreter, f"TensorFlow {tensorflow.__version__} (XNNPACK CPU)"
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter, f"LiteRT {version('ai-edge-litert')} (XNNPACK CPU)"
 
 
 def _border_scales(path: Path, model: tfl.Model) -> dict[str, Scale]:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import errors
+from mfs_deploy.backends import tflite
 from mfs_deploy.backends.worker import OUTPUTS, Job, Result, save_array
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Machine:
 
 
 HERE = Machine(platform.machine(), (sys.executable,))
+TENSORFLOW = replace(HERE, name="TensorFlow", environment={tflite.INTERPRETER: tflite.TENSORFLOW})
 
 
 @dataclass

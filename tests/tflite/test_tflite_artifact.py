@@ -142,3 +142,11 @@ def test_outputs_are_found_by_name_when_their_order_changes(fp32, contract, crop
     swapped, mask = tflite.open(turned, contract).run(crop)
     assert metrics.max_error(swapped, expected[0]) < 1e-5
     assert metrics.max_error(mask, expected[1]) < 1e-5
+
+
+def test_tensorflows_own_interpreter_agrees(fp32, contract, crop, expected, monkeypatch):
+    pytest.importorskip("tensorflow", reason="the extra tensorflow is not installed")
+    monkeypatch.setenv(tflite.INTERPRETER, tflite.TENSORFLOW)
+    runner = tflite.open(fp32, contract)
+    assert runner.runtime.startswith("TensorFlow 2.")
+    assert metrics.psnr_db(runner.run(crop)[0], expected[0], peak=1.0) > 120
