@@ -11,7 +11,21 @@ from collections.abc import Sequence
 import click
 
 from mfs_deploy import __version__
-from mfs_deploy.commands import arm64, batch, bench, doctor, export, identity, inspect, parity, quantize, report, stamp, swap, template
+from mfs_deploy.commands import (
+    arm64,
+    batch,
+    bench,
+    doctor,
+    export,
+    identity,
+    inspect,
+    parity,
+    quantize,
+    report,
+    stamp,
+    swap,
+    template,
+)
 from mfs_deploy.errors import Interrupted, MfsError, MissingExtra, OutputError, UsageError
 
 CONVERSION_PACKAGES = {"torch": "torch", "skimage": "scikit-image"}  # import name to package, of the extra every backend has

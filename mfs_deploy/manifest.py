@@ -25,7 +25,7 @@ Number = (int, float)
 CASE: dict[str, Any] = {
     "case": Text,
     **{"swapped_psnr_db": Number, "swapped_max": Number},
-    **{key: (Number, None) for key in ("mask_mean", "composite_psnr_db", "identity_cosine")},
+    **dict.fromkeys(("mask_mean", "composite_psnr_db", "identity_cosine"), (Number, None)),
     "quality": ({"psnr_db": Number, "reference_psnr_db": Number}, None),
 }
 FORM: dict[str, Any] = {

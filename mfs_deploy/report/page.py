@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,21 +103,12 @@ def _context(said: dict[str, Any] | None, shown: pictures.Shown | None, found: S
         "shown": shown,
         "overview": overview(said, found),
         "made": tables.parity("When the bundle was made", measured, recipe_of) if measured else None,
-        "now": _now(shown),
         "checks": [_check(one.said) for one in found if one.kind == results.PARITY],
         "times": [one.said for one in found if one.kind == results.TIMES],
         "counts": [one.said for one in found if one.kind == results.INSTRUCTIONS],
         "tables": tables,
         "manifest_json": None if said is None else json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False),
     }
-
-
-def _now(shown: pictures.Shown | None) -> tables.Table | None:
-    """Parity of what was run for this page."""
-    if shown is None:
-        return None
-    entries = {ran.name: {"runtime": ran.runtime, "cases": [asdict(case) for case in ran.cases]} for ran in shown.ran}
-    return tables.parity("Run again for this page", entries, {ran.name: ran.recipe for ran in shown.ran})
 
 
 def _check(said: dict[str, Any]) -> list[tables.Table]:
@@ -164,6 +155,10 @@ def _render(context: dict[str, Any]) -> str:
     style = (HERE / "page.css").read_text("utf-8")
     seal = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()  # the one style that the page's policy lets through
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template("page.html").render(**context, style=style, seal=seal) + "\n"

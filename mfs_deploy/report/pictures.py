@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,13 @@ class Ran:
 
 @dataclass(frozen=True)
 class Shown:
+    """``scale`` shows the colours of all error maps, over ``decades`` powers of ten; ``level`` is where 1/255 lies on it."""
+
     reference: list[Picture]
     ran: list[Ran]
     scale: Picture
+    decades: int = DECADES
+    level: str = f"{100 * (DECADES - math.log10(255)) / DECADES:.3f}%"
 
 
 def show(folder: Path, said: dict[str, Any], contract: Contract, progress: Progress = SILENT) -> Shown | None:
@@ -133,7 +138,9 @@ def _reference(folder: Path, case: parity.Case, reference: parity.Outputs) -> li
     found.append(_png("Swapped", "The crop as PyTorch swaps it", images.to_image(row.swapped)))
     if case.truth is not None:
         found.append(_png("Truth", "What a perfect swap gives", case.truth))
-    found.append(_png("Mask", "Where the swapped crop is used, white for all of it", images.to_image(np.repeat(row.mask, 3, axis=1))))
+    found.append(
+        _png("Mask", "Where the swapped crop is used, white for all of it", images.to_image(np.repeat(row.mask, 3, axis=1)))
+    )
     if case.frame is not None:
         found.append(_photo("Finished", "The target with the swapped crop pasted back", row.composite))
     return found

@@ -25,7 +25,7 @@ MEASURED = {
     "versions": {...: Text},
 }
 TIMED = {
-    **{key: Number for key in ("median_ms", "p90_ms", "p99_ms", "first_ms", "load_ms")},
+    **dict.fromkeys(("median_ms", "p90_ms", "p99_ms", "first_ms", "load_ms"), Number),
     **{"recipe": Text, "runtime": Text, "times_ms": [Number], "peak_mb": (Number, None)},
 }
 # By kind: the key that tells it from the others, what must be there, and what may be.

@@ -33,7 +33,7 @@ class Table:
 
     caption: str
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     words: frozenset[int] = field(default=frozenset({0}))
 
 
@@ -71,7 +71,9 @@ def parity(caption: str, artifacts: Mapping[str, Mapping[str, Any]], recipes: Ma
 def gates(recipes: Mapping[str, Any]) -> Table:
     keys = ("swapped_psnr_db", "swapped_max", "mask_mean", "composite_psnr_db", "identity_cosine")
     header = ("recipe", "PSNR at least", "max error at most", "mask at most", "frame PSNR at least", "identity at least")
-    rows = [(name, *(f"{table['gate'][key]:g}" if key in table["gate"] else NONE for key in keys)) for name, table in recipes.items()]
+    rows = [
+        (name, *(f"{table['gate'][key]:g}" if key in table["gate"] else NONE for key in keys)) for name, table in recipes.items()
+    ]
     return Table("What each recipe must hold", header, rows)
 
 
@@ -220,9 +222,7 @@ def files(said: Mapping[str, Any]) -> Table:
 
 def checkpoint(said: Mapping[str, Any]) -> Table:
     header = ("role", "file", "bytes", "recognised as", "SHA-256")
-    rows = [
-        (one["role"], one["name"], f"{one['bytes']:,}", one["recognised"] or NONE, one["sha256"]) for one in said["checkpoint"]
-    ]
+    rows = [(one["role"], one["name"], f"{one['bytes']:,}", one["recognised"] or NONE, one["sha256"]) for one in said["checkpoint"]]
     return Table("Checkpoint", header, rows, frozenset({0, 1, 3, 4}))
 
 
