@@ -295,7 +295,7 @@ def test_json_of_another_kind_is_refused_by_name(mfs, tmp_path, text, says):
         (lambda m: m["artifacts"]["onnx"]["layers"].update(x=[3]), "is no object"),
         (lambda m: m["artifacts"]["onnx"]["instructions"].update(load=-1), "negative"),
         (lambda m: m["artifacts"]["onnx"]["instructions"].update(load=True), "is of type bool"),
-        (lambda m: m["artifacts"].update(onnx=None), "is no object"),
+        (lambda m: m["artifacts"].update(onnx=None), "is of type NoneType"),
         (lambda m: m.update(machine={}), "'cores'"),
         (lambda m: m.pop("weights_sha256"), "'weights_sha256'"),
     ],
