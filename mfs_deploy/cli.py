@@ -11,7 +11,21 @@ from collections.abc import Sequence
 import click
 
 from mfs_deploy import __version__
-from mfs_deploy.commands import arm64, batch, bench, doctor, export, identity, inspect, parity, quantize, stamp, swap, template
+from mfs_deploy.commands import (
+    arm64,
+    batch,
+    bench,
+    doctor,
+    export,
+    identity,
+    inspect,
+    parity,
+    quantize,
+    report,
+    stamp,
+    swap,
+    template,
+)
 from mfs_deploy.errors import Interrupted, MfsError, MissingExtra, OutputError, UsageError
 
 CONVERSION_PACKAGES = {"torch": "torch", "skimage": "scikit-image"}  # import name to package, of the extra every backend has
@@ -23,7 +37,7 @@ def mfs() -> None:
     """Bake one person's face-swap network, export it to phones, and prove that it matches PyTorch."""
 
 
-for verb in (export, quantize, template, stamp, batch, identity, parity, bench, arm64, inspect, swap, doctor):
+for verb in (export, quantize, template, stamp, batch, identity, parity, bench, report, arm64, inspect, swap, doctor):
     mfs.add_command(verb.command)
 
 
@@ -46,33 +60,33 @@ def run(command: click.Command, argv: Sequence[str] | None) -> int:
     try:
         return command.main(args=args, prog_name=None, standalone_mode=False) or 0
     except MfsError as exc:
-        return report(exc, as_json="--json" in args)
+        return tell(exc, as_json="--json" in args)
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
         if "--json" in args:
-            return report(UsageError(exc.format_message()), as_json=True)
+            return tell(UsageError(exc.format_message()), as_json=True)
         exc.show()
         return exc.exit_code
     except ModuleNotFoundError as exc:
         package = (exc.name or "").split(".")[0]
         if package not in CONVERSION_PACKAGES:
             return unexpected()
-        return report(MissingExtra("all", CONVERSION_PACKAGES[package], "this command"), as_json="--json" in args)
+        return tell(MissingExtra("all", CONVERSION_PACKAGES[package], "this command"), as_json="--json" in args)
     except (KeyboardInterrupt, click.Abort) as exc:
         if isinstance(exc.__context__, EOFError):  # click takes it for a closed terminal; we never ask anything
             return unexpected()
-        return report(Interrupted("interrupted"), as_json="--json" in args)
+        return tell(Interrupted("interrupted"), as_json="--json" in args)
     except BrokenPipeError:
         return 0
     except OSError as exc:
         refused = OutputError.from_os(exc)
-        return unexpected() if refused is None else report(refused, as_json="--json" in args)
+        return unexpected() if refused is None else tell(refused, as_json="--json" in args)
     except Exception:
         return unexpected()
 
 
-def report(error: MfsError, *, as_json: bool) -> int:
+def tell(error: MfsError, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"error": error.as_dict()}, indent=2))
     else:

@@ -16,9 +16,18 @@ SCHEMA = 1
 NAME = "manifest.json"
 MAX_BYTES = 10_000_000
 
+LARGEST = 1e15  # of any number in a file
+
 Text = str
 Number = (int, float)
-# The form of each entry: a type, a one-entry dict for "any name to this form", a dict of names, or a list of one form.
+# The form of each entry: a type, a one-entry dict for "any name to this form", a dict of names, a list of one form, or a form and
+# None where null may stand for it.
+CASE: dict[str, Any] = {
+    "case": Text,
+    **{"swapped_psnr_db": Number, "swapped_max": Number},
+    **dict.fromkeys(("mask_mean", "composite_psnr_db", "identity_cosine"), (Number, None)),
+    "quality": ({"psnr_db": Number, "reference_psnr_db": Number}, None),
+}
 FORM: dict[str, Any] = {
     "schema": int,
     "tool": Text,
@@ -47,7 +56,7 @@ FORM: dict[str, Any] = {
             "parameters": {...: int},
             "macs": int,
             "float32_layers": [Text],
-            "parity": {"runtime": Text, "cases": [dict]},  # no cases where it was not measured
+            "parity": {"runtime": Text, "cases": [CASE]},  # no cases where it was not measured
         }
     },
     "reference": {...: Text},  # empty where parity was not measured, and so too the next two
@@ -77,7 +86,7 @@ def encode(manifest: dict[str, Any]) -> bytes:
     """The file's content.  Raises ValueError where ``read`` would refuse it."""
     text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
     content = text.encode("utf-8")
-    problem = _misfit(json.loads(text), FORM, "manifest")
+    problem = misfit(json.loads(text), FORM, "manifest")
     if problem is None and manifest["schema"] != SCHEMA:
         problem = f"manifest has schema {manifest['schema']}"
     if problem is None and len(content) > MAX_BYTES:
@@ -98,7 +107,7 @@ def read(folder: Path) -> dict[str, Any]:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise BundleError(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} make sense")
-        manifest = json.loads(path.read_text("utf-8"))
+        manifest = parse(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise BundleError(f"{folder} has no {NAME}, so it is not a bundle") from exc
     except (OSError, ValueError, RecursionError) as exc:
@@ -106,14 +115,36 @@ def read(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         found = manifest.get("schema") if isinstance(manifest, dict) else type(manifest).__name__
         raise BundleError(f"{path} has schema {found!r}, this version reads {SCHEMA}", hint="export the bundle again")
-    problem = _misfit(manifest, FORM, "manifest")
+    problem = misfit(manifest, FORM, "manifest")
     if problem is not None:
         raise BundleError(f"{path}: {problem}", hint="export the bundle again")
     return manifest
 
 
-def _misfit(value: object, form: Any, where: str) -> str | None:
-    """What does not have its form, or None."""
+def parse(text: str) -> Any:
+    """JSON as a stranger may write it, its numbers finite and of a size that can be printed.
+
+    Raises:
+        ValueError: it is no JSON, or holds another number.
+        RecursionError: it is nested too deeply.
+    """
+
+    def number(kind: type[int] | type[float]) -> Any:
+        def read(digits: str) -> int | float:
+            value = kind(digits)
+            if not abs(value) <= LARGEST:  # so also for NaN
+                raise ValueError(f"{digits[:20]} is no number that makes sense")
+            return value
+
+        return read
+
+    return json.loads(text, parse_int=number(int), parse_float=number(float), parse_constant=number(float))
+
+
+def misfit(value: object, form: Any, where: str) -> str | None:
+    """What does not have its form (see ``FORM``), in words that name it, or None."""
+    if isinstance(form, tuple) and None in form:
+        return None if value is None else misfit(value, form[0], where)
     if isinstance(form, dict):
         if not isinstance(value, dict):
             return f"{where} is no object"
@@ -127,7 +158,7 @@ def _misfit(value: object, form: Any, where: str) -> str | None:
     else:
         fits = isinstance(value, form) and not isinstance(value, bool)
         return None if fits else f"{where} is of type {type(value).__name__}"
-    return next((problem for part in parts if (problem := _misfit(part[1], part[2], part[0])) is not None), None)
+    return next((problem for part in parts if (problem := misfit(part[1], part[2], part[0])) is not None), None)
 
 
 def sha256(path: Path) -> str:

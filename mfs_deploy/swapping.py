@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +10,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
-from mfs_deploy import bundle as bundle_folder
-from mfs_deploy import clips, detectors, faces, images, landmarks, manifest, recheck
+from mfs_deploy import clips, detectors, faces, images, landmarks, manifest, outputs, recheck
 from mfs_deploy.architecture import INTERFACES, Interface
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Runner
@@ -90,7 +85,7 @@ def swap_image(swapper: Swapper, photo: Path, out: Path) -> None:
     disclosure = manifest.DISCLOSURE["disclosure"]
     info = PngInfo()
     info.add_text("Comment", disclosure)
-    with replacing(out) as temporary:
+    with outputs.replacing(out) as temporary:
         if out.suffix.lower() == ".png":
             picture.save(temporary, "PNG", pnginfo=info)
         else:
@@ -105,7 +100,7 @@ def swap_video(swapper: Swapper, clip: Path, out: Path, progress: Progress) -> C
         OutputError: the new clip could not be written whole.
     """
     frames = swapped = 0
-    with clips.opened(clip) as opened, replacing(out) as temporary:
+    with clips.opened(clip) as opened, outputs.replacing(out) as temporary:
         progress.start(opened.promised)
         size = (opened.width, opened.height)
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), opened.fps, size)
@@ -151,19 +146,3 @@ def _find(swapper: Swapper, frame: images.Image) -> faces.AlignedFace | None:
     except PhotoError:  # a detection whose landmarks lie on one line is no face
         return None
     return faces.AlignedFace(frame, crop, back, best.landmarks)
-
-
-@contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """A path beside ``out`` to write to; renamed to ``out`` if all went well, deleted if not."""
-    if not out.parent.is_dir():
-        raise OutputError(f"{out.parent} is not a folder", hint="create it, or choose another --out")
-    fd, name = tempfile.mkstemp(prefix=f".{out.stem}.", suffix=out.suffix, dir=out.parent)
-    os.close(fd)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~bundle_folder.umask())
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)

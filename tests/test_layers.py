@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "mfs_deploy"
 # From the bottom up; a module may import from its own layer and from those before it.
 LAYERS = (
     {"errors", "contract", "metrics", "images", "opencv", "progress", "__init__", "models", "export_configs"},
-    {"nets", "manifest", "bundle", "locks", "outcomes", "stores", "cache", "photos", "clips", "face_quality"},
+    {"nets", "manifest", "bundle", "locks", "outcomes", "outputs", "stores", "cache", "photos", "clips", "face_quality"},
     {"checkpoint", "identity", "bake", "landmarks", "detectors", "faces", "calibration", "sample", "architecture", "roster"},
     {"graph", "quant"},
     {"backends"},
@@ -28,6 +28,7 @@ LAYERS = (
         "benching",
         "diagnosis",
         "inspection",
+        "report",
         "searching",
         "swapping",
         "batch",

@@ -34,7 +34,12 @@ def command(console: Console, bundle: Path, machine: str, cpu: str) -> None:
     found = recheck.recheck(bundle, console, other, RUNTIMES)
     console.finish()
     here = {name: {"recipe": artifact["recipe"], **artifact["parity"]} for name, artifact in found.manifest["artifacts"].items()}
-    said: dict[str, Any] = {"bundle": str(bundle), "artifacts": here, "agreement_db": found.agreement}
+    about = {
+        "architecture": found.manifest["architecture"],
+        "size": found.manifest["contract"]["size"],
+        "weights_sha256": found.manifest["weights"]["sha256"],
+    }
+    said: dict[str, Any] = {"bundle": str(bundle), **about, "artifacts": here, "agreement_db": found.agreement}
     lines = [parity_table(found.manifest)]
     if other is not None:
         said |= {"elsewhere": {"machine": other.name, "artifacts": found.elsewhere}}

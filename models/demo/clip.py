@@ -11,7 +11,7 @@ import click
 import cv2
 import numpy as np
 
-from mfs_deploy import faces, images, reference_file, swapping
+from mfs_deploy import faces, images, outputs, reference_file, swapping
 from mfs_deploy.errors import MfsError, UsageError
 from mfs_deploy.models.demo import evaluate, example
 
@@ -48,7 +48,7 @@ def write(swapper: swapping.Swapper, out: Path, frames: int) -> str:
             made.append(swapped)
             true.append(images.to_tensor(images.align(scene.truth, points, swapper.size)[0]))
             masks.append(mask)
-    with swapping.replacing(out) as temporary:
+    with outputs.replacing(out) as temporary:
         height, width = shown[0].shape[:2]
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), example.CLIP_FPS, (width, height))
         for frame in shown:

@@ -1,0 +1,164 @@
+"""Puts a page together, out of a bundle, of results, or of both; see ``page.html`` for what stands where."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mfs_deploy import manifest, outputs, recheck
+from mfs_deploy.arm64.count import TOTAL
+from mfs_deploy.errors import MissingExtra, UsageError
+from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.report import pictures, results, tables
+from mfs_deploy.report.results import Results
+
+SUFFIXES = (".html", ".htm")
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Page:
+    """``problems``: what is outside its recipe's tolerance, or could not be run; the page tells of them too."""
+
+    html: str
+    problems: tuple[str, ...]
+
+
+def check_place(out: Path, paths: Sequence[Path]) -> None:
+    """Refuse a page that would spoil what it is made of.
+
+    Raises:
+        UsageError: another kind of file, one of the inputs, or a place inside a bundle.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--out {out.name}: this is written as {', '.join(SUFFIXES)}")
+    for path in paths:
+        if out.resolve().is_relative_to(path.resolve()):
+            raise UsageError(f"--out {out} is, or lies in, an input", hint="choose another --out")
+
+
+def write(page: Page, out: Path) -> None:
+    """Raises OutputError where ``out`` cannot be written; then nothing is there that was not before."""
+    with outputs.replacing(out) as temporary:
+        temporary.write_text(page.html, "utf-8", newline="\n")
+
+
+def make(paths: Sequence[Path], progress: Progress = SILENT) -> Page:
+    """Read a bundle or results or both, run the bundle's artifacts, and draw the page.
+
+    Raises:
+        UsageError: a file is of no known kind, there are two bundles, or not all are of one network.
+        BundleError: the bundle is damaged.
+        MissingExtra: jinja2 is not installed.
+    """
+    folders = [path for path in paths if path.is_dir()]
+    if len(folders) > 1:
+        raise UsageError(f"{folders[0]} and {folders[1]} are both folders", hint="give one bundle, and results beside it")
+    found = [results.read(path) for path in paths if path not in folders]
+    said = None
+    shown = None
+    if folders:
+        said = manifest.read(folders[0])
+        contract = recheck.verify(folders[0], said)
+        check_network([(folders[0], _network(said)), *((one.path, one.network) for one in found)])
+        shown = pictures.show(folders[0], said, contract, progress)
+    else:
+        check_network([(one.path, one.network) for one in found])
+    problems = () if shown is None else tuple(problem for ran in shown.ran for problem in ran.problems)
+    return Page(_render(_context(said, shown, found)), problems)
+
+
+def check_network(known: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+    """Raises UsageError where two inputs are not of the same weights, architecture and size."""
+    first, network = known[0]
+    for path, other in known[1:]:
+        for key, value in network.items():
+            if other[key] != value:
+                shown = [str(one)[:12] for one in (value, other[key])]
+                raise UsageError(
+                    f"{key} is {shown[0]} in {first} and {shown[1]} in {path}", hint="give a bundle and what was measured on it"
+                )
+
+
+def _network(said: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "architecture": said["architecture"],
+        "size": said["contract"]["size"],
+        "weights_sha256": said["weights"]["sha256"],
+    }
+
+
+def _context(said: dict[str, Any] | None, shown: pictures.Shown | None, found: Sequence[Results]) -> dict[str, Any]:
+    """What ``page.html`` names."""
+    recipe_of = {} if said is None else {name: a["recipe"] for name, a in said["artifacts"].items()}
+    measured = {} if said is None else {name: a["parity"] for name, a in said["artifacts"].items() if a["parity"]["cases"]}
+    return {
+        "network": found[0].network if said is None else _network(said),
+        "said": said,
+        "shown": shown,
+        "overview": overview(said, found),
+        "made": tables.parity("When the bundle was made", measured, recipe_of) if measured else None,
+        "checks": [_check(one.said) for one in found if one.kind == results.PARITY],
+        "times": [one.said for one in found if one.kind == results.TIMES],
+        "counts": [one.said for one in found if one.kind == results.INSTRUCTIONS],
+        "tables": tables,
+        "manifest_json": None if said is None else json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False),
+    }
+
+
+def _check(said: dict[str, Any]) -> list[tables.Table]:
+    """The tables of an ``mfs parity --json``."""
+    recipe_of = {name: entry["recipe"] for name, entry in said["artifacts"].items()}
+    made = [tables.parity("mfs parity", said["artifacts"], recipe_of)]
+    if "elsewhere" in said:
+        made.append(tables.parity(f"mfs parity on {said['elsewhere']['machine']}", said["elsewhere"]["artifacts"], recipe_of))
+    return [*made, tables.agreement(said["agreement_db"])]
+
+
+def overview(said: dict[str, Any] | None, found: Sequence[Results]) -> tables.Table | None:
+    """Each artifact and recipe with what is known of it: size, agreement, time, instructions.  First come, first shown."""
+    header = ("size", "PSNR to PyTorch", "time of a frame", "instructions of a frame")
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+
+    def note(name: str, recipe: str, column: str, text: str) -> None:
+        rows.setdefault((name, recipe), {}).setdefault(column, text)
+
+    for name, a in {} if said is None else said["artifacts"].items():
+        note(name, a["recipe"], "size", tables.megabytes(a["bytes"]))
+        for case in a["parity"]["cases"][:1]:
+            note(name, a["recipe"], "PSNR to PyTorch", tables.decibels(case["swapped_psnr_db"]))
+    for one in found:
+        for name, a in one.said["artifacts"].items():
+            if one.kind == results.PARITY:
+                for case in a["cases"][:1]:
+                    note(name, a["recipe"], "PSNR to PyTorch", tables.decibels(case["swapped_psnr_db"]))
+            elif one.kind == results.TIMES:
+                note(name, a["recipe"], "time of a frame", f"{a['median_ms']:.2f} ms")
+            else:
+                note(name, a["recipe"], "instructions of a frame", tables.millions(a["instructions"][TOTAL]))
+    used = [column for column in header if any(column in row for row in rows.values())]
+    lines = [(tables.title(*key), *(row.get(column, tables.NONE) for column in used)) for key, row in rows.items()]
+    return tables.Table("Artifacts at a glance", ("artifact", *used), lines)
+
+
+def _render(context: dict[str, Any]) -> str:
+    try:
+        import jinja2
+    except ImportError as exc:
+        raise MissingExtra("report", "jinja2", "mfs report") from exc
+
+    style = (HERE / "page.css").read_text("utf-8")
+    seal = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()  # the one style that the page's policy lets through
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(**context, style=style, seal=seal) + "\n"
