@@ -1,0 +1,75 @@
+"""Makes a peer's files in the peers' environment: see ``peers.py``.
+
+    python peer_files.py PEER FOLDER
+
+FOLDER holds ``net.onnx`` and ``net.pt2``, the network as it was trained, by PyTorch's exporters; ``swap.onnx`` and ``swap.pt2``, the
+same after our exact rewrites; and ``crops.npy``, (N, 3, S, S) to calibrate on.  Each peer's own tools make its files from them, with
+the options that its documentation begins with.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+CALIBRATION = 16  # crops
+
+
+def mnn(folder: Path) -> None:
+    # Not through the command mnnconvert: it installs packages beside and sends what it did to its makers.
+    import _tools
+
+    for source, file, *options in (
+        ("net", "mnn-fp32"),
+        ("net", "mnn-fp16", "--fp16"),
+        ("net", "mnn-w8", "--weightQuantBits", "8"),
+        ("swap", "mnn-rewritten"),
+    ):
+        places = ("--modelFile", str(folder / f"{source}.onnx"), "--MNNModel", str(folder / f"{file}.mnn"))
+        _tools.mnnconvert(["mnnconvert", "-f", "ONNX", *places, "--bizCode", "benchmark", *options])
+
+
+def openvino(folder: Path) -> None:
+    import openvino as ov
+
+    net = ov.convert_model(folder / "net.onnx")
+    ov.save_model(net, folder / "openvino-fp32.xml", compress_to_fp16=False)
+    ov.save_model(net, folder / "openvino-fp16.xml")
+    ov.save_model(ov.convert_model(folder / "swap.onnx"), folder / "openvino-rewritten.xml", compress_to_fp16=False)
+    import nncf
+
+    crops = nncf.Dataset(crops_of(folder), lambda crop: crop)
+    ov.save_model(nncf.quantize(net, crops, subset_size=CALIBRATION), folder / "openvino-w8a8.xml")
+
+
+def executorch(folder: Path) -> None:
+    import torch
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
+    from executorch.exir import to_edge_transform_and_lower
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    def write(program: torch.export.ExportedProgram, name: str) -> None:
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+        (folder / f"{name}.pte").write_bytes(lowered.buffer)
+
+    net = torch.export.load(folder / "net.pt2")
+    write(net, "executorch-fp32")
+    write(torch.export.load(folder / "swap.pt2"), "executorch-rewritten")
+    crops = [torch.from_numpy(crop) for crop in crops_of(folder)]
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    prepared = prepare_pt2e(net.module(), quantizer)
+    for crop in crops:
+        prepared(crop)
+    write(torch.export.export(convert_pt2e(prepared), (crops[0],)), "executorch-w8a8")
+
+
+def crops_of(folder: Path) -> list[np.ndarray]:
+    crops = np.load(folder / "crops.npy")
+    return [crops[i : i + 1] for i in range(CALIBRATION)]
+
+
+if __name__ == "__main__":
+    {"mnn": mnn, "openvino": openvino, "executorch": executorch}[sys.argv[1]](Path(sys.argv[2]))
