@@ -2,9 +2,9 @@
 
     python peer_files.py PEER FOLDER
 
-FOLDER holds ``net.onnx`` and ``net.pt2``, the network as it was trained, by PyTorch's exporters; ``swap.onnx`` and ``swap.pt2``, the
-same after our exact rewrites; and ``crops.npy``, (N, 3, S, S) to calibrate on.  Each peer's own tools make its files from them, with
-the options that its documentation begins with.
+FOLDER holds ``net.onnx`` and ``net.pt2``, the network as it was trained, by PyTorch's exporters; ``swap.onnx`` and ``swap.pt2``,
+the same after our exact rewrites; and ``crops.npy``, (N, 3, S, S) to calibrate on.  Each peer's own tools make its files from
+them, with the options that its documentation begins with.
 """
 
 from __future__ import annotations

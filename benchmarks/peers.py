@@ -2,13 +2,13 @@
 
     python benchmarks/peers.py
 
-writes benchmarks/results/peers.json, and from it the tables in README.md and benchmarks/README.md and the picture in docs/peers.svg.
-MNN, OpenVINO and ExecuTorch get an environment of their own in build/peers (benchmarks/peers.txt), made on the first run; one that
-cannot be had, or fails, has the reason in its row.
+writes benchmarks/results/peers.json, and from it the tables in README.md and benchmarks/README.md and the picture in
+docs/peers.svg.  MNN, OpenVINO and ExecuTorch get an environment of their own in build/peers (benchmarks/peers.txt), made on the
+first run; one that cannot be had, or fails, has the reason in its row.
 
-Each file runs in a process of its own (``contestant.py``).  Time goes in rounds: each process in turn opens its file anew and runs some
-frames, while all others are stopped, so a slow minute of the machine falls on all.  A median is the median over rounds of the rounds'
-medians.  Instructions on arm64 are those of ``arm64.py``, and MNN's are counted here in the same way.
+Each file runs in a process of its own (``contestant.py``).  Time goes in rounds: each process in turn opens its file anew and runs
+some frames, while all others are stopped, so a slow minute of the machine falls on all.  A median is the median over rounds of the
+rounds' medians.  Instructions on arm64 are those of ``arm64.py``, and MNN's are counted here in the same way.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def run():
 
 @dataclass(frozen=True)
 class Contestant:
-    """A file and what runs it.  ``maker``: "ours", "converter", "peer", or "rewritten": a peer that was given our rewritten graph."""
+    """A file and what runs it.  ``maker``: ours, converter, peer, or rewritten: a peer that was given our rewritten graph."""
 
     maker: str
     title: str
