@@ -226,12 +226,17 @@ def layers_table(found: dict[str, Any]) -> str:
     return pages.markdown(columns, rows)
 
 
-def main() -> None:
-    found = measure()
-    RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
+def show(found: dict[str, Any]) -> None:
+    """Fill the pages from results."""
     pages.fill("arm64", table(found), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
     pages.fill("ablation", ablation_table(found), ROOT / "benchmarks" / "README.md")
     pages.fill("layers", layers_table(found), ROOT / "benchmarks" / "README.md")
+
+
+def main() -> None:
+    found = measure()
+    RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
+    show(found)
     print(table(found))
 
 

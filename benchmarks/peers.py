@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import select
 import signal
 import subprocess
 import sys
@@ -27,8 +28,8 @@ from typing import Any
 
 import arm64
 import numpy as np
-import peer_pages
 import torch
+from peer_pages import show
 
 from mfs_deploy import contents, metrics, preparing, quantizing
 from mfs_deploy.architecture import interface
@@ -51,8 +52,8 @@ PEERS = {
 }
 ARCH, SIZE = "mobilefaceswap", 224
 THREADS, ROUNDS, FRAMES = (1, 2), 5, 20
+TIMEOUT_S = 120  # of a round
 COMPANIONS = {".param": ".bin", ".xml": ".bin"}
-TIMEOUT_S = 300
 
 # Run by the emulated Python.
 MNN_FRAMES = """
@@ -136,13 +137,11 @@ def versions() -> dict[str, str]:
     return {name: found[name] for packages in PEERS.values() for name in packages if name in found}
 
 
-def _reason(command: list[str], log: Path | None = None) -> str | None:
+def _reason(command: list[str]) -> str | None:
     """Run a command; why it failed, or None."""
     quiet = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=quiet)
-    if log is not None:
-        log.write_text(done.stdout + done.stderr, "utf-8")
-    return None if done.returncode == 0 else last_line(done.stderr + done.stdout, done.returncode)
+    return None if done.returncode == 0 else last_line(done.stdout + done.stderr, done.returncode)
 
 
 def last_line(said: str, code: int) -> str:
@@ -177,7 +176,7 @@ def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.nda
         torch.export.save(torch.export.export(net, (torch.from_numpy(target),)), folder / f"{name}.pt2")
     for peer in PEERS:
         if peer not in failed:
-            reason = _reason([python_of(peer), str(HERE / "peer_files.py"), peer, str(folder)], folder / f"{peer}.log")
+            reason = _reason([python_of(peer), str(HERE / "peer_files.py"), peer, str(folder)])
             if reason:
                 failed[peer] = reason
             say(f"made the files of {peer}" if reason is None else f"{peer}: {reason}")
@@ -241,15 +240,18 @@ class Runner:
         self.process.send_signal(signal.SIGCONT)
         try:
             print(frames, file=self.process.stdin, flush=True)
+            if not select.select([self.process.stdout], [], [], TIMEOUT_S)[0]:
+                self.process.kill()
             self.rounds.append(json.loads(self.process.stdout.readline()))
             self.process.send_signal(signal.SIGSTOP)
-        except (OSError, ValueError):  # it ended before it answered
+        except (OSError, ValueError):  # it ended before it answered, or was ended
             code = self.process.wait()
-            self.error = last_line(self.log.read_text("utf-8", errors="replace"), code)
+            said = self.log.read_text("utf-8", errors="replace").replace(str(self.outputs.parents[1]), "")
+            self.error = last_line(said, code)
 
     def end(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.communicate()
 
 
 @contextmanager
@@ -373,7 +375,7 @@ def main() -> None:
     machine.check_cpu(arm64.CPU)
     results = measure()
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    peer_pages.show(results)
+    show(results)
 
 
 if __name__ == "__main__":
