@@ -1,10 +1,10 @@
-"""Makes a peer's files in the peers' environment: see ``peers.py``.
+"""Makes the files of one tool, in a process of its own: see ``peers.py``.
 
-    python peer_files.py PEER FOLDER
+    python peer_files.py TOOL FOLDER
 
-FOLDER holds ``net.onnx`` and ``net.pt2``, the network as it was trained, by PyTorch's exporters; ``swap.onnx`` and ``swap.pt2``,
-the same after our exact rewrites; and ``crops.npy``, (N, 3, S, S) to calibrate on.  Each peer's own tools make its files from
-them, with the options that its documentation begins with.
+FOLDER holds ``net.onnx``, ``net.pt2`` and ``net.tflite``, the network as it was trained; ``swap.onnx`` and ``swap.pt2``, the same
+after our exact rewrites; and ``crops.npy``, (N, 3, S, S) to calibrate on.  Each tool makes its files from them, with the options
+that its documentation begins with.
 """
 
 from __future__ import annotations
@@ -66,10 +66,34 @@ def executorch(folder: Path) -> None:
     write(torch.export.export(convert_pt2e(prepared), (crops[0],)), "executorch-w8a8")
 
 
+def onnx(folder: Path) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Crops(CalibrationDataReader):
+        left = iter(crops_of(folder))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            crop = next(self.left, None)
+            return None if crop is None else {"target": crop}
+
+    quant_pre_process(folder / "net.onnx", folder / "prepared.onnx", skip_symbolic_shape=True)
+    quantize_static(folder / "prepared.onnx", folder / "net-w8a8.onnx", Crops(), per_channel=True)
+
+
+def tflite(folder: Path) -> None:
+    from ai_edge_quantizer import quantizer, recipe
+
+    tool = quantizer.Quantizer(str(folder / "net.tflite"))
+    tool.load_quantization_recipe(recipe.static_wi8_ai8())
+    crops = [{"target": np.ascontiguousarray(crop.transpose(0, 2, 3, 1))} for crop in crops_of(folder)]
+    tool.quantize(tool.calibrate({"serving_default": crops})).export_model(str(folder / "net-w8a8.tflite"))
+
+
 def crops_of(folder: Path) -> list[np.ndarray]:
     crops = np.load(folder / "crops.npy")
     return [crops[i : i + 1] for i in range(CALIBRATION)]
 
 
 if __name__ == "__main__":
-    {"mnn": mnn, "openvino": openvino, "executorch": executorch}[sys.argv[1]](Path(sys.argv[2]))
+    {tool.__name__: tool for tool in (mnn, openvino, executorch, onnx, tflite)}[sys.argv[1]](Path(sys.argv[2]))

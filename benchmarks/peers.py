@@ -92,7 +92,9 @@ CONTESTANTS = (
     ),
     Contestant("ours", "Core ML", "fp16", "", "ours-coreml-fp16/swap.mlpackage"),
     Contestant("converter", "ONNX (PyTorch's exporter)", "fp32", "onnx", "net.onnx"),
+    Contestant("converter", "ONNX (PyTorch's exporter)", "w8a8", "onnx", "net-w8a8.onnx"),
     Contestant("converter", "TFLite (litert-torch)", "fp32", "tflite", "net.tflite"),
+    Contestant("converter", "TFLite (litert-torch)", "w8a8", "tflite", "net-w8a8.tflite"),
     Contestant("converter", "NCNN (pnnx)", "fp32", "ncnn", "pnnx-fp32/net.ncnn.param"),
     Contestant("converter", "NCNN (pnnx)", "fp16", "ncnn", "pnnx-fp16/net.ncnn.param"),
     Contestant("converter", "Core ML (coremltools)", "fp16", "", "net.mlpackage"),
@@ -174,12 +176,12 @@ def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.nda
     for name, net in (("net", ready.net), ("swap", ready.graph)):
         (folder / f"{name}.onnx").write_bytes(onnx._export(trace(net), contract).SerializeToString())
         torch.export.save(torch.export.export(net, (torch.from_numpy(target),)), folder / f"{name}.pt2")
-    for peer in PEERS:
-        if peer not in failed:
-            reason = _reason([python_of(peer), str(HERE / "peer_files.py"), peer, str(folder)])
+    for tool in (*PEERS, "onnx", "tflite"):
+        if tool not in failed:
+            reason = _reason([python_of(tool), str(HERE / "peer_files.py"), tool, str(folder)])
             if reason:
-                failed[peer] = reason
-            say(f"made the files of {peer}" if reason is None else f"{peer}: {reason}")
+                failed[tool] = reason.replace(str(folder), "")
+            say(f"made the files of {tool}" if reason is None else f"{tool}: {reason}")
     return target, ready.reference.swapped[:1], ready.reference.mask[:1]
 
 
