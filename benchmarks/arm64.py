@@ -186,8 +186,9 @@ def ablation_table(found: dict[str, Any]) -> str:
 def table(found: dict[str, Any]) -> str:
     own = {name: counts[count.TOTAL] for name, counts in found["converters_own"].items()}
     rows = []
-    for name, one in found["ours"].items():
-        backend, recipe = name.split()
+    for backend, recipe in OURS:
+        name = f"{backend} {recipe}"
+        one = found["ours"][name]
         total = one["instructions"][count.TOTAL]
         base = own.get(name)
         float32 = own.get(f"{backend} fp32")
@@ -218,8 +219,8 @@ def table(found: dict[str, Any]) -> str:
 
 def layers_table(found: dict[str, Any]) -> str:
     columns, ranked = [], []
-    for name, layers in found["layers"].items():
-        backend, recipe = name.split()
+    for backend, recipe in BY_LAYER:
+        layers = found["layers"][f"{backend} {recipe}"]
         columns += [f"{BACKENDS[backend].TITLE} {recipe}", "instructions"]
         ranked.append(sorted(layers.items(), key=lambda item: -item[1])[:SHOWN])
     rows = [tuple(cell for layers in ranked for cell in (layers[i][0], f"{layers[i][1] / 1e6:.1f} M")) for i in range(SHOWN)]

@@ -24,15 +24,21 @@ Array = np.ndarray[Any, Any]
 Frame = Callable[[], dict[str, Array]]  # outputs by name, in the runtime's own layout
 
 
-def onnx(file: str, threads: int, target: Array) -> Frame:
+def onnx(file: str, threads: int, target: Array, *, exact: bool = False) -> Frame:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
-    options.add_session_config_entry("session.x64quantprecision", "1")  # else int8 is not exact on x86 without VNNI
+    if exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda: dict(zip(OUTPUTS, session.run(None, {name: target}), strict=True))
+
+
+def onnx_exact(file: str, threads: int, target: Array) -> Frame:
+    """With exact int8 products on x86 without VNNI, as an app must ask; ONNX Runtime's own int8 files do not open with it."""
+    return onnx(file, threads, target, exact=True)
 
 
 def tflite(file: str, threads: int, target: Array) -> Frame:
@@ -59,7 +65,8 @@ def ncnn(file: str, threads: int, target: Array) -> Frame:
     if net.load_param(file) != 0 or net.load_model(file.removesuffix("param") + "bin") != 0:
         raise SystemExit(f"ncnn cannot load {file}")
     values = np.ascontiguousarray(target[0])  # kept: a Mat borrows its memory
-    into, outof = net.input_names()[0], net.output_names()
+    into = net.input_names()[0]
+    outof = [name for name in net.output_names() if name in (*OUTPUTS, "out0", "out1")]  # a part that nothing reads is one, too
 
     def frame() -> dict[str, Array]:
         extractor = net.create_extractor()
@@ -133,7 +140,7 @@ def torch(file: str, threads: int, target: Array) -> Frame:
     return frame
 
 
-RUNTIMES = {function.__name__: function for function in (onnx, tflite, ncnn, mnn, openvino, executorch, torch)}
+RUNTIMES = {function.__name__: function for function in (onnx, onnx_exact, tflite, ncnn, mnn, openvino, executorch, torch)}
 
 
 def _by_channels(arrays: list[Array], axis: int) -> dict[str, Array]:

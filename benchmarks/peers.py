@@ -83,12 +83,17 @@ class Contestant:
     def key(self) -> str:
         return f"{self.maker} {self.title} {self.precision}"
 
+    @property
+    def backend(self) -> str:
+        return self.runtime.removesuffix("_exact") or "coreml"
+
 
 CONTESTANTS = (
     *(
-        Contestant("ours", BACKENDS[name].TITLE, recipe, name, f"ours-{name}-{recipe}/{BACKENDS[name].FILES[0]}")
+        Contestant("ours", BACKENDS[name].TITLE, recipe, runtime, f"ours-{name}-{recipe}/{BACKENDS[name].FILES[0]}")
         for name in ("onnx", "tflite", "ncnn")
         for recipe in ("fp32", "fp16", "w8a8")
+        for runtime in ("onnx_exact" if (name, recipe) == ("onnx", "w8a8") else name,)
     ),
     Contestant("ours", "Core ML", "fp16", "", "ours-coreml-fp16/swap.mlpackage"),
     Contestant("converter", "ONNX (PyTorch's exporter)", "fp32", "onnx", "net.onnx"),
@@ -169,8 +174,7 @@ def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.nda
             place.mkdir()
             recipe = recipes.load(one.precision)
             ranges = calibrated.kept.ranges if recipe.is_static else {}
-            backend = one.runtime or "coreml"
-            BACKENDS[backend].convert(Conversion(ready.graph, contract, recipe, ranges=ranges, coreml_io="tensor"), place)
+            BACKENDS[one.backend].convert(Conversion(ready.graph, contract, recipe, ranges=ranges, coreml_io="tensor"), place)
             say(f"made {one.key}")
     converters_own(ready.net, folder)
     for name, net in (("net", ready.net), ("swap", ready.graph)):
@@ -310,9 +314,9 @@ def instructions(folder: Path, found: dict[str, dict[str, Any]]) -> None:
     """Of a frame on arm64: ours and the converters' from the last run of ``arm64.py``, MNN's counted now."""
     known = json.loads(arm64.RESULTS.read_text("utf-8"))
     for one in CONTESTANTS:
-        counted = known["ours"].get(f"{one.runtime} {one.precision}", {}).get("instructions") if one.maker == "ours" else None
+        counted = known["ours"].get(f"{one.backend} {one.precision}", {}).get("instructions") if one.maker == "ours" else None
         if one.maker == "converter":
-            counted = known["converters_own"].get(f"{one.runtime} {one.precision}")
+            counted = known["converters_own"].get(f"{one.backend} {one.precision}")
         if counted:
             found[one.key]["arm64_instructions"] = counted[count.TOTAL]
     wheel = ENVIRONMENT / "arm64"

@@ -17,7 +17,7 @@ def _benchmarks(monkeypatch):
 
 
 def entry(maker, title, precision, *, one, two, psnr=140.0):
-    times = {"p10_ms": 1.0, "p90_ms": 99.0, "load_ms": 2.0}
+    times = {"p10_ms": 1.0, "p90_ms": 99.0, "load_ms": 2.0, "cpu_ms": 5.0}
     return {
         "maker": maker,
         "title": title,
@@ -74,6 +74,13 @@ def test_a_peer_that_did_not_run_stays_in_both_tables():
     row = next(line for line in peer_pages.table(found).splitlines() if "OpenVINO" in line)
     assert "cannot be installed: no / wheel" in row
     assert row.count("|") == peer_pages.table(found).splitlines()[0].count("|")
+
+
+def test_times_of_a_busy_machine_are_marked():
+    import peer_pages
+
+    assert peer_pages.busy(results(entry("ours", "ONNX", "fp32", one=5.1, two=3.0))) == ""
+    assert "took 3.0 times" in peer_pages.busy(results(entry("ours", "ONNX", "fp32", one=15.0, two=9.0)))
 
 
 def test_the_picture_is_the_same_for_the_same_results(tmp_path):
