@@ -16,19 +16,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-import select
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import arm64
 import numpy as np
+import peer_timing
 import torch
+from peer_environment import ENVIRONMENT, HERE, PEERS, failure, last_line, python_of, set_up, versions
 from peer_pages import show
 
 from mfs_deploy import contents, metrics, preparing, quantizing
@@ -42,17 +40,8 @@ from mfs_deploy.graph.trace import trace
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
 
-HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "peers.json"
-ENVIRONMENT = HERE.parent / "build" / "peers"
-PEERS = {
-    "mnn": ("mnn", "numpy"),
-    "openvino": ("openvino", "nncf", "numpy"),
-    "executorch": ("executorch", "torchao", "torch", "numpy"),
-}
 ARCH, SIZE = "mobilefaceswap", 224
-THREADS, ROUNDS, FRAMES = (1, 2), 5, 20
-TIMEOUT_S = 120  # of a round
 COMPANIONS = {".param": ".bin", ".xml": ".bin"}
 
 # Run by the emulated Python.
@@ -118,44 +107,6 @@ CONTESTANTS = (
 )
 
 
-# ---- the peers' environment
-
-
-def python_of(runtime: str) -> str:
-    return str(ENVIRONMENT / "bin" / "python") if runtime in PEERS else sys.executable
-
-
-def set_up() -> dict[str, str]:
-    """Install what is not installed yet; why not, by peer, where that fails."""
-    if not Path(python_of("mnn")).exists():
-        subprocess.run([sys.executable, "-m", "venv", str(ENVIRONMENT)], check=True)
-    failed = {}
-    for peer, packages in PEERS.items():
-        pip = [python_of(peer), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        reason = _reason([*pip, "install", "--only-binary", peer, "--constraint", str(HERE / "peers.txt"), *packages])
-        if reason:
-            failed[peer] = f"cannot be installed: {reason}"
-    return failed
-
-
-def versions() -> dict[str, str]:
-    code = "import importlib.metadata as m, json; print(json.dumps({d.name.lower(): d.version for d in m.distributions()}))"
-    found = json.loads(subprocess.run([python_of("mnn"), "-c", code], check=True, capture_output=True, text=True).stdout)
-    return {name: found[name] for packages in PEERS.values() for name in packages if name in found}
-
-
-def _reason(command: list[str]) -> str | None:
-    """Run a command; why it failed, or None."""
-    quiet = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count())}
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=quiet)
-    return None if done.returncode == 0 else last_line(done.stdout + done.stderr, done.returncode)
-
-
-def last_line(said: str, code: int) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1][:160] if lines else f"ended with code {code} and said nothing"
-
-
 # ---- files
 
 
@@ -182,7 +133,7 @@ def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.nda
         torch.export.save(torch.export.export(net, (torch.from_numpy(target),)), folder / f"{name}.pt2")
     for tool in (*PEERS, "onnx", "tflite"):
         if tool not in failed:
-            reason = _reason([python_of(tool), str(HERE / "peer_files.py"), tool, str(folder)])
+            reason = failure([python_of(tool), str(HERE / "peer_files.py"), tool, str(folder)])
             if reason:
                 failed[tool] = reason.replace(str(folder), "")
             say(f"made the files of {tool}" if reason is None else f"{tool}: {reason}")
@@ -212,89 +163,6 @@ def size(file: Path) -> int:
         return sum(part.stat().st_size for part in file.rglob("*") if part.is_file())
     files = [file] + [file.with_suffix(COMPANIONS[file.suffix]) for _ in range(file.suffix in COMPANIONS)]
     return sum(part.stat().st_size for part in files)
-
-
-# ---- time
-
-
-class Runner:
-    """A process of ``contestant.py``, stopped while it is not asked."""
-
-    def __init__(self, one: Contestant, folder: Path, threads: int) -> None:
-        self.one, self.outputs = one, folder / "outputs" / f"{one.key.replace(' ', '-')}.npz"
-        self.log = self.outputs.with_suffix(f".{threads}.log")
-        self.log.parent.mkdir(exist_ok=True)
-        self.rounds: list[dict[str, Any]] = []
-        self.error: str | None = None
-        files = (str(folder / one.file), str(threads), str(folder / "target.npy"), str(self.outputs))
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [python_of(one.runtime), str(HERE / "contestant.py"), one.runtime, *files],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env={**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))},
-            )
-
-    def ask(self, frames: int) -> None:
-        """One round more."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        if self.error is not None:
-            return
-        self.process.send_signal(signal.SIGCONT)
-        try:
-            print(frames, file=self.process.stdin, flush=True)
-            if not select.select([self.process.stdout], [], [], TIMEOUT_S)[0]:
-                self.process.kill()
-            self.rounds.append(json.loads(self.process.stdout.readline()))
-            self.process.send_signal(signal.SIGSTOP)
-        except (OSError, ValueError):  # it ended before it answered, or was ended
-            code = self.process.wait()
-            said = self.log.read_text("utf-8", errors="replace").replace(str(self.outputs.parents[1]), "")
-            self.error = last_line(said, code)
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-@contextmanager
-def running(folder: Path, threads: int) -> Iterator[list[Runner]]:
-    runners = [Runner(one, folder, threads) for one in CONTESTANTS if one.runtime and (folder / one.file).exists()]
-    try:
-        yield runners
-    finally:
-        for runner in runners:
-            runner.end()
-
-
-def measure_time(folder: Path, found: dict[str, dict[str, Any]]) -> None:
-    for threads in THREADS:
-        with running(folder, threads) as runners:
-            for i in range(ROUNDS + 1):  # the first loads libraries; its times are not used
-                for runner in runners:
-                    runner.ask(FRAMES if i else 1)
-                say(f"{threads} threads, round {i} of {ROUNDS}")
-        for runner in runners:
-            entry = found[runner.one.key]
-            if runner.error is not None:
-                entry["error"] = runner.error
-            else:
-                entry[f"threads_{threads}"] = summary(runner.rounds[1:])
-
-
-def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    medians = [float(np.median(one["times_ms"])) for one in rounds]
-    p10, p90 = np.percentile([time for one in rounds for time in one["times_ms"]], (10, 90))
-    values = {
-        "median_ms": np.median(medians),
-        "p10_ms": p10,
-        "p90_ms": p90,
-        **{name: np.median([one[name] for one in rounds]) for name in ("load_ms", "first_ms", "cpu_ms")},
-    }
-    return {**{name: round(float(value), 3) for name, value in values.items()}, "rounds_ms": [round(m, 3) for m in medians]}
 
 
 # ---- all
@@ -333,7 +201,7 @@ def instructions(folder: Path, found: dict[str, dict[str, Any]]) -> None:
         "--implementation",
         "cp",
     ]
-    reason = None if (wheel / "MNN").exists() else _reason([*pip, *platforms, *constraint, "--target", str(wheel), "mnn"])
+    reason = None if (wheel / "MNN").exists() else failure([*pip, *platforms, *constraint, "--target", str(wheel), "mnn"])
     for one in CONTESTANTS:
         if one.runtime == "mnn" and (folder / one.file).exists() and reason is None:
             place = folder / f"counts-{Path(one.file).stem}"
@@ -360,7 +228,7 @@ def measure() -> dict[str, Any]:
             else:
                 entry["error"] = failed.get(one.runtime, "was not made")
         instructions(folder, found)
-        measure_time(folder, found)
+        peer_timing.measure(CONTESTANTS, folder, found)
         measure_parity(folder, found, swapped, mask)
     from mfs_deploy.benching import _processor
 
@@ -368,7 +236,7 @@ def measure() -> dict[str, Any]:
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
         "versions": {**contents.versions(["onnx", "tflite", "ncnn", "coreml"]), "peers": versions()},
         "arm64_cpu": arm64.CPU,
-        "method": {"rounds": ROUNDS, "frames": FRAMES, "threads": list(THREADS)},
+        "method": {"rounds": peer_timing.ROUNDS, "frames": peer_timing.FRAMES, "threads": list(peer_timing.THREADS)},
         "contestants": list(found.values()),
     }
 
