@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo demo-mobilefsgan test lint clean tables
+.PHONY: demo demo-mobilefsgan test lint clean tables pages
 
 demo: $(INSTALLED)
 	$(BIN)/mfs-export --checkpoint demo --source demo --out bundles/demo
@@ -33,6 +33,11 @@ tables: $(INSTALLED)
 	$(BIN)/python benchmarks/demo_model.py
 	$(BIN)/mfs arm64 setup
 	$(BIN)/python benchmarks/arm64.py
+	$(BIN)/python benchmarks/peers.py
+
+# The same tables and pictures from the results that are there, without measuring.
+pages: $(INSTALLED)
+	$(BIN)/python benchmarks/remake.py
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

@@ -99,6 +99,11 @@ def _cell(entry: dict[str, Any]) -> str:
     return f"{entry['bytes'] / 1e6:.2f} MB, {entry['psnr_db']:.0f} dB{time}"
 
 
+def show(results: dict[str, Any]) -> None:
+    """Fill the pages from results."""
+    pages.fill("architectures", table(results), ROOT / "README.md")
+
+
 def main() -> None:
     results = {
         "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
@@ -106,7 +111,7 @@ def main() -> None:
         "architectures": [measure(name) for name in architecture.INTERFACES],
     }
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    pages.fill("architectures", table(results), ROOT / "README.md")
+    show(results)
     print(table(results))
 
 

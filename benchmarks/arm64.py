@@ -209,8 +209,9 @@ def ablation_table(found: dict[str, Any]) -> str:
 def table(found: dict[str, Any]) -> str:
     own = {name: counts[count.TOTAL] for name, counts in found["converters_own"].items()}
     rows = []
-    for name, one in found["ours"].items():
-        backend, recipe = name.split()
+    for backend, recipe in OURS:
+        name = f"{backend} {recipe}"
+        one = found["ours"][name]
         total = one["instructions"][count.TOTAL]
         base = own.get(name)
         float32 = own.get(f"{backend} fp32")
@@ -241,20 +242,25 @@ def table(found: dict[str, Any]) -> str:
 
 def layers_table(found: dict[str, Any]) -> str:
     columns, ranked = [], []
-    for name, layers in found["layers"].items():
-        backend, recipe = name.split()
+    for backend, recipe in BY_LAYER:
+        layers = found["layers"][f"{backend} {recipe}"]
         columns += [f"{BACKENDS[backend].TITLE} {recipe}", "instructions"]
         ranked.append(sorted(layers.items(), key=lambda item: -item[1])[:SHOWN])
     rows = [tuple(cell for layers in ranked for cell in (layers[i][0], f"{layers[i][1] / 1e6:.1f} M")) for i in range(SHOWN)]
     return pages.markdown(columns, rows)
 
 
-def main() -> None:
-    found = measure()
-    RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
+def show(found: dict[str, Any]) -> None:
+    """Fill the pages from results."""
     pages.fill("arm64", table(found), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
     pages.fill("ablation", ablation_table(found), ROOT / "benchmarks" / "README.md")
     pages.fill("layers", layers_table(found), ROOT / "benchmarks" / "README.md")
+
+
+def main() -> None:
+    found = measure()
+    RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
+    show(found)
     print(table(found))
 
 

@@ -81,6 +81,11 @@ def picture(shown: list[evaluate.Pictures]) -> Image.Image:
     return sheet
 
 
+def show(results: dict[str, Any]) -> None:
+    """Fill the pages from results."""
+    pages.fill("demo", table(results), ROOT / "README.md", ROOT / "models" / "demo" / "README.md")
+
+
 @click.command()
 @click.option("--samples", default=240, show_default=True)
 @click.option("--clips", default=4, show_default=True)
@@ -92,9 +97,8 @@ def main(samples: int, clips: int, frames: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         exported = pipeline.export(preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(folder) / "demo"))
         shutil.copy(exported.path / "preview.png", ROOT / "docs" / "preview.png")
-    text = table(results)
-    pages.fill("demo", text, ROOT / "README.md", ROOT / "models" / "demo" / "README.md")
-    print(text)
+    show(results)
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -77,12 +77,16 @@ def table(results: dict[str, Any]) -> str:
     return pages.markdown(COLUMNS, rows)
 
 
+def show(results: dict[str, Any]) -> None:
+    """Fill the pages from results."""
+    pages.fill("parity", table(results), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+
+
 def main() -> None:
     results = measure()
-    text = table(results)
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    pages.fill("parity", text, ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-    print(text)
+    show(results)
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -148,14 +148,18 @@ def table(results: dict[str, Any]) -> str:
     return pages.markdown(columns, rows)
 
 
+def show(results: dict[str, Any]) -> None:
+    """Fill the pages from results."""
+    pages.fill("recipes", table(results), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+
+
 @click.command()
 @click.option("--recipe", "names", multiple=True, default=ORDER, show_default=True)
 def main(names: tuple[str, ...]) -> None:
     results = measure(list(names))
-    text = table(results)
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    pages.fill("recipes", text, ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-    print(text)
+    show(results)
+    print(table(results))
 
 
 if __name__ == "__main__":

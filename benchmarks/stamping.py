@@ -193,13 +193,17 @@ def table(found: dict[str, Any]) -> str:
     return pages.markdown(("a person", "cost"), rows)
 
 
+def show(found: dict[str, Any]) -> None:
+    """Fill the pages from results."""
+    pages.fill("stamping", table(found), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+
+
 @click.command()
 def main() -> None:
     found = measure()
     RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
-    text = table(found)
-    pages.fill("stamping", text, ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-    print(text)
+    show(found)
+    print(table(found))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,256 @@
+"""Our files, the converters' own and other toolkits', on the same weights and the same frame, in one run.
+
+    python benchmarks/peers.py
+
+writes benchmarks/results/peers.json, and from it the tables in README.md and benchmarks/README.md and the picture in
+docs/peers.svg.  MNN, OpenVINO and ExecuTorch get an environment of their own in build/peers (benchmarks/peers.txt), made on the
+first run; one that cannot be had, or fails, has the reason in its row.
+
+Each file runs in a process of its own (``contestant.py``).  Time goes in rounds: each process in turn opens its file anew and runs
+some frames, while all others are stopped, so a slow minute of the machine falls on all.  A median is the median over rounds of the
+rounds' medians.  Instructions on arm64 are those of ``arm64.py``, and MNN's are counted here in the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import arm64
+import numpy as np
+import peer_timing
+import torch
+from peer_environment import ENVIRONMENT, HERE, PEERS, failure, last_line, python_of, set_up, versions
+from peer_pages import show
+
+from mfs_deploy import contents, metrics, preparing, quantizing
+from mfs_deploy.architecture import interface
+from mfs_deploy.arm64 import count, machine
+from mfs_deploy.backends import mil_package, ncnn_pnnx, onnx, tflite, workers
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.base import Conversion
+from mfs_deploy.errors import MfsError
+from mfs_deploy.graph.trace import trace
+from mfs_deploy.progress import SILENT
+from mfs_deploy.quant import recipe as recipes
+
+RESULTS = HERE / "results" / "peers.json"
+ARCH, SIZE = "mobilefaceswap", 224
+COMPANIONS = {".param": ".bin", ".xml": ".bin"}
+
+# Run by the emulated Python.
+MNN_FRAMES = """
+import os, sys, numpy as np
+sys.path.insert(0, {wheel!r})
+import MNN
+net = MNN.Interpreter({file!r})
+session = net.createSession({{"backend": "CPU", "numThread": 1, "precision": {precision!r}}})
+value = np.load({target!r})
+net.getSessionInput(session).copyFrom(MNN.Tensor(value.shape, MNN.Halide_Type_Float, value, MNN.Tensor_DimensionType_Caffe))
+def run():
+    net.runSession(session)
+"""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A file and what runs it.  ``maker``: ours, converter, peer, or rewritten: a peer that was given our rewritten graph."""
+
+    maker: str
+    title: str
+    precision: str
+    runtime: str  # of ``contestant.py``; "" where it cannot run here
+    file: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.maker} {self.title} {self.precision}"
+
+    @property
+    def backend(self) -> str:
+        return self.runtime.removesuffix("_exact") or "coreml"
+
+
+CONTESTANTS = (
+    *(
+        Contestant("ours", BACKENDS[name].TITLE, recipe, runtime, f"ours-{name}-{recipe}/{BACKENDS[name].FILES[0]}")
+        for name in ("onnx", "tflite", "ncnn")
+        for recipe in ("fp32", "fp16", "w8a8")
+        for runtime in ("onnx_exact" if (name, recipe) == ("onnx", "w8a8") else name,)
+    ),
+    Contestant("ours", "Core ML", "fp16", "", "ours-coreml-fp16/swap.mlpackage"),
+    Contestant("converter", "ONNX (PyTorch's exporter)", "fp32", "onnx", "net.onnx"),
+    Contestant("converter", "ONNX (PyTorch's exporter)", "w8a8", "onnx", "net-w8a8.onnx"),
+    Contestant("converter", "TFLite (litert-torch)", "fp32", "tflite", "net.tflite"),
+    Contestant("converter", "TFLite (litert-torch)", "w8a8", "tflite", "net-w8a8.tflite"),
+    Contestant("converter", "NCNN (pnnx)", "fp32", "ncnn", "pnnx-fp32/net.ncnn.param"),
+    Contestant("converter", "NCNN (pnnx)", "fp16", "ncnn", "pnnx-fp16/net.ncnn.param"),
+    Contestant("converter", "Core ML (coremltools)", "fp16", "", "net.mlpackage"),
+    Contestant("peer", "MNN", "fp32", "mnn", "mnn-fp32.mnn"),
+    Contestant("peer", "MNN", "fp16", "mnn", "mnn-fp16.mnn"),
+    Contestant("peer", "MNN", "w8", "mnn", "mnn-w8.mnn"),
+    Contestant("peer", "OpenVINO", "fp32", "openvino", "openvino-fp32.xml"),
+    Contestant("peer", "OpenVINO", "fp16", "openvino", "openvino-fp16.xml"),
+    Contestant("peer", "OpenVINO", "w8a8", "openvino", "openvino-w8a8.xml"),
+    Contestant("peer", "ExecuTorch (XNNPACK)", "fp32", "executorch", "executorch-fp32.pte"),
+    Contestant("peer", "ExecuTorch (XNNPACK)", "w8a8", "executorch", "executorch-w8a8.pte"),
+    Contestant("peer", "PyTorch", "fp32", "torch", "net.pt2"),
+    Contestant("rewritten", "MNN", "fp32", "mnn", "mnn-rewritten.mnn"),
+    Contestant("rewritten", "OpenVINO", "fp32", "openvino", "openvino-rewritten.xml"),
+    Contestant("rewritten", "ExecuTorch (XNNPACK)", "fp32", "executorch", "executorch-rewritten.pte"),
+)
+
+
+# ---- files
+
+
+def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All files of all contestants; a frame, and PyTorch's swapped crop and mask for it."""
+    how = quantizing.How(photos=quantizing.DEMO)
+    request = preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), calibration=how)
+    ready = preparing.prepare(request, SILENT)
+    contract, target = interface(ARCH).contract(SIZE), ready.targets[:1]
+    calibrated = quantizing.calibrate(how, quantizing.Place(ARCH, SIZE, None), ready.graph, target, SILENT)
+    np.save(folder / "target.npy", target)
+    np.save(folder / "crops.npy", calibrated.crops)
+    for one in CONTESTANTS:
+        if one.maker == "ours":
+            place = (folder / one.file).parent
+            place.mkdir()
+            recipe = recipes.load(one.precision)
+            ranges = calibrated.kept.ranges if recipe.is_static else {}
+            BACKENDS[one.backend].convert(Conversion(ready.graph, contract, recipe, ranges=ranges, coreml_io="tensor"), place)
+            say(f"made {one.key}")
+    converters_own(ready.net, folder)
+    for name, net in (("net", ready.net), ("swap", ready.graph)):
+        (folder / f"{name}.onnx").write_bytes(onnx._export(trace(net), contract).SerializeToString())
+        torch.export.save(torch.export.export(net, (torch.from_numpy(target),)), folder / f"{name}.pt2")
+    for tool in (*PEERS, "onnx", "tflite"):
+        if tool not in failed:
+            reason = failure([python_of(tool), str(HERE / "peer_files.py"), tool, str(folder)])
+            if reason:
+                failed[tool] = reason.replace(str(folder), "")
+            say(f"made the files of {tool}" if reason is None else f"{tool}: {reason}")
+    return target, ready.reference.swapped[:1], ready.reference.mask[:1]
+
+
+def converters_own(net: torch.nn.Module, folder: Path) -> None:
+    """What each converter gives for the network as it was trained; ONNX is written for the peers anyway."""
+    contract, graph = interface(ARCH).contract(SIZE), trace(net)
+    ncnn_pnnx._trace(graph, contract, folder / "net.pt")
+    for name, half in (("fp32", 0), ("fp16", 1)):
+        place = folder / f"pnnx-{name}"
+        place.mkdir()
+        (place / "net.pt").symlink_to(folder / "net.pt")
+        command = [str(ncnn_pnnx._pnnx()), "net.pt", f"inputshape=[1,3,{SIZE},{SIZE}]f32", f"fp16={half}"]
+        subprocess.run(command, cwd=place, check=True, capture_output=True)
+    tflite._lower(graph, contract, folder / "net.tflite")
+    ct = mil_package.coremltools()
+    with mil_package.quiet():
+        program = torch.export.export(net, (torch.zeros(contract.input.shape),)).run_decompositions({})
+        ct.convert(program, minimum_deployment_target=ct.target.iOS16, skip_model_load=True).save(str(folder / "net.mlpackage"))
+    say("made the converters' own")
+
+
+def size(file: Path) -> int:
+    if file.is_dir():
+        return sum(part.stat().st_size for part in file.rglob("*") if part.is_file())
+    files = [file] + [file.with_suffix(COMPANIONS[file.suffix]) for _ in range(file.suffix in COMPANIONS)]
+    return sum(part.stat().st_size for part in files)
+
+
+# ---- all
+
+
+def measure_parity(folder: Path, found: dict[str, dict[str, Any]], swapped: np.ndarray, mask: np.ndarray) -> None:
+    for one in CONTESTANTS:
+        outputs = folder / "outputs" / f"{one.key.replace(' ', '-')}.npz"
+        if outputs.exists():
+            made = np.load(outputs)
+            found[one.key]["psnr_db"] = metrics.psnr_db(made["swapped"], swapped, peak=1.0)
+            found[one.key]["max_error"] = metrics.max_error(made["swapped"], swapped)
+            found[one.key]["mask_max_error"] = metrics.max_error(made["mask"], mask)
+
+
+def instructions(folder: Path, found: dict[str, dict[str, Any]]) -> None:
+    """Of a frame on arm64: ours and the converters' from the last run of ``arm64.py``, MNN's counted now."""
+    known = json.loads(arm64.RESULTS.read_text("utf-8"))
+    for one in CONTESTANTS:
+        counted = known["ours"].get(f"{one.backend} {one.precision}", {}).get("instructions") if one.maker == "ours" else None
+        if one.maker == "converter":
+            counted = known["converters_own"].get(f"{one.backend} {one.precision}")
+        if counted:
+            found[one.key]["arm64_instructions"] = counted[count.TOTAL]
+    wheel = ENVIRONMENT / "arm64"
+    pip = [python_of("mnn"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps", "--upgrade"]
+    platforms = [
+        part for tag in ("2_28", "2_17", "2014") for part in ("--platform", f"manylinux{'' if tag == '2014' else '_'}{tag}_aarch64")
+    ]
+    constraint = [
+        "--constraint",
+        str(HERE / "peers.txt"),
+        "--only-binary=:all:",
+        "--python-version",
+        "3.11",
+        "--implementation",
+        "cp",
+    ]
+    reason = None if (wheel / "MNN").exists() else failure([*pip, *platforms, *constraint, "--target", str(wheel), "mnn"])
+    for one in CONTESTANTS:
+        if one.runtime == "mnn" and (folder / one.file).exists() and reason is None:
+            place = folder / f"counts-{Path(one.file).stem}"
+            place.mkdir()
+            facts = {"file": str(folder / one.file), "target": str(folder / "target.npy"), "wheel": str(wheel)}
+            try:
+                counted = arm64.guest(MNN_FRAMES, place, precision="low" if one.precision == "fp16" else "high", **facts)
+                found[one.key]["arm64_instructions"] = counted[count.TOTAL]
+            except (MfsError, subprocess.CalledProcessError) as exc:
+                reason = last_line(str(exc), 1)
+    if reason:
+        say(f"no instructions of MNN on arm64: {reason}")
+
+
+def measure() -> dict[str, Any]:
+    failed = set_up()
+    found: dict[str, dict[str, Any]] = {}
+    with workers.scratch() as folder:
+        _, swapped, mask = make_files(folder, failed)
+        for one in CONTESTANTS:
+            entry = found[one.key] = {"maker": one.maker, "title": one.title, "precision": one.precision, "runtime": one.runtime}
+            if (folder / one.file).exists():
+                entry["bytes"] = size(folder / one.file)
+            else:
+                entry["error"] = failed.get(one.runtime, "was not made")
+        instructions(folder, found)
+        peer_timing.measure(CONTESTANTS, folder, found)
+        measure_parity(folder, found, swapped, mask)
+    from mfs_deploy.benching import _processor
+
+    return {
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
+        "versions": {**contents.versions(["onnx", "tflite", "ncnn", "coreml"]), "peers": versions()},
+        "arm64_cpu": arm64.CPU,
+        "method": {"rounds": peer_timing.ROUNDS, "frames": peer_timing.FRAMES, "threads": list(peer_timing.THREADS)},
+        "contestants": list(found.values()),
+    }
+
+
+def say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    machine.check_cpu(arm64.CPU)
+    results = measure()
+    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
+    show(results)
+
+
+if __name__ == "__main__":
+    main()
