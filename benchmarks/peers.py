@@ -150,7 +150,7 @@ def converters_own(net: torch.nn.Module, folder: Path) -> None:
         (place / "net.pt").symlink_to(folder / "net.pt")
         command = [str(ncnn_pnnx._pnnx()), "net.pt", f"inputshape=[1,3,{SIZE},{SIZE}]f32", f"fp16={half}"]
         subprocess.run(command, cwd=place, check=True, capture_output=True)
-    tflite._lower(graph, contract, folder / "net.tflite")
+    tflite.lower(graph, contract, folder / "net.tflite")
     ct = mil_package.coremltools()
     with mil_package.quiet():
         program = torch.export.export(net, (torch.zeros(contract.input.shape),)).run_decompositions({})
