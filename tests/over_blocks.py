@@ -12,5 +12,6 @@ def over_blocks(graph: fx.GraphModule) -> fx.GraphModule:
     graph = copy.deepcopy(graph)
     for name, conv in list(graph.named_modules()):
         if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3) and conv.groups == 1 and conv.out_channels <= 4:
-            graph.set_submodule(name, nn.Conv2d(conv.in_channels, 4 * conv.out_channels, 4, stride=2, padding=1))
-    return graph
+            blocks = nn.Conv2d(conv.in_channels, 4 * conv.out_channels, 4, stride=2, padding=1)
+            graph.set_submodule(name, nn.Sequential(blocks, nn.PixelShuffle(2)))
+    return fx.symbolic_trace(graph)

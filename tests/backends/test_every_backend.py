@@ -162,7 +162,7 @@ def test_flipped_bit_in_a_weight_shows_in_the_output(backend, copy, files, graph
     weight = graph.get_submodule("final.7").weight.detach().numpy().ravel()[:1].tobytes()
     (file,) = (p for p in files(copy) if weight in p.read_bytes())
     data = bytearray(file.read_bytes())
-    assert data.count(weight) == 1
+    assert data.count(weight) == (4 if backend.NAME == "tflite" else 1)  # for every pixel of a block
     data[data.index(weight) + 3] ^= 0x40  # the exponent's highest bit
     file.write_bytes(data)
     swapped, _ = backend.open(copy, contract).run(crop)
