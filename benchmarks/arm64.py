@@ -21,6 +21,7 @@ from unittest.mock import patch
 import numpy as np
 import pages
 import torch
+from torch.fx.passes.shape_prop import ShapeProp
 
 from mfs_deploy import metrics, preparing, quantizing
 from mfs_deploy.architecture import interface
@@ -29,8 +30,9 @@ from mfs_deploy.backends import ncnn_fit, ncnn_pnnx, tflite, workers
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.worker import MARK, Job
+from mfs_deploy.benching import LANES
 from mfs_deploy.graph import merge_tails, odd_kernels, widen_input
-from mfs_deploy.graph.trace import trace
+from mfs_deploy.graph.trace import is_resize, module_of, trace
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
 
@@ -50,6 +52,8 @@ OURS = [
 ]
 BY_LAYER = [("ncnn", "fp16"), ("tflite", "fp32"), ("tflite", "w8a8")]
 SHOWN = 12  # layers of each
+POINTWISE, CHANNELWISE, DENSE = "1x1 convolutions", "depthwise convolutions", "other convolutions"
+RESIZE, ELSE = "resizes", "all else"
 
 
 def _only_ncnn(n: int) -> Any:
@@ -153,6 +157,7 @@ def measure() -> dict[str, Any]:
     found: dict[str, Any] = {"cpu": CPU, "versions": machine.versions(), "ours": {}, "layers": {}}
     with workers.scratch() as scratch:
         (scratch / "own").mkdir()
+        found["work"] = work_of(ready.graph)
         found["converters_own"] = converters_own(ready.net, target, scratch / "own")
         found["ablation"] = ablation(ready.graph, ranges, target, scratch)
         for backend, name in OURS:
@@ -250,8 +255,36 @@ def layers_table(found: dict[str, Any]) -> str:
     return pages.markdown(columns, rows)
 
 
+def work_of(graph: torch.fx.GraphModule) -> dict[str, tuple[str, int]]:
+    """Every layer of the simplified network: what sort of work it is, and its multiply-adds."""
+    found = {}
+    with torch.inference_mode():
+        ShapeProp(graph).propagate(torch.zeros(1, 3, SIZE, SIZE))
+    for node in graph.graph.nodes:
+        conv = module_of(graph, node, torch.nn.Conv2d)
+        if conv is None:
+            found[node.name] = (RESIZE if is_resize(node) else ELSE, 0)
+        else:
+            sort = CHANNELWISE if conv.groups > 1 else POINTWISE if conv.kernel_size == (1, 1) else DENSE
+            found[node.name] = (sort, node.meta["tensor_meta"].shape.numel() * conv.weight[0].numel())
+    return found
+
+
+def sorts_table(found: dict[str, Any]) -> str:
+    rows = []
+    for sort in (POINTWISE, CHANNELWISE, DENSE, RESIZE, ELSE):
+        macs = sum(n for known, n in found["work"].values() if known == sort)
+        cells = [f"{macs / 1e6:.1f} M" if macs else "-"]
+        for name, lanes in (("tflite fp32", LANES["float32"]), ("tflite w8a8", LANES["int8"])):
+            cost = sum(n for layer, n in found["layers"][name].items() if found["work"].get(layer, (ELSE, 0))[0] == sort)
+            cells += [f"{cost / 1e6:.1f} M", f"{macs / lanes / 1e6:.1f} M" if macs else "-"]
+        rows.append((sort, *cells))
+    return pages.markdown(("work", "multiply-adds", "fp32", "its arithmetic alone", "w8a8", "its arithmetic alone"), rows)
+
+
 def show(found: dict[str, Any]) -> None:
     """Fill the pages from results."""
+    pages.fill("sorts", sorts_table(found), ROOT / "benchmarks" / "README.md")
     pages.fill("arm64", table(found), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
     pages.fill("ablation", ablation_table(found), ROOT / "benchmarks" / "README.md")
     pages.fill("layers", layers_table(found), ROOT / "benchmarks" / "README.md")
