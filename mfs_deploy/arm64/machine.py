@@ -33,7 +33,6 @@ class Cpu:
     name: str
     part: str
     features: str
-    meaning: str
 
     def cpuinfo(self) -> str:
         fields = {
@@ -52,10 +51,10 @@ _ARMV8 = "fp asimd evtstrm aes pmull sha1 sha2 crc32"
 CPUS = {
     cpu.name: cpu
     for cpu in (
-        Cpu(
-            "cortex-a76", "0xd0b", f"{_ARMV8} atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs", "float16, dot product"
-        ),
-        Cpu("cortex-a72", "0xd08", f"{_ARMV8} cpuid", "neither: phones before 2018"),
+        # With float16 and dot products.
+        Cpu("cortex-a76", "0xd0b", f"{_ARMV8} atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs"),
+        # With neither, as phones before 2018.
+        Cpu("cortex-a72", "0xd08", f"{_ARMV8} cpuid"),
     )
 }
 

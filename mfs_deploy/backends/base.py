@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -163,6 +164,11 @@ class Backend(Protocol):
 
 ACTIVATED = "+activation"  # behind a node's name: its value once the activation that follows it is applied
 Weights = dict[str, tuple[Array, Array | None]]  # by node: weight (O, I, H, W), and bias (O,) where there is one
+
+
+def differences(sections: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """``layer_costs`` of sections that each do all that the one before does, and one layer more."""
+    return {name: cost - before for (_, before), (name, cost) in pairwise([("", 0), *sections])}
 
 
 class Layered(Protocol):

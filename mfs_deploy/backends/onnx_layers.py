@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mfs_deploy.backends import onnx as backend
-from mfs_deploy.backends.base import Array, Weights, check_target
+from mfs_deploy.backends.base import Array, Weights, check_target, differences
 from mfs_deploy.contract import Contract
 
 if TYPE_CHECKING:
@@ -83,5 +82,4 @@ def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[st
         yield last.name, run
 
 
-def layer_costs(sections: Sequence[tuple[str, int]]) -> dict[str, int]:
-    return {name: cost - before for (_, before), (name, cost) in pairwise([("", 0), *sections])}
+layer_costs = differences

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from mfs_deploy.backends import tflite
 from mfs_deploy.backends import tflite_model as tfl
-from mfs_deploy.backends.base import Array, Weights, check_target, threads
+from mfs_deploy.backends.base import Array, Weights, check_target, differences, threads
 from mfs_deploy.backends.tflite_blocks import blocks, joined
 from mfs_deploy.backends.tflite_describe import stored
 from mfs_deploy.contract import Contract
@@ -93,8 +92,7 @@ def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[st
         yield tfl.text(graph.tensors[last].name), interpreter.invoke
 
 
-def layer_costs(sections: Sequence[tuple[str, int]]) -> dict[str, int]:
-    return {name: cost - before for (_, before), (name, cost) in pairwise([("", 0), *sections])}
+layer_costs = differences
 
 
 def _fed(model: tfl.Model, target: Array) -> Any:
