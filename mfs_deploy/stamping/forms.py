@@ -39,6 +39,9 @@ def _widened(dtype: Any) -> Representation:
     return represent
 
 
+PALETTES: dict[str, Representation] = {
+    f"palette{bits} {name}": _palette(bits, name) for bits in (6, 4) for name in ("float16", "float32")
+}
 REPRESENTATIONS: dict[str, Representation] = {
     "float32": lambda w: (w,),
     "float16": lambda w: (w.astype(np.float16),),
@@ -48,7 +51,7 @@ REPRESENTATIONS: dict[str, Representation] = {
     "int8 coreml float16": lambda w: coreml_weights.to_int8(w.astype(np.float16)),
     "float32 ncnn": _widened(np.float32),
     "float16 ncnn": _widened(np.float16),
-    **{f"palette{bits} {name}": _palette(bits, name) for bits in (6, 4) for name in ("float16", "float32")},
+    **PALETTES,
 }
 
 
@@ -67,12 +70,12 @@ def to_counts(bias: Array, steps: Array, dtype: str) -> Array:
     return counts.astype(BIASES[dtype])
 
 
-# Steps of int8 weights are rounded in several ways, which for a tensor of few channels may all give the same bytes.
+# Steps of int8 weights are rounded in several ways, which for a tensor of few channels may all give the same bytes; and palettes
+# take long to make.
 ONLY = {
     "int8": ("onnx", "tflite"),
     **dict.fromkeys(("int8 ncnn", "float32 ncnn", "float16 ncnn"), ("ncnn",)),
-    "int8 coreml": ("coreml",),
-    "int8 coreml float16": ("coreml",),
+    **dict.fromkeys(("int8 coreml", "int8 coreml float16", *PALETTES), ("coreml",)),
 }
 
 
