@@ -24,10 +24,10 @@ from typing import Any
 
 import arm64
 import numpy as np
+import peer_pages
 import peer_timing
 import torch
 from peer_environment import ENVIRONMENT, HERE, PEERS, failure, last_line, python_of, set_up, versions
-from peer_pages import show
 
 from mfs_deploy import contents, metrics, preparing, quantizing
 from mfs_deploy.architecture import interface
@@ -179,14 +179,7 @@ def measure_parity(folder: Path, found: dict[str, dict[str, Any]], swapped: np.n
 
 
 def instructions(folder: Path, found: dict[str, dict[str, Any]]) -> None:
-    """Of a frame on arm64: ours and the converters' from the last run of ``arm64.py``, MNN's counted now."""
-    known = json.loads(arm64.RESULTS.read_text("utf-8"))
-    for one in CONTESTANTS:
-        counted = known["ours"].get(f"{one.backend} {one.precision}", {}).get("instructions") if one.maker == "ours" else None
-        if one.maker == "converter":
-            counted = known["converters_own"].get(f"{one.backend} {one.precision}")
-        if counted:
-            found[one.key]["arm64_instructions"] = counted[count.TOTAL]
+    """MNN's of a frame on arm64."""
     wheel = ENVIRONMENT / "arm64"
     pip = [python_of("mnn"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps", "--upgrade"]
     platforms = [
@@ -216,6 +209,17 @@ def instructions(folder: Path, found: dict[str, dict[str, Any]]) -> None:
         say(f"no instructions of MNN on arm64: {reason}")
 
 
+def from_arm64(results: dict[str, Any]) -> None:
+    """Fill in the instructions of ours and the converters' files, from the last run of ``arm64.py``."""
+    known = json.loads(arm64.RESULTS.read_text("utf-8"))
+    for one, entry in zip(CONTESTANTS, results["contestants"], strict=True):
+        counted = known["ours"].get(f"{one.backend} {one.precision}", {}).get("instructions") if one.maker == "ours" else None
+        if one.maker == "converter":
+            counted = known["converters_own"].get(f"{one.backend} {one.precision}")
+        if counted:
+            entry["arm64_instructions"] = counted[count.TOTAL]
+
+
 def measure() -> dict[str, Any]:
     failed = set_up()
     found: dict[str, dict[str, Any]] = {}
@@ -239,6 +243,11 @@ def measure() -> dict[str, Any]:
         "method": {"rounds": peer_timing.ROUNDS, "frames": peer_timing.FRAMES, "threads": list(peer_timing.THREADS)},
         "contestants": list(found.values()),
     }
+
+
+def show(results: dict[str, Any]) -> None:
+    from_arm64(results)
+    peer_pages.show(results)
 
 
 def say(what: str) -> None:
