@@ -16,6 +16,9 @@ What the recipe fp16 means at run time:
 - A GPU delegate computes in float16 throughout unless told otherwise, and knows nothing of single layers: where ``describe`` lists
   ``float32_layers``, open it with precision loss not allowed (``setPrecisionLossAllowed(false)``).
 
+Convolutions of few outputs work on blocks of pixels, see ``tflite_blocks``.  XNNPACK, NNAPI and Hexagon have the DEPTH_TO_SPACE
+that this takes; no GPU delegate has been tried.
+
 What integers mean:
 
 - int8 weights with float activations are unpacked once, as those in float16; a frame takes as long as in float32.
