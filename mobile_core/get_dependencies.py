@@ -56,7 +56,7 @@ time.localtime = lambda *given: _now(*given) if given else time.strptime("{date}
 
 def cache() -> Path:
     root = Path(os.environ["XDG_CACHE_HOME"]) if os.environ.get("XDG_CACHE_HOME") else Path("~/.cache").expanduser()
-    return root / "mfs-deploy" / "mobile_core"
+    return (root / "mfs-deploy" / "mobile_core").resolve()  # builds note where it lies
 
 
 def sources() -> Path:

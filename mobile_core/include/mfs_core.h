@@ -1,11 +1,12 @@
 /* The native core of the Android and iOS demos: bundle, alignment, network, paste-back.  Plain C, no platform types.
  *
- * Handles are opaque.  No call throws or prints, though runtimes log what they refuse to stderr.  A call that can fail returns an mfs_status, and mfs_last_error() then says why,
- * in one English line, for the thread that made the call.  Output parameters are written only on MFS_OK.
+ * Handles are opaque.  No call throws or prints, though runtimes log what they refuse to stderr.  A call that can fail returns an
+ * mfs_status, and mfs_last_error() then says why, in one English line, for the thread that made the call.  Output parameters are
+ * written only on MFS_OK, unless said otherwise.
  *
- * Threads: an mfs_bundle never changes once open, so any number of threads may use it.  An mfs_session may be called from any thread:
- * mfs_session_load prepares the new network beside the running one and exchanges them between two frames, all else takes turns.
- * Close or destroy a handle only when no other call that uses it is running.
+ * Threads: an mfs_bundle never changes once open, so any number of threads may use it.  An mfs_session may be called from any
+ * thread: mfs_session_load prepares the new network beside the running one and exchanges them between two frames, all else takes
+ * turns. Close or destroy a handle only when no other call that uses it is running.
  *
  * Strings are UTF-8.  Landmarks are ten numbers, x and y of: image-left eye, image-right eye, nose tip, image-left mouth corner,
  * image-right mouth corner, in pixels of the frame's buffer (as it lies in memory, whatever its rotation).
@@ -45,12 +46,12 @@ MFS_API void mfs_string_free(char* text);
 /* ---- frames ---- */
 
 typedef enum mfs_format {
-  MFS_RGB = 0,   /* planes[0]: 3 bytes a pixel */
-  MFS_RGBA = 1,  /* planes[0]: 4 bytes a pixel; the fourth is left alone */
-  MFS_BGRA = 2,  /* the same */
-  MFS_I420 = 3,  /* planes: Y, U, V; chroma at half size, rounded up; pixel_stride[1..2] may be 2, as in YUV_420_888 */
-  MFS_NV12 = 4,  /* planes: Y, UV interleaved */
-  MFS_NV21 = 5   /* planes: Y, VU interleaved */
+  MFS_RGB = 0,  /* planes[0]: 3 bytes a pixel */
+  MFS_RGBA = 1, /* planes[0]: 4 bytes a pixel; the fourth is left alone */
+  MFS_BGRA = 2, /* the same */
+  MFS_I420 = 3, /* planes: Y, U, V; chroma at half size, rounded up; pixel_stride[1..2] may be 2, as in YUV_420_888 */
+  MFS_NV12 = 4, /* planes: Y, UV interleaved */
+  MFS_NV21 = 5  /* planes: Y, VU interleaved */
 } mfs_format;
 
 typedef enum mfs_colour {
@@ -88,13 +89,15 @@ MFS_API const char* mfs_bundle_json(const mfs_bundle* bundle);
 MFS_API int32_t mfs_bundle_size(const mfs_bundle* bundle);
 MFS_API int32_t mfs_bundle_has_mask(const mfs_bundle* bundle);
 
-/* Cuts the aligned crop of a face.  `crop` is RGB, RGBA or BGRA of the bundle's size; a fourth byte becomes 255.  `back` receives the
- * (2, 3) affine from pixels of the crop to pixels of the frame, row by row. */
-MFS_API mfs_status mfs_align(const mfs_bundle* bundle, const mfs_frame* frame, const double landmarks[10], mfs_frame* crop, double back[6]);
+/* Cuts the aligned crop of a face.  `crop` is RGB, RGBA or BGRA of the bundle's size; a fourth byte becomes 255.  `back` receives
+ * the (2, 3) affine from pixels of the crop to pixels of the frame, row by row. */
+MFS_API mfs_status mfs_align(const mfs_bundle* bundle, const mfs_frame* frame, const double landmarks[10], mfs_frame* crop,
+                             double back[6]);
 
 typedef enum mfs_type { MFS_UINT8 = 0 /* 0 to 255 */, MFS_FLOAT32 = 1 /* 0 to 1 */, MFS_FLOAT16 = 2 /* 0 to 1 */ } mfs_type;
 
-/* A network's output as its runtime left it; strides count elements.  A BGRA buffer: data at its first red byte, channel_stride -1. */
+/* A network's output as its runtime left it; strides count elements.  A BGRA buffer: data at its first red byte, channel_stride -1.
+ */
 typedef struct mfs_tensor {
   const void* data;
   int32_t type; /* an mfs_type */
@@ -117,8 +120,8 @@ typedef struct mfs_load {
 } mfs_load;
 
 typedef struct mfs_result {
-  int32_t swapped;       /* 0: no face, the frame is as it was */
-  double landmarks[10];  /* those that were used, after smoothing */
+  int32_t swapped;      /* 0: no face, the frame is as it was */
+  double landmarks[10]; /* those that were used, after smoothing */
   double detect_ms, align_ms, network_ms, paste_ms, total_ms;
 } mfs_result;
 
@@ -127,14 +130,15 @@ MFS_API void mfs_session_destroy(mfs_session* session);
 /* Takes the bundle at `folder` into use.  Should anything fail, the one in use stays. */
 MFS_API mfs_status mfs_session_load(mfs_session* session, const char* folder, const mfs_load* options);
 /* Swaps the face in a frame, in place.  `landmarks` NULL asks the detector.  `seconds` is the frame's time on any steady clock. */
-MFS_API mfs_status mfs_session_swap(mfs_session* session, mfs_frame* frame, const double* landmarks, double seconds, mfs_result* result);
+MFS_API mfs_status mfs_session_swap(mfs_session* session, mfs_frame* frame, const double* landmarks, double seconds,
+                                    mfs_result* result);
 /* One run of the network alone, on an RGB crop: swapped (3, S, S) and mask (S, S; may be NULL) as float32 in [0, 1]. */
 MFS_API mfs_status mfs_session_run(mfs_session* session, const uint8_t* rgb, float* swapped, float* mask);
 /* JSON: {"bundle", "backend", "runtime", "recipe", "precision", "threads", "detector", "frames", "fps", "sustained_fps",
  * "latency_ms": {stage: {"p50", "p90", "p99"}}}.  To be freed with mfs_string_free. */
 MFS_API mfs_status mfs_session_json(mfs_session* session, char** json);
-/* Holds the network, alignment and paste-back against the bundle's reference tensors, given as `folder` of .npy files (reference.npz
- * unpacked).  `json` receives the figures, also with MFS_ERROR_PARITY.  To be freed with mfs_string_free. */
+/* Holds the network, alignment and paste-back against the bundle's reference tensors, given as `folder` of .npy files
+ * (reference.npz unpacked).  `json` receives the figures, also with MFS_ERROR_PARITY.  To be freed with mfs_string_free. */
 MFS_API mfs_status mfs_session_self_check(mfs_session* session, const char* folder, char** json);
 
 #ifdef __cplusplus

@@ -43,7 +43,8 @@ Affine alignment(const Landmarks& landmarks, const AlignmentTemplate& at, int si
   }
   double spread = xx + yy, determinant = xx * yy - xy * xy;
   // The ratio is that of the two axes of the points' scatter, squared: 1e-14 is a line to one part in ten million.
-  if (!(determinant > 1e-14 * spread * spread)) throw bad_argument("the five landmarks lie on one line, so the face cannot be aligned");
+  if (!(determinant > 1e-14 * spread * spread))
+    throw bad_argument("the five landmarks lie on one line, so the face cannot be aligned");
   double a, b, c, d;
   if (at.solver == AlignmentTemplate::Solver::similarity) {
     a = d = (xu + yv) / spread;

@@ -18,13 +18,14 @@ struct Affine {
   }
 };
 
-// Frame pixels to pixels of a crop of `size`, rounded to float32 as the exporter does.  Throws bad_argument where the landmarks lie on
-// one line or are not finite.
+// Frame pixels to pixels of a crop of `size`, rounded to float32 as the exporter does.  Throws bad_argument where the landmarks lie
+// on one line or are not finite.
 Affine alignment(const Landmarks& landmarks, const AlignmentTemplate& at, int size);
 
 enum class Border { black, nearest };  // what lies outside the frame
 
-// Each pixel of the target is the frame at `to_frame` of it, bilinear in float32 as in OpenCV 5.  `rgb` is (height, width, 3), rounded.
+// Each pixel of the target is the frame at `to_frame` of it, bilinear in float32 as in OpenCV 5.  `rgb` is (height, width, 3),
+// rounded.
 void sample(const Frame& frame, const Affine& to_frame, int width, int height, Border border, uint8_t* rgb);
 
 }  // namespace mfs

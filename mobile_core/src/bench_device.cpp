@@ -1,6 +1,7 @@
 // mfs-bench-device: is this bundle right on this machine, and how fast is it?  One JSON object on stdout.
 //
-// Exit codes as the mfs command has them: 0, 1 a bug, 2 usage, 5 something is missing here, 6 a runtime failed, 7 parity, 8 the bundle.
+// Exit codes as the mfs command has them: 0, 1 a bug, 2 usage, 5 something is missing here, 6 a runtime failed, 7 parity, 8 the
+// bundle.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>

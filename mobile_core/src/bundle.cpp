@@ -63,7 +63,8 @@ std::vector<uint8_t> read_file(const fs::path& folder, const std::string& name, 
   if (!fs::is_regular_file(path, error)) throw bad_bundle(shown(name) + " is not a regular file");
   uint64_t bytes = fs::file_size(path, error);
   if (error) throw bad_bundle(shown(name) + " cannot be read: " + error.message());
-  if (bytes > most) throw bad_bundle(shown(name) + " has " + std::to_string(bytes) + " bytes, at most " + std::to_string(most) + " are read");
+  if (bytes > most)
+    throw bad_bundle(shown(name) + " has " + std::to_string(bytes) + " bytes, at most " + std::to_string(most) + " are read");
   std::vector<uint8_t> content(bytes);
   std::ifstream in(path, std::ios::binary);
   in.read(reinterpret_cast<char*>(content.data()), std::streamsize(bytes));
@@ -113,7 +114,8 @@ void Bundle::read(const Json& manifest) {
     if (artifact.files.empty()) throw bad_bundle(entry.place() + ".files is empty");
     artifact.inputs = read_tensors(entry["inputs"]);
     artifact.outputs = read_tensors(entry["outputs"]);
-    if (recipes.count(artifact.recipe) == 0) throw bad_bundle(entry.place() + ".recipe is " + shown(artifact.recipe) + ", which is not explained");
+    if (recipes.count(artifact.recipe) == 0)
+      throw bad_bundle(entry.place() + ".recipe is " + shown(artifact.recipe) + ", which is not explained");
     artifacts.emplace(backend, artifact);
   }
   if (artifacts.empty()) throw bad_bundle("manifest.artifacts is empty");
@@ -124,9 +126,11 @@ std::vector<uint8_t> Bundle::load(const std::string& file) const {
   if (said == files_.end()) throw bad_bundle(shown(file) + " is not in the manifest");
   std::vector<uint8_t> content = read_file(folder_, file, kLargestFile);
   if (content.size() != said->second.bytes) {
-    throw bad_bundle(shown(file) + " has " + std::to_string(content.size()) + " bytes, the manifest says " + std::to_string(said->second.bytes));
+    throw bad_bundle(shown(file) + " has " + std::to_string(content.size()) + " bytes, the manifest says " +
+                     std::to_string(said->second.bytes));
   }
-  if (sha256(content.data(), content.size()) != said->second.sha256) throw bad_bundle(shown(file) + " has changed: its SHA-256 is not the manifest's");
+  if (sha256(content.data(), content.size()) != said->second.sha256)
+    throw bad_bundle(shown(file) + " has changed: its SHA-256 is not the manifest's");
   return content;
 }
 

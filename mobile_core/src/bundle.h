@@ -1,8 +1,8 @@
 // A bundle on disk, checked before anything of it is used.
 //
-// Trusted: nothing.  The manifest is bounded in size and form; files are named by it, lie inside the folder, are regular, and have the
-// size and SHA-256 it says.  What is loaded is hashed again from the very bytes that are handed on.  Files that the manifest does not
-// name are never read.  A hash shows damage, not who wrote the bundle: what a stranger made whole is a stranger's.
+// Trusted: nothing.  The manifest is bounded in size and form; files are named by it, lie inside the folder, are regular, and have
+// the size and SHA-256 it says.  What is loaded is hashed again from the very bytes that are handed on.  Files that the manifest
+// does not name are never read.  A hash shows damage, not who wrote the bundle: what a stranger made whole is a stranger's.
 #pragma once
 
 #include <cstdint>

@@ -17,18 +17,21 @@ constexpr size_t kMostCandidates = 2000;
 
 class Scrfd : public Detector {
  public:
-  Scrfd(std::vector<uint8_t> param, std::vector<uint8_t> bin, int threads) : net_(std::move(param), std::move(bin), threads, "the detector") {
+  Scrfd(std::vector<uint8_t> param, std::vector<uint8_t> bin, int threads)
+      : net_(std::move(param), std::move(bin), threads, "the detector") {
     name = "SCRFD";
     int outputs = 0;
     while (outputs < 16 && net_.has_blob("out" + std::to_string(outputs))) outputs++;
     if (!net_.has_blob("in0") || (outputs != 9 && outputs != 15)) {
-      throw bad_bundle("the detector has " + std::to_string(outputs) + " outputs out0, out1, ...; SCRFD with keypoints has 9 or 15, and an input in0");
+      throw bad_bundle("the detector has " + std::to_string(outputs) +
+                       " outputs out0, out1, ...; SCRFD with keypoints has 9 or 15, and an input in0");
     }
     strides_ = outputs == 9 ? std::vector<int>{8, 16, 32} : std::vector<int>{8, 16, 32, 64, 128};
     anchors_ = outputs == 9 ? 2 : 1;
     net_.input_size(width_, height_);
     if (width_ == 0 || height_ == 0) width_ = height_ = kCanvas;
-    bool fits = width_ % strides_.back() == 0 && height_ % strides_.back() == 0 && width_ > 0 && height_ > 0 && width_ <= 2048 && height_ <= 2048;
+    bool fits = width_ % strides_.back() == 0 && height_ % strides_.back() == 0 && width_ > 0 && height_ > 0 && width_ <= 2048 &&
+                height_ <= 2048;
     if (!fits) throw bad_bundle("the detector takes " + std::to_string(width_) + "x" + std::to_string(height_) + " images");
   }
 
@@ -67,7 +70,8 @@ class Scrfd : public Detector {
     std::vector<Face> kept;
     for (size_t i : suppress(boxes, kOverlap)) {
       Face face = found[i];
-      for (size_t k = 0; k < 10; k += 2) back.apply(found[i].landmarks[k], found[i].landmarks[k + 1], face.landmarks[k], face.landmarks[k + 1]);
+      for (size_t k = 0; k < 10; k += 2)
+        back.apply(found[i].landmarks[k], found[i].landmarks[k + 1], face.landmarks[k], face.landmarks[k + 1]);
       double x1, y1, x2, y2;
       turn.apply(face.box[0], face.box[1], x1, y1);
       turn.apply(face.box[2], face.box[3], x2, y2);

@@ -25,8 +25,8 @@ class Detector {
   std::string name;
 };
 
-// SCRFD with keypoints as ncnn files, converted by pnnx: an input in0, and out0 to out8 or out14 as scores, boxes, keypoints, each for
-// every stride.  Run as insightface's model_zoo/scrfd.py runs it; the input layer's size is used, 640x640 where it has none.
+// SCRFD with keypoints as ncnn files, converted by pnnx: an input in0, and out0 to out8 or out14 as scores, boxes, keypoints, each
+// for every stride.  Run as insightface's model_zoo/scrfd.py runs it; the input layer's size is used, 640x640 where it has none.
 std::unique_ptr<Detector> open_scrfd(std::vector<uint8_t> param, std::vector<uint8_t> bin, int threads);
 
 // Of a folder, or of a bundle that names both files; null where it does not.

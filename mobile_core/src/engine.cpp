@@ -12,7 +12,8 @@ Engine::Engine(std::shared_ptr<const Bundle> bundle, const NetworkOptions& optio
     : bundle_(std::move(bundle)),
       options_(options),
       network_(open_network(*bundle_, options)),
-      detector_(detector.empty() ? open_detector(*bundle_, options.threads) : open_detector(std::filesystem::path(detector), options.threads)),
+      detector_(detector.empty() ? open_detector(*bundle_, options.threads)
+                                 : open_detector(std::filesystem::path(detector), options.threads)),
       paster_(bundle_->paste_back, bundle_->contract.size),
       crop_(size_t(bundle_->contract.size) * bundle_->contract.size * 3) {}
 
@@ -41,7 +42,9 @@ void Engine::swap(const Frame& frame, const Landmarks& landmarks, StageTimes& ms
 
 void Engine::write(JsonWriter& out) const {
   const Recipe& recipe_entry = bundle_->recipes.at(recipe());
-  out.member("bundle", bundle_->name).member("contract_sha256", bundle_->contract.sha256).member("manifest_sha256", bundle_->manifest_sha256);
+  out.member("bundle", bundle_->name)
+      .member("contract_sha256", bundle_->contract.sha256)
+      .member("manifest_sha256", bundle_->manifest_sha256);
   out.member("architecture", bundle_->contract.arch).member("size", bundle_->contract.size);
   out.member("backend", options_.backend).member("runtime", network_->runtime).member("recipe", recipe());
   out.member("weights", recipe_entry.weights).member("activations", recipe_entry.activations);

@@ -5,7 +5,8 @@
 namespace mfs {
 
 YuvMatrix::YuvMatrix(mfs_colour colour) {
-  bool is_709 = colour == MFS_BT709_FULL || colour == MFS_BT709_VIDEO, is_full = colour == MFS_BT601_FULL || colour == MFS_BT709_FULL;
+  bool is_709 = colour == MFS_BT709_FULL || colour == MFS_BT709_VIDEO,
+       is_full = colour == MFS_BT601_FULL || colour == MFS_BT709_FULL;
   kr = is_709 ? 0.2126f : 0.299f;
   kb = is_709 ? 0.0722f : 0.114f;
   y_offset = is_full ? 0 : 16;
@@ -25,7 +26,8 @@ Frame::Frame(const mfs_frame& frame)
       matrix(mfs_colour(frame.colour)) {
   auto is_from = [](int value, int low, int high, const char* what) {
     if (value < low || value > high) {
-      throw bad_argument(std::string("frame: ") + what + " is " + std::to_string(value) + ", must be from " + std::to_string(low) + " to " + std::to_string(high));
+      throw bad_argument(std::string("frame: ") + what + " is " + std::to_string(value) + ", must be from " + std::to_string(low) +
+                         " to " + std::to_string(high));
     }
   };
   is_from(frame.format, MFS_RGB, MFS_NV21, "format");
@@ -69,7 +71,8 @@ void convert(const Frame& from, bool mirrored, const Frame& to) {
   int width = is_turned ? from.height : from.width, height = is_turned ? from.width : from.height;
   if (to.is_yuv) throw bad_argument("frames are converted to RGB, RGBA or BGRA only");
   if (to.width != width || to.height != height) {
-    throw bad_argument("the upright frame is " + std::to_string(width) + "x" + std::to_string(height) + ", the target is " + std::to_string(to.width) + "x" + std::to_string(to.height));
+    throw bad_argument("the upright frame is " + std::to_string(width) + "x" + std::to_string(height) + ", the target is " +
+                       std::to_string(to.width) + "x" + std::to_string(to.height));
   }
   for (int y = 0; y < height; y++) {
     for (int x = 0; x < width; x++) {

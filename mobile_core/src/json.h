@@ -19,7 +19,7 @@ class Json {
   static Json parse(const std::vector<uint8_t>& text, const std::string& name);
 
   bool has(const char* key) const;
-  Json operator[](const char* key) const;  // of an object; exactly one such key
+  Json operator[](const char* key) const;                                // of an object; exactly one such key
   std::vector<std::pair<std::string, Json>> members(size_t most) const;  // of an object
   std::vector<Json> items(size_t most) const;                            // of a list
 

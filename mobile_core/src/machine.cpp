@@ -34,7 +34,8 @@ std::vector<std::pair<int, fs::path>> numbered(const fs::path& folder, const std
   std::error_code error;
   for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
     std::string name = at->path().filename().string(), digits = name.substr(std::min(name.size(), prefix.size()));
-    bool fits = name.rfind(prefix, 0) == 0 && !digits.empty() && digits.size() < 5 && digits.find_first_not_of("0123456789") == std::string::npos;
+    bool fits = name.rfind(prefix, 0) == 0 && !digits.empty() && digits.size() < 5 &&
+                digits.find_first_not_of("0123456789") == std::string::npos;
     if (fits) found.emplace_back(std::stoi(digits), at->path());
   }
   std::sort(found.begin(), found.end());
@@ -73,7 +74,9 @@ Sample take_sample(double seconds, const std::string& root) {
     int64_t value = number_in(zone / "temp", nothing);
     if (value == nothing) continue;
     // The kernel's unit is a thousandth of a degree; some vendors' zones give tenths, or whole degrees.
-    double degrees = std::abs(double(value)) >= 1000 ? double(value) / 1000 : std::abs(double(value)) > 150 ? double(value) / 10 : double(value);
+    double degrees = std::abs(double(value)) >= 1000 ? double(value) / 1000
+                     : std::abs(double(value)) > 150 ? double(value) / 10
+                                                     : double(value);
     out.heat[std::to_string(number) + " " + first_line(zone / "type")] = degrees;
   }
   for (const auto& core : numbered(fs::path(root) / "devices/system/cpu", "cpu")) {

@@ -13,9 +13,9 @@ namespace mfs {
 void write_machine(JsonWriter& out);
 
 struct Sample {
-  double seconds;                       // since the run began
-  std::map<std::string, double> heat;   // degrees Celsius by thermal zone, as "0 cpu-thermal"
-  std::vector<int64_t> khz;             // current frequency by core; 0 where it is not told
+  double seconds;                      // since the run began
+  std::map<std::string, double> heat;  // degrees Celsius by thermal zone, as "0 cpu-thermal"
+  std::vector<int64_t> khz;            // current frequency by core; 0 where it is not told
 };
 
 // `root` is "/sys"; tests give another.

@@ -87,7 +87,8 @@ float from_half(uint16_t bits) {
 // `channels` planes of a tensor as float32 in [0, 1].
 std::vector<float> read_tensor(const mfs_tensor& tensor, int channels, int size) {
   given(static_cast<const char*>(tensor.data), "tensor.data");
-  if (tensor.type < MFS_UINT8 || tensor.type > MFS_FLOAT16) throw mfs::bad_argument("tensor.type is " + std::to_string(tensor.type));
+  if (tensor.type < MFS_UINT8 || tensor.type > MFS_FLOAT16)
+    throw mfs::bad_argument("tensor.type is " + std::to_string(tensor.type));
   std::vector<float> out;
   out.reserve(size_t(channels) * size * size);
   for (int c = 0; c < channels; c++) {
@@ -179,13 +180,15 @@ const char* mfs_bundle_json(const mfs_bundle* bundle) { return bundle == nullptr
 int32_t mfs_bundle_size(const mfs_bundle* bundle) { return bundle == nullptr ? 0 : bundle->bundle.contract.size; }
 int32_t mfs_bundle_has_mask(const mfs_bundle* bundle) { return bundle != nullptr && bundle->bundle.contract.has_mask() ? 1 : 0; }
 
-mfs_status mfs_align(const mfs_bundle* bundle, const mfs_frame* frame, const double landmarks[10], mfs_frame* crop, double back[6]) {
+mfs_status mfs_align(const mfs_bundle* bundle, const mfs_frame* frame, const double landmarks[10], mfs_frame* crop,
+                     double back[6]) {
   return guarded([&] {
     const mfs::Bundle& b = given(bundle, "bundle").bundle;
     const mfs::Frame from(given(frame, "frame")), to(given(crop, "crop"));
     given(back, "back");
     const int size = b.contract.size;
-    if (to.is_yuv || to.width != size || to.height != size) throw mfs::bad_argument("crop must be RGB, RGBA or BGRA of " + std::to_string(size) + "x" + std::to_string(size));
+    if (to.is_yuv || to.width != size || to.height != size)
+      throw mfs::bad_argument("crop must be RGB, RGBA or BGRA of " + std::to_string(size) + "x" + std::to_string(size));
     const mfs::Affine inverse = mfs::alignment(landmarks_of(landmarks), b.alignment, size).inverse();
     std::vector<uint8_t> rgb(size_t(size) * size * 3);
     mfs::sample(from, inverse, size, size, mfs::Border::black, rgb.data());
@@ -199,7 +202,8 @@ mfs_status mfs_align(const mfs_bundle* bundle, const mfs_frame* frame, const dou
   });
 }
 
-mfs_status mfs_paste(const mfs_bundle* bundle, mfs_frame* frame, const mfs_tensor* swapped, const mfs_tensor* mask, const double back[6]) {
+mfs_status mfs_paste(const mfs_bundle* bundle, mfs_frame* frame, const mfs_tensor* swapped, const mfs_tensor* mask,
+                     const double back[6]) {
   return guarded([&] {
     const mfs::Bundle& b = given(bundle, "bundle").bundle;
     const int size = b.contract.size;

@@ -15,8 +15,8 @@ class Network {
   // One crop, (S, S, 3) RGB bytes, to the contract's outputs.
   virtual void run(const uint8_t* rgb, Outputs& outputs) = 0;
 
-  std::string runtime;    // with its version
-  std::string precision;  // what it computes in on this machine, as far as it tells
+  std::string runtime;        // with its version
+  std::string precision;      // what it computes in on this machine, as far as it tells
   bool gives_pixels = false;  // `swapped` is rounded to bytes
 };
 

@@ -1,10 +1,9 @@
 // LiteRT's C API 2.x, from a library that is looked up at run time, so that apps without it start all the same.
 //
-// No package ships its headers.  The declarations below are ours, of the functions used, after the API's documentation; 1.x has functions
-// of the same names with other parameters, so a library without those that came with 2.x is refused.
-#include "network.h"
-
+// No package ships its headers.  The declarations below are ours, of the functions used, after the API's documentation; 1.x has
+// functions of the same names with other parameters, so a library without those that came with 2.x is refused.
 #include "error.h"
+#include "network.h"
 
 #ifdef MFS_WITH_LITERT
 
@@ -174,7 +173,8 @@ class LitertNetwork : public Network {
 
   void open(const Artifact& artifact, int threads) {
     check(l_.create_environment(0, nullptr, &environment_), "making an environment");
-    if (l_.create_model(environment_, bytes_.data(), bytes_.size(), &model_) != 0) throw bad_bundle("LiteRT cannot read " + shown(artifact.files[0]));
+    if (l_.create_model(environment_, bytes_.data(), bytes_.size(), &model_) != 0)
+      throw bad_bundle("LiteRT cannot read " + shown(artifact.files[0]));
     check(l_.create_options(&options_), "making options");
     check(l_.set_accelerators(options_, kAcceleratorCpu), "choosing the CPU");
     Handle cpu = nullptr;  // its options are TOML, under this name
@@ -191,7 +191,8 @@ class LitertNetwork : public Network {
     check(l_.model_signature(model_, 0, &signature), "finding the signature");
     check(l_.count_inputs(signature, &inputs), "counting inputs");
     check(l_.count_outputs(signature, &outputs), "counting outputs");
-    if (inputs != 1 || outputs != 1 + contract_.mask.size()) throw bad_bundle(artifact.files[0] + " has other inputs and outputs than the contract");
+    if (inputs != 1 || outputs != 1 + contract_.mask.size())
+      throw bad_bundle(artifact.files[0] + " has other inputs and outputs than the contract");
     input_ = tensor(signature, 0, true);
     for (size_t i = 0; i < outputs; i++) outputs_.push_back(tensor(signature, i, false));
     gives_pixels = input_.type != kTypeFloat32;
@@ -210,7 +211,8 @@ class LitertNetwork : public Network {
     RankedType type{};
     check(l_.ranked_type(found, &type), "asking for a tensor's type");
     const int32_t wanted[4] = {1, contract_.size, contract_.size, spec.shape[1]};
-    if (type.rank != 4 || std::memcmp(type.sides, wanted, sizeof wanted) != 0) throw bad_bundle("the model's " + spec.name + " is not of the contract's shape");
+    if (type.rank != 4 || std::memcmp(type.sides, wanted, sizeof wanted) != 0)
+      throw bad_bundle("the model's " + spec.name + " is not of the contract's shape");
     Tensor out;
     out.type = type.element_type;
     out.channels = spec.shape[1];
@@ -219,7 +221,8 @@ class LitertNetwork : public Network {
       bytes *= 4;
     } else if (out.type == kTypeInt8 || out.type == kTypeUInt8) {
       check(l_.quantization(found, &out.steps), "asking for a tensor's scale");
-      if (!(out.steps.scale > 0 && out.steps.scale < 1) || out.steps.zero < -128 || out.steps.zero > 255) throw bad_bundle("the model's " + spec.name + " has a scale out of all reason");
+      if (!(out.steps.scale > 0 && out.steps.scale < 1) || out.steps.zero < -128 || out.steps.zero > 255)
+        throw bad_bundle("the model's " + spec.name + " has a scale out of all reason");
     } else {
       throw unsupported("the model's " + spec.name + " is neither float32 nor int8 nor uint8");
     }
@@ -228,7 +231,8 @@ class LitertNetwork : public Network {
     buffers_.push_back(out.buffer);
     size_t has = 0;
     check(l_.buffer_size(out.buffer, &has), "asking for a buffer's size");
-    if (has < bytes) throw failed("LiteRT made a buffer of " + std::to_string(has) + " bytes where " + std::to_string(bytes) + " are needed");
+    if (has < bytes)
+      throw failed("LiteRT made a buffer of " + std::to_string(has) + " bytes where " + std::to_string(bytes) + " are needed");
     return out;
   }
 
@@ -273,7 +277,8 @@ class LitertNetwork : public Network {
 
 std::unique_ptr<Network> open_litert(const Bundle& bundle, int threads, const std::string& path) {
   const Artifact& artifact = bundle.artifact("tflite");
-  if (artifact.layout != "NHWC" || artifact.files.size() != 1) throw bad_bundle("the manifest's tflite artifact is not of its contract");
+  if (artifact.layout != "NHWC" || artifact.files.size() != 1)
+    throw bad_bundle("the manifest's tflite artifact is not of its contract");
   return std::make_unique<LitertNetwork>(bundle, artifact, threads, library(path));
 }
 

@@ -11,10 +11,12 @@ namespace {
 class NcnnNetwork : public Network {
  public:
   NcnnNetwork(const Bundle& bundle, const Artifact& artifact, int threads)
-      : contract_(bundle.contract), net_(bundle.load(artifact.files[0]), bundle.load(artifact.files[1]), threads, artifact.files[0]) {
+      : contract_(bundle.contract),
+        net_(bundle.load(artifact.files[0]), bundle.load(artifact.files[1]), threads, artifact.files[0]) {
     runtime = ncnn_runtime();
     precision = ncnn_precision();
-    for (const std::string& name : {contract_.input.name, contract_.swapped.name, contract_.has_mask() ? contract_.mask[0].name : contract_.swapped.name}) {
+    for (const std::string& name :
+         {contract_.input.name, contract_.swapped.name, contract_.has_mask() ? contract_.mask[0].name : contract_.swapped.name}) {
       if (!net_.has_blob(name)) throw bad_bundle(artifact.files[0] + " has no blob " + shown(name));
     }
   }

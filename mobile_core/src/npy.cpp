@@ -26,7 +26,8 @@ size_t item_size(const std::string& dtype, const std::string& name) {
   if (dtype == "|u1") return 1;
   if (dtype == "<f4") return 4;
   if (dtype == "<f8") return 8;
-  bool is_text = dtype.size() >= 3 && dtype.size() <= 6 && dtype.compare(0, 2, "<U") == 0 && dtype.find_first_not_of("0123456789", 2) == std::string::npos;
+  bool is_text = dtype.size() >= 3 && dtype.size() <= 6 && dtype.compare(0, 2, "<U") == 0 &&
+                 dtype.find_first_not_of("0123456789", 2) == std::string::npos;
   if (is_text) return 4 * size_t(std::stoi(dtype.substr(2)));
   throw bad_bundle(name + ".npy is of type " + shown(dtype));
 }
@@ -72,7 +73,8 @@ std::vector<std::string> Array::texts() const {
 }
 
 Array parse_npy(std::vector<uint8_t> file, const std::string& name) {
-  if (file.size() < 12 || std::memcmp(file.data(), "\x93NUMPY", 6) != 0 || (file[6] != 1 && file[6] != 2)) throw bad_bundle(name + ".npy is not one");
+  if (file.size() < 12 || std::memcmp(file.data(), "\x93NUMPY", 6) != 0 || (file[6] != 1 && file[6] != 2))
+    throw bad_bundle(name + ".npy is not one");
   size_t start = file[6] == 1 ? 10 : 12, length = file[8] | size_t(file[9]) << 8;
   if (file[6] == 2) length |= size_t(file[10]) << 16 | size_t(file[11]) << 24;
   if (length > file.size() - start) throw bad_bundle(name + ".npy ends within its header");

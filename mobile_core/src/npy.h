@@ -27,6 +27,7 @@ struct Array {
 Array parse_npy(std::vector<uint8_t> file, const std::string& name);  // throws bad_bundle
 bool has_npy(const std::filesystem::path& folder, const std::string& name);
 Array read_npy(const std::filesystem::path& folder, const std::string& name);  // `name` without ".npy"
-void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape, const std::vector<float>& values);  // throws failed
+void write_npy(const std::filesystem::path& path, const std::vector<int64_t>& shape,
+               const std::vector<float>& values);  // throws failed
 
 }  // namespace mfs

@@ -83,7 +83,8 @@ struct CropReader {
       place[i] = size_t(std::clamp(y, 0, size - 1)) * size + std::clamp(x, 0, size - 1);
     }
     auto mix = [&](const float* values) {
-      return values[place[0]] * weight[0] + values[place[1]] * weight[1] + values[place[2]] * weight[2] + values[place[3]] * weight[3];
+      return values[place[0]] * weight[0] + values[place[1]] * weight[1] + values[place[2]] * weight[2] +
+             values[place[3]] * weight[3];
     };
     alpha = mix(plane[3]);
     if (alpha == 0) return false;
@@ -96,9 +97,11 @@ uint8_t cut(float value) { return uint8_t(value < 255 ? (value > 0 ? value : 0) 
 
 }  // namespace
 
-Paster::Paster(const PasteBack& paste, int size) : paste_(paste), size_(size), alpha_(size_t(size) * size), scratch_(size_t(size) * size) {
+Paster::Paster(const PasteBack& paste, int size)
+    : paste_(paste), size_(size), alpha_(size_t(size) * size), scratch_(size_t(size) * size) {
   if (const auto* mask = std::get_if<MaskPaste>(&paste_)) {
-    if (mask->blur_kernel / 2 >= size || mask->border_blur_kernel / 2 >= size) throw bad_bundle("paste_back's blurs are wider than the crop");
+    if (mask->blur_kernel / 2 >= size || mask->border_blur_kernel / 2 >= size)
+      throw bad_bundle("paste_back's blurs are wider than the crop");
     border_.assign(alpha_.size(), 0.0f);
     for (int y = mask->border; y < size - mask->border; y++) {
       std::fill_n(&border_[size_t(y) * size + mask->border], size - 2 * mask->border, 1.0f);
@@ -109,7 +112,8 @@ Paster::Paster(const PasteBack& paste, int size) : paste_(paste), size_(size), a
   const auto& ellipse = std::get<EllipsePaste>(paste_);
   for (int y = 0; y < size; y++) {
     for (int x = 0; x < size; x++) {
-      double dx = ((x + 0.5) / size - ellipse.centre_x) / ellipse.radius_x, dy = ((y + 0.5) / size - ellipse.centre_y) / ellipse.radius_y;
+      double dx = ((x + 0.5) / size - ellipse.centre_x) / ellipse.radius_x,
+             dy = ((y + 0.5) / size - ellipse.centre_y) / ellipse.radius_y;
       alpha_[size_t(y) * size + x] = float(std::clamp((1 - std::hypot(dx, dy)) / ellipse.edge, 0.0, 1.0));
     }
   }

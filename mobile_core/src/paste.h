@@ -21,7 +21,8 @@ class Paster {
   // valid until the next call.
   const std::vector<float>& alpha(const std::vector<float>& mask);
 
-  // Blends in place.  RGB values are cut off to bytes, as the original does; YUV values are rounded.  `back` leads from crop to frame.
+  // Blends in place.  RGB values are cut off to bytes, as the original does; YUV values are rounded.  `back` leads from crop to
+  // frame.
   void paste(const Frame& frame, const Outputs& outputs, const Affine& back);
 
  private:

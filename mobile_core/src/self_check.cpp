@@ -98,7 +98,8 @@ SelfCheck self_check(Engine& engine, const std::filesystem::path& folder, const 
   for (size_t i = 0; i < size_t(n); i++) {
     Outputs got;
     engine.network().run(crops + i * pixels * 3, got);
-    CaseFigures figures = compare(names[i], got, want_swapped + i * pixels * 3, want_mask == nullptr ? nullptr : want_mask + i * pixels);
+    CaseFigures figures =
+        compare(names[i], got, want_swapped + i * pixels * 3, want_mask == nullptr ? nullptr : want_mask + i * pixels);
     out.cases.push_back(figures);
     if (names[i] != "noise" || !gate.is_static()) {  // integer ranges cannot hold noise
       complaints.at_least("swapped_psnr_db on " + figures.name, figures.swapped_psnr_db, gate.swapped_psnr_db);
@@ -117,18 +118,21 @@ SelfCheck self_check(Engine& engine, const std::filesystem::path& folder, const 
   }
   if (!has_npy(folder, "frame_rgb")) return out;
 
-  const Array frame = read_npy(folder, "frame_rgb"), composite = read_npy(folder, "composite_rgb"), matrix = read_npy(folder, "back_matrix");
+  const Array frame = read_npy(folder, "frame_rgb"), composite = read_npy(folder, "composite_rgb"),
+              matrix = read_npy(folder, "back_matrix");
   frame.bytes_of({-1, -1, 3}, "frame_rgb");
   const uint8_t* want = composite.bytes_of(frame.shape, "composite_rgb");
   Affine back;
   std::copy_n(matrix.doubles_of({2, 3}, "back_matrix"), 6, back.m);
   std::vector<uint8_t> canvas = frame.bytes;
-  const Frame view(rgb_view(canvas, int(std::min<int64_t>(frame.shape[1], 1 << 20)), int(std::min<int64_t>(frame.shape[0], 1 << 20))));
+  const Frame view(
+      rgb_view(canvas, int(std::min<int64_t>(frame.shape[1], 1 << 20)), int(std::min<int64_t>(frame.shape[0], 1 << 20))));
   if (has_npy(folder, "landmarks")) {
     Landmarks points;
     std::copy_n(read_npy(folder, "landmarks").doubles_of({5, 2}, "landmarks"), 10, points.begin());
     std::vector<uint8_t> crop(pixels * 3);
-    sample(view, alignment(points, engine.bundle().alignment, contract.size).inverse(), contract.size, contract.size, Border::black, crop.data());
+    sample(view, alignment(points, engine.bundle().alignment, contract.size).inverse(), contract.size, contract.size, Border::black,
+           crop.data());
     out.align_max = most_levels(crop.data(), crops, crop.size());
     complaints.at_most("align_max", out.align_max, kMostLevels);
   }

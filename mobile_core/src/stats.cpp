@@ -45,7 +45,8 @@ void FrameStats::write(JsonWriter& out) const {
 
 void write_distribution(JsonWriter& out, const char* key, const std::vector<double>& values) {
   out.key(key).open('{');
-  for (auto [name, share] : {std::pair("p50", 0.5), std::pair("p90", 0.9), std::pair("p99", 0.99), std::pair("min", 0.0), std::pair("max", 1.0)}) {
+  for (auto [name, share] :
+       {std::pair("p50", 0.5), std::pair("p90", 0.9), std::pair("p99", 0.99), std::pair("min", 0.0), std::pair("max", 1.0)}) {
     out.member(name, percentile(values, share));
   }
   double mean = values.empty() ? NAN : std::accumulate(values.begin(), values.end(), 0.0) / double(values.size());

@@ -19,14 +19,14 @@ double percentile(std::vector<double> values, double share);
 
 class FrameStats {
  public:
-  static constexpr size_t kWindow = 600;       // frames that percentiles are of
-  static constexpr double kRecent = 2;         // seconds that `fps` is of
-  static constexpr double kSustained = 60;     // seconds that `sustained_fps` is of
+  static constexpr size_t kWindow = 600;    // frames that percentiles are of
+  static constexpr double kRecent = 2;      // seconds that `fps` is of
+  static constexpr double kSustained = 60;  // seconds that `sustained_fps` is of
 
   // `seconds`: when the frame was done, on a steady clock.
   void add(const StageTimes& ms, double seconds);
   uint64_t frames() const { return frames_; }
-  double fps(double over) const;  // of the last `over` seconds; NaN before the second frame
+  double fps(double over) const;      // of the last `over` seconds; NaN before the second frame
   void write(JsonWriter& out) const;  // members "frames", "fps", "sustained_fps", "latency_ms"
 
  private:

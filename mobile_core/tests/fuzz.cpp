@@ -1,6 +1,7 @@
-// What strangers send: manifests, reference arrays and ncnn graphs, damaged on purpose.  Each must be read or refused, nothing else.
+// What strangers send: manifests, reference arrays and ncnn graphs, damaged on purpose.  Each must be read or refused, nothing
+// else.
 //
-//   mfs-fuzz BUNDLE ROUNDS [SEED]     mutates the bundle's own files, the same way every time for one seed
+//   mfs-fuzz BUNDLE ROUNDS [SEED]     mutates the manifest and swap.param there, the same way every time for one seed
 //   mfs-fuzz CORPUS...                where built with MFS_LIBFUZZER; the first byte of an input says what it is
 #include <unistd.h>
 
@@ -34,7 +35,8 @@ const std::filesystem::path& scratch() {
 bool feed(Kind kind, const std::vector<uint8_t>& content, const std::vector<uint8_t>& weights) {
   try {
     if (kind == kManifest) {
-      std::ofstream(scratch() / "manifest.json", std::ios::binary).write(reinterpret_cast<const char*>(content.data()), std::streamsize(content.size()));
+      std::ofstream(scratch() / "manifest.json", std::ios::binary)
+          .write(reinterpret_cast<const char*>(content.data()), std::streamsize(content.size()));
       Bundle bundle(scratch());
     } else if (kind == kArray) {
       Array array = parse_npy(content, "it");
@@ -77,8 +79,8 @@ struct Random {
   }
 };
 
-const char* const kBad[] = {"-1",  "0",    "99999999999999999999", "1e308", "null", "true", "\"\"", "[]",       "{}",
-                            "-0",  "1e-9", "2147483648",           "..",    "/",    "\\u0000", "\xff", "\"../../x\"", "NaN"};
+const char* const kBad[] = {"-1", "0",    "99999999999999999999", "1e308", "null", "true",    "\"\"", "[]",          "{}",
+                            "-0", "1e-9", "2147483648",           "..",    "/",    "\\u0000", "\xff", "\"../../x\"", "NaN"};
 
 std::vector<uint8_t> mutated(std::vector<uint8_t> text, Random& random) {
   for (uint32_t n = 1 + random.below(4); n > 0 && !text.empty(); n--) {
@@ -88,11 +90,13 @@ std::vector<uint8_t> mutated(std::vector<uint8_t> text, Random& random) {
         text[at] ^= uint8_t(1 << random.below(8));
         break;
       case 1:
-        text.erase(text.begin() + std::ptrdiff_t(at), text.begin() + std::ptrdiff_t(std::min(text.size(), at + 1 + random.below(40))));
+        text.erase(text.begin() + std::ptrdiff_t(at),
+                   text.begin() + std::ptrdiff_t(std::min(text.size(), at + 1 + random.below(40))));
         break;
       case 2: {  // a stretch from elsewhere
         size_t from = random.below(text.size());
-        std::vector<uint8_t> part(text.begin() + std::ptrdiff_t(from), text.begin() + std::ptrdiff_t(std::min(text.size(), from + random.below(60))));
+        std::vector<uint8_t> part(text.begin() + std::ptrdiff_t(from),
+                                  text.begin() + std::ptrdiff_t(std::min(text.size(), from + random.below(60))));
         text.insert(text.begin() + std::ptrdiff_t(at), part.begin(), part.end());
         break;
       }
@@ -125,7 +129,8 @@ int main(int argc, char** argv) {
   Random random{argc > 3 ? std::strtoull(argv[3], nullptr, 10) + 1 : 1};
   const std::vector<uint8_t> weights = read_file(bundle, "swap.bin", Bundle::kLargestFile);
   write_npy(scratch() / "seed.npy", {1, 3, 4, 4}, std::vector<float>(48, 0.5f));
-  const std::vector<uint8_t> seeds[kKinds] = {read_file(bundle, "manifest.json", 1 << 24), read_file(scratch(), "seed.npy", 1 << 20), read_file(bundle, "swap.param", 1 << 24)};
+  const std::vector<uint8_t> seeds[kKinds] = {read_file(bundle, "manifest.json", 1 << 24),
+                                              read_file(scratch(), "seed.npy", 1 << 20), read_file(bundle, "swap.param", 1 << 24)};
   for (const auto& entry : std::filesystem::directory_iterator(bundle)) {
     if (entry.path().filename() != "manifest.json") std::filesystem::copy(entry.path(), scratch() / entry.path().filename());
   }
@@ -137,7 +142,8 @@ int main(int argc, char** argv) {
     int read = 0;
     for (int i = 0; i < rounds; i++) {
       std::vector<uint8_t> content = mutated(seeds[kind], random);
-      std::ofstream(scratch() / "last", std::ios::binary).write(reinterpret_cast<const char*>(content.data()), std::streamsize(content.size()));
+      std::ofstream(scratch() / "last", std::ios::binary)
+          .write(reinterpret_cast<const char*>(content.data()), std::streamsize(content.size()));
       read += feed(kind, content, weights);
     }
     std::printf("kind %d: of %d damaged, %d were refused\n", int(kind), rounds, rounds - read);

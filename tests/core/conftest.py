@@ -56,10 +56,13 @@ def built(dependencies, once) -> Callable[..., Path]:
         place = REPOSITORY / "build" / f"mobile_core-{name}"
 
         def make(_: Path) -> None:
-            given = [f"-DMFS_SOURCES={dependencies.sources()}", f"-DMFS_NCNN={dependencies.ncnn(toolchain)}"]
-            given += ["-DMFS_UNITY=ON", "-DMFS_TESTS=ON", *options]
-            given += [f"-DCMAKE_TOOLCHAIN_FILE={toolchain}"] if toolchain else []
-            dependencies.compile(CORE, place, given, settings or {}, *targets)
+            try:
+                given = [f"-DMFS_SOURCES={dependencies.sources()}", f"-DMFS_NCNN={dependencies.ncnn(toolchain)}"]
+                given += ["-DMFS_TESTS=ON", *options]
+                given += [f"-DCMAKE_TOOLCHAIN_FILE={toolchain}"] if toolchain else []
+                dependencies.compile(CORE, place, given, settings or {}, *targets)
+            except SystemExit as exc:
+                pytest.fail(str(exc))
 
         once(f"mobile-core-{name}", make)
         return place
@@ -69,13 +72,14 @@ def built(dependencies, once) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def host(built) -> Path:
+    """Every source compiled by itself, without warnings."""
     return built("host")
 
 
 @pytest.fixture(scope="session")
 def sanitized(built) -> Path:
     """Our own code under the address and undefined-behaviour sanitizers."""
-    return built("sanitized", "-DMFS_SANITIZE=address,undefined")
+    return built("sanitized", "-DMFS_SANITIZE=address,undefined", "-DMFS_UNITY=ON")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mfs_deploy.arm64 import machine, setup
@@ -35,6 +36,7 @@ def arm64(dependencies, built, cache_home, once) -> Path:
     return built(
         "arm64",
         "-DMFS_STATIC=ON",
+        "-DMFS_UNITY=ON",
         toolchain=dependencies.AARCH64,
         settings=dependencies.cross_compiler(),
         targets=("mfs-bench-device", "mfs-core-test"),
@@ -65,10 +67,14 @@ def test_a_phone_s_processor_gives_what_pytorch_gives(phone, golden_bundle, refe
     assert (said["parity"]["align_max"], said["parity"]["paste_max"]) <= (1, 1)
 
 
-def test_half_precision_is_half_precision_there(phone, demo_bundle, reference):
+@pytest.mark.slow
+def test_half_precision_is_half_precision_there(phone, demo_bundle, reference, tmp_path):
     """On x86 ncnn computes float16 artifacts in float32; what a phone would give is seen only here."""
     name, run = phone
-    done = run("mfs-bench-device", "--bundle", demo_bundle, "--reference", reference(demo_bundle), "--warmup", 0, "--runs", 0)
+    for path in reference(demo_bundle).glob("*.npy"):  # of the cases only the first: a frame takes the emulator seconds
+        array = np.load(path)
+        np.save(tmp_path / path.name, array[:1] if path.stem in ("case", "target_rgb", "swapped", "mask") else array)
+    done = run("mfs-bench-device", "--bundle", demo_bundle, "--reference", tmp_path, "--warmup", 0, "--runs", 0)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     has_half = "asimdhp" in machine.CPUS[name].features
@@ -77,9 +83,9 @@ def test_half_precision_is_half_precision_there(phone, demo_bundle, reference):
     assert (target["swapped_max"] > 3e-4) is has_half
 
 
-def test_what_needs_no_python_holds_there(phone, golden_bundle):
+def test_what_needs_no_python_holds_there(phone):
     _, run = phone
-    done = run("tests/mfs-core-test", golden_bundle)
+    done = run("tests/mfs-core-test")
     assert done.returncode == 0, done.stdout
 
 
