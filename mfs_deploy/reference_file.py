@@ -30,6 +30,7 @@ from mfs_deploy.images import Ellipse, PasteBack
 NAME = "reference.npz"
 MAX_BYTES = 200_000_000  # unpacked
 MAX_VALUE = 1e5  # of anything that is a float here: colours, masks, pixels
+ARRAYS = ("case", "target_rgb", "swapped", "mask", "frame_rgb", "landmarks", "back_matrix", "composite_rgb", "truth_rgb")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -74,6 +75,21 @@ def read(path: Path, contract: Contract, paste: PasteBack | Ellipse) -> tuple[li
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
         raise BundleError(f"{path.name}: {exc}", hint="copy or export the bundle again") from exc
     return cases, outputs
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Write each array as ``<name>.npy`` into an existing folder, for ``mobile_core``, which reads no archives.
+
+    Raises:
+        BundleError: the file cannot be read.
+    """
+    try:
+        arrays = _load(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as exc:
+        raise BundleError(f"{path.name}: {exc}", hint="copy or export the bundle again") from exc
+    for name in ARRAYS:  # a name in the archive may be any path
+        if name in arrays:
+            np.save(folder / f"{name}.npy", np.ascontiguousarray(arrays[name]), allow_pickle=False)
 
 
 def _load(path: Path) -> Arrays:

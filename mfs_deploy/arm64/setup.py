@@ -17,7 +17,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mfs_deploy.arm64 import machine
@@ -27,6 +28,7 @@ from mfs_deploy.errors import OutputError
 from mfs_deploy.progress import SILENT, Progress
 
 CODENAME = "bookworm"  # its QEMU is the one that loads plugins, its Python is 3.11
+STATUS = Path("/var/lib/dpkg/status")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 GUEST = ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6", "libgomp1")
 WHEELS = ("2014", "_2_17", "_2_24", "_2_27", "_2_28")  # manylinux tags that Debian 12's glibc satisfies
@@ -48,7 +50,7 @@ def setup(progress: Progress = SILENT) -> Path:
     work = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
         progress.step("Debian packages: the emulator and an arm64 Python")
-        _debian(work)
+        debian(work, (Packages("amd64", ("qemu-user",), "emulator", STATUS), Packages("arm64", GUEST, "common")))
         progress.step("processors")
         for name in CPUS:
             _processor(work, name)
@@ -112,8 +114,26 @@ def _run(*command: str, what: str, env: Mapping[str, str] | None = None) -> str:
 # ---- Debian's part
 
 
-def _debian(work: Path) -> None:
-    """Fetch by an apt with a state of its own: the sources this machine already uses, for two architectures."""
+@dataclass(frozen=True)
+class Packages:
+    """Debian packages and what they need, to be unpacked into a folder.
+
+    Attributes:
+        status: dpkg's list of what need not be fetched, as it is there already; None fetches everything.
+    """
+
+    arch: str
+    names: tuple[str, ...]
+    into: str
+    status: Path | None = None
+
+
+def debian(work: Path, wanted: Sequence[Packages]) -> None:
+    """Fetch and unpack into ``work``, by an apt with a state of its own: the sources this machine uses, for two architectures.
+
+    Raises:
+        NotSetUp: a step failed, with the program's own last words.
+    """
     apt = work / "apt"
     for name in ("lists/partial", "cache/archives/partial", "state"):
         (apt / name).mkdir(parents=True)
@@ -133,11 +153,9 @@ def _debian(work: Path) -> None:
     common = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in options.items())]
     both = ["-oAPT::Architectures::=amd64", "-oAPT::Architectures::=arm64"]
     _run(*common, *both, "update", what="reading Debian's package lists")
-    for arch, status, into, packages in (
-        ("amd64", Path("/var/lib/dpkg/status"), "emulator", ("qemu-user",)),
-        ("arm64", apt / "empty", "common", GUEST),
-    ):
-        own = [f"-oAPT::Architecture={arch}", f"-oAPT::Architectures::={arch}", f"-oDir::State::status={status}"]
+    for part in wanted:
+        own = [f"-oAPT::Architecture={part.arch}", f"-oAPT::Architectures::={part.arch}"]
+        own.append(f"-oDir::State::status={part.status or apt / 'empty'}")
         _run(
             *common,
             *own,
@@ -145,12 +163,12 @@ def _debian(work: Path) -> None:
             "--yes",
             "--download-only",
             "--reinstall",
-            *packages,
-            what=f"fetching Debian's {arch} packages",
+            *part.names,
+            what=f"fetching Debian's {part.arch} packages",
         )
         archives = sorted((apt / "cache/archives").glob("*.deb"))
         for archive in archives:
-            _run("dpkg-deb", "--extract", str(archive), str(work / into), what=f"unpacking {archive.name}")
+            _run("dpkg-deb", "--extract", str(archive), str(work / part.into), what=f"unpacking {archive.name}")
             archive.unlink()
     shutil.rmtree(apt)
 

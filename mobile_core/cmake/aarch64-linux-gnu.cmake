@@ -1,0 +1,10 @@
+# 64-bit ARM with Debian's cross compiler: on the PATH, or unpacked into the folder MFS_CROSS_ROOT (get_cross_compiler.py).
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+if(DEFINED ENV{MFS_CROSS_ROOT})
+  set(prefix $ENV{MFS_CROSS_ROOT}/usr/bin/)
+  set(CMAKE_SYSROOT $ENV{MFS_CROSS_ROOT})
+endif()
+set(CMAKE_C_COMPILER ${prefix}aarch64-linux-gnu-gcc)
+set(CMAKE_CXX_COMPILER ${prefix}aarch64-linux-gnu-g++)
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)

@@ -1,0 +1,96 @@
+"""The program that runs on a phone by ``adb push``, run here by the emulator: cross-compiled, static, with a phone's kernels."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mfs_deploy.arm64 import machine, setup
+from mfs_deploy.backends.workers import Machine
+
+HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "mfs-deploy", "arm64")  # before tests hide it
+
+
+@pytest.fixture(scope="module")
+def arm64(dependencies, built, cache_home, once) -> Path:
+    """The programs for 64-bit ARM, and the emulated machine.  Skipped where this machine cannot have it."""
+    try:
+        setup.check()
+    except machine.NotSetUp as exc:
+        pytest.skip(exc.message)
+    place = cache_home / "mfs-deploy" / "arm64"
+
+    def make(_: Path) -> None:
+        HOME.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(HOME)
+        setup.setup()
+
+    once("arm64", make)
+    return built(
+        "arm64",
+        "-DMFS_STATIC=ON",
+        "-DMFS_UNITY=ON",
+        toolchain=dependencies.AARCH64,
+        settings=dependencies.cross_compiler(),
+        targets=("mfs-bench-device", "mfs-core-test"),
+    )
+
+
+@pytest.fixture(scope="module", params=["cortex-a76", pytest.param("cortex-a72", marks=pytest.mark.slow)])
+def phone(request, arm64) -> tuple[str, Callable[..., subprocess.CompletedProcess[str]]]:
+    """The processor's name, and PROGRAM ARGS... run on it."""
+    emulated: Machine = machine.machine(request.param)
+    emulator = emulated.command[:-1]  # the rest is its Python
+
+    def run(program: str, *args: object) -> subprocess.CompletedProcess[str]:
+        command = [*emulator, str(arm64 / program), *map(str, args)]
+        environment = {**os.environ, **emulated.environment, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
+
+    return request.param, run
+
+
+def test_a_phone_s_processor_gives_what_pytorch_gives(phone, golden_bundle, reference):
+    _, run = phone
+    done = run("mfs-bench-device", "--bundle", golden_bundle, "--reference", reference(golden_bundle), "--warmup", 0, "--runs", 0)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["machine"]["architecture"] == "aarch64"
+    assert max(case["swapped_max"] for case in said["parity"]["cases"]) < 1e-4
+    assert (said["parity"]["align_max"], said["parity"]["paste_max"]) <= (1, 1)
+
+
+@pytest.mark.slow
+def test_half_precision_is_half_precision_there(phone, demo_bundle, reference, tmp_path):
+    """On x86 ncnn computes float16 artifacts in float32; what a phone would give is seen only here."""
+    name, run = phone
+    for path in reference(demo_bundle).glob("*.npy"):  # of the cases only the first: a frame takes the emulator seconds
+        array = np.load(path)
+        np.save(tmp_path / path.name, array[:1] if path.stem in ("case", "target_rgb", "swapped", "mask") else array)
+    done = run("mfs-bench-device", "--bundle", demo_bundle, "--reference", tmp_path, "--warmup", 0, "--runs", 0)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    has_half = "asimdhp" in machine.CPUS[name].features
+    assert said["precision"] == ("float16 where the graph allows it" if has_half else "float32")
+    target = said["parity"]["cases"][0]
+    assert (target["swapped_max"] > 3e-4) is has_half
+
+
+def test_what_needs_no_python_holds_there(phone):
+    _, run = phone
+    done = run("tests/mfs-core-test")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_static_program_says_that_it_has_no_litert(phone, golden_bundle):
+    _, run = phone
+    done = run("mfs-bench-device", "--bundle", golden_bundle, "--backend", "tflite")
+    assert done.returncode == 5
+    assert "a static program cannot load libraries" in done.stderr

@@ -1,0 +1,82 @@
+"""Bundles as the exporter writes them, made without exporting."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mfs_deploy import manifest, parity, reference_file
+from mfs_deploy.architecture import INTERFACES
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.contract import Contract
+from mfs_deploy.quant import recipe as recipes
+
+
+def write_bare(folder: Path, arch: str) -> None:
+    """A bundle with everything but networks; in place of one, a file of four bytes."""
+    known = INTERFACES[arch]
+    (folder / "swap.onnx").write_bytes(b"none")
+    artifact = {"files": ["swap.onnx"], "layout": "NCHW", "inputs": [], "outputs": []}
+    _write_manifest(folder, known.contract(known.sizes[0]), {"onnx": artifact})
+
+
+def write(
+    folder: Path,
+    contract: Contract,
+    artifacts: dict[str, Path],
+    cases: list[parity.Case],
+    reference: parity.Outputs,
+) -> None:
+    """A bundle in fp32 of artifacts by backend, and reference tensors."""
+    entries = {}
+    for name, path in artifacts.items():
+        backend = BACKENDS[name]
+        for file in backend.FILES:
+            shutil.copy(path.parent / file, folder)
+        info = asdict(backend.describe(path))
+        entries[name] = {
+            "files": list(backend.FILES),
+            "layout": backend.LAYOUT,
+            **{key: info[key] for key in ("inputs", "outputs")},
+        }
+    reference_file.write(folder / reference_file.NAME, cases, reference)
+    _write_manifest(folder, contract, entries)
+
+
+def _write_manifest(folder: Path, contract: Contract, artifacts: dict[str, dict[str, Any]]) -> None:
+    known, files = INTERFACES[contract.arch], manifest.list_files(folder)
+    for entry in artifacts.values():
+        entry |= {"bytes": sum(files[name]["bytes"] for name in entry["files"])}
+        entry |= {
+            "sha256": {name: files[name]["sha256"] for name in entry["files"]},
+            "recipe": "fp32",
+            "format": "",
+            "parameters": {},
+        }
+        entry |= {"macs": 0, "float32_layers": [], "parity": {"runtime": "", "cases": []}}
+    said: dict[str, Any] = {
+        **{"schema": manifest.SCHEMA, "tool": "tests", "architecture": contract.arch, "contract": contract.as_dict()},
+        **{"recipes": {"fp32": recipes.without_name(asdict(recipes.load("fp32")))}, "calibration": {}},
+        **{"alignment": asdict(known.alignment), "paste_back": asdict(known.paste_back), "artifacts": artifacts},
+        **{"reference": {}, "stages": {}, "float16": {}, "checkpoint": [], "weights": {"sha256": ""}},
+        **{"versions": {}, "licences": {}, "synthetic_media": manifest.DISCLOSURE, "files": files},
+    }
+    manifest.write(folder, said)
+
+
+def rewrite(folder: Path, change: Any) -> None:
+    """Change a bundle's manifest, whatever ``mfs_deploy`` would say to it."""
+    path = folder / manifest.NAME
+    said = json.loads(path.read_text("utf-8"))
+    change(said)
+    path.write_text(json.dumps(said), "utf-8")
+
+
+def replace(folder: Path, files: dict[str, bytes]) -> None:
+    """Put other files into a bundle, the manifest agreeing."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    rewrite(folder, lambda said: said["files"].update({name: manifest.list_files(folder)[name] for name in files}))
