@@ -128,7 +128,7 @@ extension Manifest {
     func coreML() throws -> CoreMLContract {
         guard let artifact = artifacts[AppContract.backend], let package = artifact.files.first, artifact.files.count == 1 else {
             let known = artifacts.keys.sorted().joined(separator: ", ")
-            throw BundleProblem(message: "the bundle has no \(AppContract.backend) network, only \(known): export it with that backend")
+            throw BundleProblem(message: "the bundle has no \(AppContract.backend) network, only \(known): export it with that one")
         }
         guard artifact.layout == AppContract.layout else {
             throw BundleProblem(message: "layout \(artifact.layout), this app knows \(AppContract.layout)")
@@ -161,7 +161,8 @@ extension Manifest {
 
     private func check(_ tensor: Tensor, colour: String, channels: Int, image: String, in artifact: Artifact) throws {
         let shape = [1, channels, contract.size, contract.size]
-        guard tensor.colour == colour, tensor.shape == shape, tensor.low == AppContract.low, tensor.high == AppContract.high else {
+        let isUnit = tensor.low == AppContract.low && tensor.high == AppContract.high
+        guard tensor.colour == colour, tensor.shape == shape, isUnit else {
             throw BundleProblem(message: "\(tensor.name) is \(tensor.colour) \(tensor.shape), must be \(colour) \(shape) in [0, 1]")
         }
         guard let found = (artifact.inputs + artifact.outputs).first(where: { $0.name == tensor.name }) else {

@@ -10,11 +10,11 @@ struct NativeError: LocalizedError {
 
     /// Throws unless `status` is MFS_OK.  To be called on the thread that made the call.
     static func check(_ status: mfs_status) throws {
-        guard status == MFS_OK else { throw NativeError(status: status, message: String(cString: mfs_last_error())) }
+        if status != MFS_OK { throw NativeError(status: status, message: String(cString: mfs_last_error())) }
     }
 }
 
-/// A bundle opened by mobile_core: every file checked against the manifest; then alignment and paste-back as the exporter does them.
+/// A bundle opened by mobile_core: every file checked against the manifest; alignment and paste-back as the exporter does them.
 /// It never changes once open, so any thread may use it.
 final class NativeBundle {
     /// What a report names the bundle by.

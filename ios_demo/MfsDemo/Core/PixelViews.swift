@@ -1,9 +1,12 @@
 import CoreVideo
+import Foundation
 import MfsCore
 
 /// A pixel buffer that is not of the form that was agreed on.
-struct PixelProblem: Error, CustomStringConvertible {
+struct PixelProblem: LocalizedError {
     let description: String
+
+    var errorDescription: String? { description }
 }
 
 extension CVPixelBuffer {

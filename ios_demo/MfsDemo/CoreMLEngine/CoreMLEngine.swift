@@ -88,7 +88,7 @@ final class CoreMLEngine {
             wanted.append((mask, outputs[mask], kCVPixelFormatType_OneComponent16Half))
         }
         guard inputs.count == 1, outputs.count == wanted.count - 1 else {
-            throw BundleProblem(message: "the network has \(inputs.count) inputs and \(outputs.count) outputs, unlike its manifest")
+            throw BundleProblem(message: "\(inputs.count) inputs and \(outputs.count) outputs, unlike the manifest")
         }
         for (name, feature, format) in wanted {
             guard let image = feature?.imageConstraint else {

@@ -1,4 +1,5 @@
 import CoreVideo
+import ImageIO
 import Vision
 
 /// Finds the largest face of an upright frame with Vision.  Use it from one thread at a time.
@@ -10,10 +11,9 @@ final class FaceLandmarks {
         let request = VNDetectFaceLandmarksRequest()
         try handler.perform([request], on: frame, orientation: .up)
         let faces = request.results ?? []
-        guard let face = faces.max(by: { $0.boundingBox.height < $1.boundingBox.height }), let found = face.landmarks else { return nil }
-        guard let leftEye = found.leftEye, let rightEye = found.rightEye, let crest = found.noseCrest, let lips = found.outerLips else {
-            return nil
-        }
+        let largest = faces.max(by: { $0.boundingBox.height < $1.boundingBox.height })
+        guard let found = largest?.landmarks, let leftEye = found.leftEye, let rightEye = found.rightEye,
+              let crest = found.noseCrest, let lips = found.outerLips else { return nil }
         let size = CGSize(width: CVPixelBufferGetWidth(frame), height: CVPixelBufferGetHeight(frame))
         func points(_ region: VNFaceLandmarkRegion2D) -> [CGPoint] {
             region.pointsInImage(imageSize: size).map { FivePoints.toFrame($0, height: size.height) }

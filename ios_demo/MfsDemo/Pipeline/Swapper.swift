@@ -43,9 +43,9 @@ final class Swapper {
     func swap(_ frame: CVPixelBuffer, landmarks: [Double]) throws -> StageTimes {
         var times = StageTimes()
         let start = now()
-        try frame.withLock(readOnly: false) {
+        try frame.withLock(readOnly: false) { () throws -> Void in
             var view = try frame.frameView()
-            let back = try engine.crop.withLock(readOnly: false) { () -> [Double] in
+            let back = try engine.crop.withLock(readOnly: false) { () throws -> [Double] in
                 var crop = try engine.crop.frameView()
                 return try native.align(frame: &view, landmarks: landmarks, crop: &crop)
             }
@@ -68,12 +68,13 @@ final class Swapper {
     }
 
     func paste(_ output: NetworkOutput, into view: inout mfs_frame, back: [Double]) throws {
-        try output.swapped.withLock(readOnly: true) {
+        try output.swapped.withLock(readOnly: true) { () throws -> Void in
             let swapped = try output.swapped.pictureTensor(size: contract.size)
             guard let buffer = output.mask else {
-                return try native.paste(frame: &view, swapped: swapped, mask: nil, back: back)
+                try native.paste(frame: &view, swapped: swapped, mask: nil, back: back)
+                return
             }
-            try buffer.withLock(readOnly: true) {
+            try buffer.withLock(readOnly: true) { () throws -> Void in
                 let mask = try buffer.maskTensor(size: contract.size)
                 try native.paste(frame: &view, swapped: swapped, mask: mask, back: back)
             }

@@ -1,0 +1,10 @@
+import SwiftUI
+
+@main
+struct MfsDemoApp: App {
+    var body: some Scene {
+        WindowGroup {
+            CameraScreen().preferredColorScheme(.dark)
+        }
+    }
+}
