@@ -128,7 +128,7 @@ extension Manifest {
     func coreML() throws -> CoreMLContract {
         guard let artifact = artifacts[AppContract.backend], let package = artifact.files.first, artifact.files.count == 1 else {
             let known = artifacts.keys.sorted().joined(separator: ", ")
-            throw BundleProblem(message: "the bundle has no \(AppContract.backend) network, only \(known): export it with that one")
+            throw BundleProblem(message: "the bundle has no \(AppContract.backend) network, only \(known): export it")
         }
         guard artifact.layout == AppContract.layout else {
             throw BundleProblem(message: "layout \(artifact.layout), this app knows \(AppContract.layout)")

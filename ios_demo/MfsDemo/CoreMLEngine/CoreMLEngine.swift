@@ -97,7 +97,7 @@ final class CoreMLEngine {
             let fits = image.pixelsWide == contract.size && image.pixelsHigh == contract.size && image.pixelFormatType == format
             guard fits else {
                 throw BundleProblem(
-                    message: "\(name) is \(image.pixelsWide)x\(image.pixelsHigh) of format \(image.pixelFormatType) in the network, "
+                    message: "\(name) is \(image.pixelsWide)x\(image.pixelsHigh) of format \(image.pixelFormatType), "
                         + "must be \(contract.size)x\(contract.size) of \(format)"
                 )
             }

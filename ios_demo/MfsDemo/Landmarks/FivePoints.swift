@@ -8,8 +8,8 @@ enum FivePoints {
         CGPoint(x: point.x - 0.5, y: height - point.y - 0.5)
     }
 
-    /// x and y of image-left eye, image-right eye, nose tip, image-left mouth corner, image-right mouth corner; nil where an outline
-    /// is empty or the eyes coincide.  All in pixels of the frame.  Which eye is which does not matter, nor do the points' orders.
+    /// x and y of image-left eye, image-right eye, nose tip, image-left and image-right mouth corner; nil where an outline is
+    /// empty or the eyes coincide.  All in pixels of the frame.  Which eye is which does not matter, nor do the points' orders.
     static func from(eyes: ([CGPoint], [CGPoint]), noseCrest: [CGPoint], lips: [CGPoint]) -> [Double]? {
         guard let one = centre(eyes.0), let other = centre(eyes.1), let mouth = centre(lips) else { return nil }
         let (left, right) = one.x <= other.x ? (one, other) : (other, one)

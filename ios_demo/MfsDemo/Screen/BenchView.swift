@@ -17,7 +17,7 @@ struct BenchView: View {
                 Section("What") {
                     Text(bundle?.name ?? "no bundle")
                     Text(computeUnits.rawValue)
-                    Text(bundle?.reference == nil ? "no reference folder: a grey frame, outputs not checked" : "with reference tensors")
+                    Text(bundle?.reference == nil ? "no reference folder: outputs are not checked" : "with reference tensors")
                     Picker("Sustained run", selection: $sustainedSeconds) {
                         Text("none").tag(0.0)
                         Text("1 minute").tag(60.0)
