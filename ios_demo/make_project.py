@@ -165,7 +165,7 @@ def build() -> tuple[Objects, str]:
         phases.append(objects.phase(name, "PBXResourcesBuildPhase", [path for path in files if path.suffix in RESOURCES]))
         fields: dict[str, Value] = {
             "isa": "PBXNativeTarget",
-            "buildConfigurationList": objects.configurations(name, {each: settings for each in BY_CONFIGURATION}),
+            "buildConfigurationList": objects.configurations(name, dict.fromkeys(BY_CONFIGURATION, settings)),
             "buildPhases": phases,
             "buildRules": [],
             "dependencies": [] if name == APP else [_dependency(objects)],
@@ -249,7 +249,8 @@ def scheme() -> str:
 <Scheme LastUpgradeVersion="1500" version="1.7">
   <BuildAction parallelizeBuildables="YES" buildImplicitDependencies="YES">
     <BuildActionEntries>
-      <BuildActionEntry buildForTesting="YES" buildForRunning="YES" buildForProfiling="YES" buildForArchiving="YES" buildForAnalyzing="YES">
+      <BuildActionEntry buildForTesting="YES" buildForRunning="YES" buildForProfiling="YES" buildForArchiving="YES"
+                        buildForAnalyzing="YES">
         {app}
       </BuildActionEntry>
     </BuildActionEntries>

@@ -102,7 +102,7 @@ struct CoreMLContract {
 extension Manifest {
     /// Reads a manifest.  Throws BundleProblem where it is too large, no manifest, or of another version.
     static func read(_ data: Data) throws -> Manifest {
-        guard data.count <= mostBytes else { throw BundleProblem(message: "\(fileName) has \(data.count) bytes, which is too many") }
+        guard data.count <= mostBytes else { throw BundleProblem(message: "\(fileName) has \(data.count) bytes, too many") }
         let manifest: Manifest
         do {
             manifest = try JSONDecoder().decode(Manifest.self, from: data)
