@@ -66,15 +66,17 @@ enum BenchReport {
         return ["seconds": jsonNumber(seconds), "heat": [String: Any](), "khz": [Any](), "thermal_state": state]
     }
 
-    /// Into a new file in Documents/reports, whole or not at all.
-    static func write(_ report: [String: Any], folder: URL = BundleLibrary.documents) throws -> (file: URL, json: String) {
+    /// Into Documents/reports, whole or not at all: under `name`, or a new one.
+    static func write(
+        _ report: [String: Any], name: String? = nil, folder: URL = BundleLibrary.documents
+    ) throws -> (file: URL, json: String) {
         let data = try JSONSerialization.data(withJSONObject: report, options: [.sortedKeys, .prettyPrinted])
         let reports = folder.appendingPathComponent("reports", isDirectory: true)
         try FileManager.default.createDirectory(at: reports, withIntermediateDirectories: true)
         let formatter = DateFormatter()
         formatter.locale = Locale(identifier: "en_US_POSIX")
         formatter.dateFormat = "yyyyMMdd-HHmmss"
-        let file = reports.appendingPathComponent("bench-\(formatter.string(from: Date())).json")
+        let file = reports.appendingPathComponent(name ?? "bench-\(formatter.string(from: Date())).json")
         try data.write(to: file, options: .atomic)
         return (file, String(decoding: data, as: UTF8.self))
     }

@@ -8,6 +8,7 @@ struct BenchOptions {
     var warmup = 10
     var runs = 50
     var sustainedSeconds = 0.0
+    var reportName: String?  // nil: one made of the time
 }
 
 struct BenchOutcome {
@@ -100,7 +101,7 @@ final class BenchRun {
         } else {
             report["parity"] = NSNull()
         }
-        let (file, json) = try BenchReport.write(report)
+        let (file, json) = try BenchReport.write(report, name: options.reportName)
         return BenchOutcome(file: file, json: json, complaints: check?.complaints ?? [])
     }
 

@@ -20,7 +20,7 @@ enum BundleLibrary {
     }
 
     /// Folders with a manifest, by name.  What is in them is checked when one is opened.
-    static func list(in folder: URL = documents) -> [BundleFolder] {
+    static func list(in folder: URL = BundleLibrary.documents) -> [BundleFolder] {
         let found = (try? FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)) ?? []
         let bundles = found.filter {
             FileManager.default.fileExists(atPath: $0.appendingPathComponent(Manifest.fileName).path)

@@ -32,7 +32,7 @@ final class SyntheticLabel {
         let width = CVPixelBufferGetWidth(frame)
         let height = CVPixelBufferGetHeight(frame)
         let layout = CGBitmapInfo.byteOrder32Little.rawValue | CGImageAlphaInfo.premultipliedFirst.rawValue
-        let context = CGContext(
+        let made = CGContext(
             data: CVPixelBufferGetBaseAddress(frame),
             width: width,
             height: height,
@@ -41,7 +41,7 @@ final class SyntheticLabel {
             space: CGColorSpaceCreateDeviceRGB(),
             bitmapInfo: layout
         )
-        guard let context = context else { throw PixelProblem(description: "a frame of \(width)x\(height) cannot be drawn on") }
+        guard let context = made else { throw PixelProblem(description: "a frame of \(width)x\(height) cannot be drawn on") }
         let margin: CGFloat = 16
         let scale = min(1, (CGFloat(width) - 2 * margin) / CGFloat(picture.width))
         let size = CGSize(width: CGFloat(picture.width) * scale, height: CGFloat(picture.height) * scale)
