@@ -14,6 +14,13 @@ struct NativeError: LocalizedError {
     }
 }
 
+/// Five landmarks that no crop can be cut by: they lie on one line, or are not finite.
+struct LandmarkProblem: LocalizedError {
+    let message: String
+
+    var errorDescription: String? { message }
+}
+
 /// A bundle opened by mobile_core: every file checked against the manifest; alignment and paste-back as the exporter does them.
 /// It never changes once open, so any thread may use it.
 final class NativeBundle {
@@ -49,11 +56,13 @@ final class NativeBundle {
     }
 
     /// Cuts the aligned crop of a face into `crop`.  `landmarks`: x and y of five points in pixels of the frame.
-    /// Returns the (2, 3) affine from pixels of the crop to pixels of the frame, row by row.
+    /// Returns the (2, 3) affine from pixels of the crop to pixels of the frame, row by row.  Throws LandmarkProblem, NativeError.
     func align(frame: inout mfs_frame, landmarks: [Double], crop: inout mfs_frame) throws -> [Double] {
         guard landmarks.count == 10 else { throw BundleProblem(message: "\(landmarks.count) numbers are not five landmarks") }
         var back = [Double](repeating: 0, count: 6)
-        try NativeError.check(mfs_align(handle, &frame, landmarks, &crop, &back))
+        let status = mfs_align(handle, &frame, landmarks, &crop, &back)
+        if status == MFS_ERROR_ARGUMENT { throw LandmarkProblem(message: String(cString: mfs_last_error())) }
+        try NativeError.check(status)
         return back
     }
 

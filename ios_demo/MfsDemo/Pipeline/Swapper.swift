@@ -33,10 +33,14 @@ final class Swapper {
         let found = try faces.find(in: frame)
         let detected = now()
         guard let landmarks = found else { return nil }
-        var times = try swap(frame, landmarks: landmarks)
-        times.detect = (detected - start) * 1e3
-        times.total = (now() - start) * 1e3
-        return times
+        do {
+            var times = try swap(frame, landmarks: landmarks)
+            times.detect = (detected - start) * 1e3
+            times.total = (now() - start) * 1e3
+            return times
+        } catch is LandmarkProblem {
+            return nil  // what Vision found on one line is no face; nothing has been written yet
+        }
     }
 
     /// Swaps the face at ten given numbers, in place.
