@@ -35,7 +35,8 @@ def write(
     for name, path in artifacts.items():
         backend = BACKENDS[name]
         for file in backend.FILES:
-            shutil.copy(path.parent / file, folder)
+            copy = shutil.copytree if (path.parent / file).is_dir() else shutil.copy
+            copy(path.parent / file, folder / file)
         info = asdict(backend.describe(path))
         entries[name] = {
             "files": list(backend.FILES),
@@ -49,9 +50,12 @@ def write(
 def _write_manifest(folder: Path, contract: Contract, artifacts: dict[str, dict[str, Any]]) -> None:
     known, files = INTERFACES[contract.arch], manifest.list_files(folder)
     for entry in artifacts.values():
-        entry |= {"bytes": sum(files[name]["bytes"] for name in entry["files"])}
+        of = {
+            name: facts for name, facts in files.items() for file in entry["files"] if name == file or name.startswith(f"{file}/")
+        }
+        entry |= {"bytes": sum(facts["bytes"] for facts in of.values())}
         entry |= {
-            "sha256": {name: files[name]["sha256"] for name in entry["files"]},
+            "sha256": {name: facts["sha256"] for name, facts in of.items()},
             "recipe": "fp32",
             "format": "",
             "parameters": {},

@@ -1,0 +1,88 @@
+import Foundation
+
+/// The bench as a Mac starts it on a phone, without a finger: MfsDemo --bench face01 --report now.json [--units "CPU only"] ...
+struct BenchCommand: Equatable {
+    let bundle: String
+    let report: String
+    var units = ComputeUnits.all
+    var warmup = 10
+    var runs = 50
+    var sustained = 0.0
+
+    /// Exit codes as the mfs command has them.
+    enum ExitCode {
+        static let usage: Int32 = 2
+        static let failed: Int32 = 6
+        static let parity: Int32 = 7
+    }
+
+    /// nil where the arguments do not ask for a bench.  Throws BundleProblem where one is not understood.
+    static func parse(_ arguments: [String]) throws -> BenchCommand? {
+        guard let start = arguments.firstIndex(of: "--bench") else { return nil }
+        var values: [String: String] = [:]
+        var rest = arguments[start...]
+        while let option = rest.popFirst() {
+            guard let value = rest.popFirst() else { throw BundleProblem(message: "\(option) needs a value") }
+            values[option] = value
+        }
+        let known: Set = ["--bench", "--report", "--units", "--warmup", "--runs", "--sustained"]
+        if let odd = values.keys.sorted().first(where: { !known.contains($0) }) {
+            throw BundleProblem(message: "there is no option \(odd), only \(known.sorted().joined(separator: ", "))")
+        }
+        var command = BenchCommand(
+            bundle: try fileName(values["--bench"], of: "--bench"), report: try fileName(values["--report"], of: "--report")
+        )
+        if let text = values["--units"] {
+            guard let units = ComputeUnits(rawValue: text) else {
+                let choices = ComputeUnits.allCases.map { $0.rawValue }.joined(separator: ", ")
+                throw BundleProblem(message: "--units \(text): choose from \(choices)")
+            }
+            command.units = units
+        }
+        command.warmup = Int(try number(values["--warmup"], of: "--warmup", otherwise: 10, most: 1e5))
+        command.runs = Int(try number(values["--runs"], of: "--runs", otherwise: 50, most: 1e6))
+        command.sustained = try number(values["--sustained"], of: "--sustained", otherwise: 0, most: 86_400)
+        return command
+    }
+
+    /// Runs it and gives the exit code.  The report lies in Documents/reports; what went wrong is on stderr.
+    func run() async -> Int32 {
+        guard let folder = BundleLibrary.list().first(where: { $0.name == bundle }) else {
+            BenchCommand.complain("there is no bundle \(bundle) in the app's Documents")
+            return ExitCode.usage
+        }
+        var options = BenchOptions(bundle: folder, computeUnits: units)
+        options.warmup = warmup
+        options.runs = runs
+        options.sustainedSeconds = sustained
+        options.reportName = report
+        do {
+            let outcome = try await BenchRun.run(options) { _ in }
+            outcome.complaints.forEach(BenchCommand.complain)
+            return outcome.complaints.isEmpty ? 0 : ExitCode.parity
+        } catch {
+            BenchCommand.complain(error.localizedDescription)
+            return ExitCode.failed
+        }
+    }
+
+    static func complain(_ message: String) {
+        FileHandle.standardError.write(Data("error: \(message)\n".utf8))
+    }
+
+    /// A name that leads nowhere else.
+    private static func fileName(_ text: String?, of option: String) throws -> String {
+        guard let name = text, !name.isEmpty, !name.hasPrefix("."), !name.contains("/") else {
+            throw BundleProblem(message: "\(option) needs a file's name, without a folder")
+        }
+        return name
+    }
+
+    private static func number(_ text: String?, of option: String, otherwise: Double, most: Double) throws -> Double {
+        guard let text = text else { return otherwise }
+        guard let value = Double(text), value >= 0, value <= most else {
+            throw BundleProblem(message: "\(option) \(text): a number from 0 to \(Int(most)) is needed")
+        }
+        return value
+    }
+}
