@@ -2,8 +2,8 @@
 
     python3 min_sdk.py SINCE.json[.gz] APP.jar LEVEL
 
-SINCE: {"android.os.Build": 1, "android.os.Build#SOC_MODEL": 31, ...}, nested classes with dots.  Exits with 1 where something is used that
-is newer, also where the code asks for the version first: there is no such code in this app.
+SINCE: {"android.os.Build": 1, "android.os.Build#SOC_MODEL": 31, ...}, nested classes with dots.  Exits with 1 where something
+newer is used, also where the code asks for the version first: there is no such code in this app.
 """
 
 from __future__ import annotations
