@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Checks of the Android demo that need neither Android Studio nor a phone.  What cannot run here is said to be skipped, with the reason.
+# Checks of the Android demo that need neither Android Studio nor a phone.  What cannot run here is skipped, and the reason said.
 #
 #   android_demo/check.sh [--android-jar PATH] [--since PATH] [--bundle DIR] [--contracts DIR]
 #
-#   --android-jar  any android.jar of API 28 or above, such as the SDK's platforms/android-36/android.jar: the app is compiled against it
+#   --android-jar  any android.jar of API 28 or above, such as the SDK's platforms/android-36/android.jar, for the app
 #   --since        JSON, or JSON in gzip, of {"class": API level, "class#member": API level}: nothing above minSdk may be used
-#   --bundle       a bundle with an ncnn artifact, as mfs-export writes it: Kotlin, JNI, C++ and ncnn run it on the JVM, under -Xcheck:jni
+#   --bundle       a bundle with an ncnn artifact, as mfs-export writes it: Kotlin, JNI, C++ and ncnn run it, under -Xcheck:jni
 #   --contracts    folders with a manifest.json, and in expected.txt what is to be read out of it
 #
-# Needs Python 3.11, Node's npm and a JDK from 11 on; --bundle also CMake, Ninja and a C++ compiler.  The Kotlin compiler, from npm, and
-# JUnit, from Debian, are kept in the user's cache.
+# Needs Python 3.11, Node's npm and a JDK from 11 on; --bundle also CMake, Ninja and a C++ compiler.  The Kotlin compiler, from npm,
+# and JUnit, from Debian, are kept in the user's cache.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -22,6 +22,7 @@ die() { echo "error: $*" >&2; exit 2; }
 has() { command -v "$1" > /dev/null; }
 skip() { echo "skipped  $1: $2"; }
 ok() { echo "ok       $1"; }
+quietly() { "$@" > "$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }; } # its output is shown if it fails
 
 while [ $# -gt 0 ]; do
   case $1 in
@@ -62,7 +63,7 @@ if [ -e /usr/share/java/junit4.jar ] && [ -e /usr/share/java/hamcrest.jar ]; the
   junit=/usr/share/java
 elif [ ! -d "$junit" ]; then
   { has apt-get && has dpkg; } || die "JUnit 4 is needed: Debian's package junit4"
-  (cd "$work" && apt-get download junit4 libhamcrest-java > apt.log 2>&1) || { cat "$work/apt.log" >&2; die "JUnit 4 could not be had"; }
+  (cd "$work" && quietly apt-get download junit4 libhamcrest-java)
   for package in "$work"/*.deb; do dpkg -x "$package" "$work/debian"; done
   mv -T "$work/debian/usr/share/java" "$junit" 2> /dev/null || [ -d "$junit" ]
 fi
@@ -95,16 +96,17 @@ else
   core=$here/../mobile_core
   sources=$(python3 "$core/get_dependencies.py" sources)
   ncnn=$(python3 "$core/get_dependencies.py" ncnn)
-  JAVA_HOME=$home cmake -G Ninja -S "$here/app/src/main/cpp" -B "$native" -DMFS_SOURCES="$sources" -DMFS_NCNN="$ncnn" -DMFS_UNITY=ON > "$work/cmake.log" 2>&1 ||
-    { cat "$work/cmake.log" >&2; exit 1; }
-  cmake --build "$native" --target mfs_jni mfs-bench-device > "$work/build.log" 2>&1 || { cat "$work/build.log" >&2; exit 1; }
+  quietly env JAVA_HOME="$home" cmake -G Ninja -S "$here/app/src/main/cpp" -B "$native" \
+    -DMFS_SOURCES="$sources" -DMFS_NCNN="$ncnn" -DMFS_UNITY=ON
+  quietly cmake --build "$native" --target mfs_jni mfs-bench-device
   properties+=("-Dmfs.bundle=$bundle" "-Djava.library.path=$native" "-Dmfs.report=$work/report.json")
 fi
 
 mapfile -t tests < <(cd "$here/core/src/test/kotlin" && sed -n 's/^class \([A-Za-z]*Test\)\b.*/mfs.core.\1/p' mfs/core/*.kt | sort)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-java -Xcheck:jni "${properties[@]}" -cp "$work/core.jar:$tests_need:$kotlin/lib/kotlin-stdlib.jar" org.junit.runner.JUnitCore "${tests[@]}" > "$work/junit.log" 2>&1 ||
-  { cat "$work/junit.log" >&2; exit 1; }
+classpath=$work/core.jar:$tests_need:$kotlin/lib/kotlin-stdlib.jar
+quietly java -Xcheck:jni "${properties[@]}" -cp "$classpath" org.junit.runner.JUnitCore "${tests[@]}"
+cp "$work/log" "$work/junit.log"
 if grep -E '^(WARNING|FATAL ERROR) in native method|WARNING: JNI' "$work/junit.log" >&2; then
   echo "error: -Xcheck:jni complains" >&2
   exit 1
@@ -114,7 +116,8 @@ ok "JUnit: $(sed -n 's/^OK (\(.*\))$/\1/p' "$work/junit.log")${bundle:+, native 
 if [ -e "$work/report.json" ]; then
   mkdir "$work/reference"
   (cd "$work/reference" && python3 -m zipfile -e "$bundle/reference.npz" .)
-  "$native/mobile_core/mfs-bench-device" --bundle "$bundle" --reference "$work/reference" --warmup 1 --runs 2 --sustained 1.2 > "$work/native.json"
+  "$native/mobile_core/mfs-bench-device" --bundle "$bundle" --reference "$work/reference" \
+    --warmup 1 --runs 2 --sustained 1.2 > "$work/native.json"
   python3 "$here/tools/same_form.py" "$work/report.json" "$work/native.json"
   ok "the app's report has the form of mfs-bench-device's"
 fi
@@ -131,6 +134,7 @@ ok "the app compiles against $(basename "$android_jar")"
 if [ -z "$since" ]; then
   skip "nothing above minSdk is used" "no --since was given"
 else
-  python3 "$here/tools/min_sdk.py" "$since" "$work/app.jar" "$(sed -n 's/^ *minSdk = \([0-9]*\)$/\1/p' "$here/app/build.gradle.kts")"
+  lowest=$(sed -n 's/^ *minSdk = \([0-9]*\)$/\1/p' "$here/app/build.gradle.kts")
+  python3 "$here/tools/min_sdk.py" "$since" "$work/app.jar" "$lowest"
   ok "nothing above minSdk is used"
 fi

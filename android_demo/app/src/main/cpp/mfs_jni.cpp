@@ -1,4 +1,5 @@
-// mfs.core.NativeCore: mobile_core's C API for Kotlin.  Arguments copied and measured, statuses turned into exceptions, nothing else.
+// mfs.core.NativeCore: mobile_core's C API for Kotlin.  Arguments are copied and measured, statuses become
+// exceptions, nothing else.
 #include <jni.h>
 
 #include <cstring>
@@ -50,7 +51,8 @@ uint8_t* plane_of(JNIEnv* env, jobject buffer, int64_t bytes, const char* name) 
   if (data == nullptr) fail(env, MFS_ERROR_ARGUMENT, (std::string(name) + " is no direct buffer").c_str());
   int64_t capacity = env->GetDirectBufferCapacity(buffer);
   if (bytes < 0 || capacity < bytes) {
-    std::string message = std::string(name) + " has " + std::to_string(capacity) + " bytes, its size and strides need " + std::to_string(bytes);
+    std::string has = std::string(name) + " has " + std::to_string(capacity) + " bytes";
+    std::string message = has + ", its size and strides need " + std::to_string(bytes);
     fail(env, MFS_ERROR_ARGUMENT, message.c_str());
   }
   return static_cast<uint8_t*>(data);
@@ -62,7 +64,8 @@ int64_t extent(int64_t width, int64_t height, int64_t row_stride, int64_t pixel_
 }
 
 mfs_frame rgba_frame(JNIEnv* env, jobject buffer, jint width, jint height) {
-  if (width < 1 || height < 1 || width > kLargestSide || height > kLargestSide) fail(env, MFS_ERROR_ARGUMENT, "width and height of rgba make no sense");
+  bool makes_sense = width > 0 && height > 0 && width <= kLargestSide && height <= kLargestSide;
+  if (!makes_sense) fail(env, MFS_ERROR_ARGUMENT, "width and height of rgba make no sense");
   mfs_frame out{};
   out.format = MFS_RGBA;
   out.width = width;
@@ -109,7 +112,8 @@ MFS_JNI(jbyteArray, compiler)(JNIEnv* env, jclass) {
   return guarded(env, [&] { return bytes_of(env, __VERSION__); });
 }
 
-MFS_JNI(jlong, open)(JNIEnv* env, jclass, jbyteArray folder, jbyteArray backend, jint threads, jbyteArray litert, jbyteArray detector) {
+MFS_JNI(jlong, open)
+(JNIEnv* env, jclass, jbyteArray folder, jbyteArray backend, jint threads, jbyteArray litert, jbyteArray detector) {
   return guarded(env, [&]() -> jlong {
     std::string name = text_of(env, backend), path = text_of(env, folder), library, faces;
     mfs_load load{name.c_str(), threads, nullptr, nullptr};
@@ -146,7 +150,8 @@ MFS_JNI(jbyteArray, selfCheck)(JNIEnv* env, jclass, jlong session, jbyteArray re
   });
 }
 
-MFS_JNI(void, convert)(JNIEnv* env, jclass, jobject y, jobject u, jobject v, jintArray layout, jboolean mirrored, jobject rgba, jint width, jint height) {
+MFS_JNI(void, convert)
+(JNIEnv* env, jclass, jobject y, jobject u, jobject v, jintArray layout, jboolean mirrored, jobject rgba, jint width, jint height) {
   guarded(env, [&] {
     jint at[6] = {};
     env->GetIntArrayRegion(layout, 0, 6, at);
@@ -172,7 +177,9 @@ MFS_JNI(void, convert)(JNIEnv* env, jclass, jobject y, jobject u, jobject v, jin
   });
 }
 
-MFS_JNI(jboolean, swap)(JNIEnv* env, jclass, jlong session, jobject rgba, jint width, jint height, jdoubleArray landmarks, jdouble seconds, jdoubleArray result) {
+MFS_JNI(jboolean, swap)
+(JNIEnv* env, jclass, jlong session, jobject rgba, jint width, jint height, jdoubleArray landmarks, jdouble seconds,
+ jdoubleArray result) {
   return guarded(env, [&]() -> jboolean {
     mfs_frame frame = rgba_frame(env, rgba, width, height);
     double points[kLandmarks];

@@ -30,8 +30,9 @@ import mfs.core.writeWhole
  *     adb shell am start -W -n mfs.demo/.BenchActivity --es bundle NAME [--es backend ncnn|tflite] [--ei threads N] [--ei warmup N]
  *         [--ei runs N] [--ei sustained SECONDS] [--es report NAME]
  *
- * `report` names the file in the app's folder "bench", report.json if not given; it appears when it is whole.  What fails is written there
- * as {"error": ...}, so that whoever waits need not wait in vain.  Only adb may start this: the manifest asks for a permission of the shell.
+ * `report` names the file in the app's folder "bench", report.json if not given; it appears when it is whole.  What fails is
+ * written there as {"error": ...}, so that whoever waits need not wait in vain.  Only adb may start this: the manifest asks for a
+ * permission of the shell.
  */
 class BenchActivity : Activity() {
     private lateinit var text: TextView
@@ -73,11 +74,13 @@ class BenchActivity : Activity() {
         val list = bundles.list()
         val found = list.usable[wanted] // a name, never a path
             ?: throw IllegalArgumentException("there is no bundle \"$wanted\" but ${list.usable.keys}; not usable: ${list.broken}")
-        val options = BenchOptions(intent.getIntExtra("warmup", 10), intent.getIntExtra("runs", 50), intent.getIntExtra("sustained", 0).toDouble())
+        val sustained = intent.getIntExtra("sustained", 0).toDouble()
+        val options = BenchOptions(intent.getIntExtra("warmup", 10), intent.getIntExtra("runs", 50), sustained)
         say("measuring $wanted")
         val start = System.nanoTime()
         val threads = intent.getIntExtra("threads", 4)
-        NativeEngine.open(found.folder, intent.getStringExtra("backend") ?: "ncnn", threads, bundles.litert, bundles.detector).use { engine ->
+        val backend = intent.getStringExtra("backend") ?: "ncnn"
+        NativeEngine.open(found.folder, backend, threads, bundles.litert, bundles.detector).use { engine ->
             val openMs = (System.nanoTime() - start) / 1e6
             val reference = File(cacheDir, "reference")
             try {

@@ -6,7 +6,7 @@ import java.io.File
 import java.io.IOException
 import mfs.core.BundleList
 
-/** Where bundles, a detector and LiteRT's library come from: the app's assets, and what `adb push` has put into its files folder. */
+/** Where bundles, a detector and LiteRT's library come from: the app's assets, and what `adb push` has put into its folder. */
 class Bundles(private val context: Context) {
     /** On a phone: /sdcard/Android/data/mfs.demo/files. */
     val pushed: File = context.getExternalFilesDir(null) ?: context.filesDir
@@ -14,7 +14,7 @@ class Bundles(private val context: Context) {
     /** For all bundles that have none of their own; null where none was pushed. */
     val detector: File? get() = File(pushed, "detector").takeIf { it.isDirectory }
 
-    /** LiteRT may be inside the APK (jniLibs), where the system finds it; null also where it is not at all: opening then says so. */
+    /** LiteRT may be inside the APK (jniLibs), where the system finds it; null where it is not: opening then says so. */
     val litert: File? get() = File(context.applicationInfo.nativeLibraryDir, "libLiteRt.so").takeIf { it.isFile }
 
     /** Unpacks assets that are not yet unpacked.  @throws IOException no space. */

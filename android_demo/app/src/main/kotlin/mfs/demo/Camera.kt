@@ -95,14 +95,18 @@ class Camera(
         }, handler)
     }
 
-    // createCaptureSession with a list of surfaces is deprecated, but what replaces it is of API 28 and takes an Executor: no gain here.
+    // createCaptureSession with a list of surfaces is deprecated; what replaces it takes an Executor, and gives nothing more here.
     @Suppress("DEPRECATION")
     private fun record(camera: CameraDevice) {
         val known = manager.getCameraCharacteristics(camera.id)
         val isFront = facing(camera.id) == CameraCharacteristics.LENS_FACING_FRONT
         val sensor = known.get(CameraCharacteristics.SENSOR_ORIENTATION) ?: 0
-        val sizes = known.get(CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP)?.getOutputSizes(ImageFormat.YUV_420_888).orEmpty()
-        val size = choose(sizes.toList()) ?: return failed("the camera gives no YUV_420_888 frames")
+        val streams = known.get(CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP)
+        val size = choose(streams?.getOutputSizes(ImageFormat.YUV_420_888).orEmpty().toList())
+        if (size == null) {
+            failed("the camera gives no YUV_420_888 frames")
+            return
+        }
         val source = ImageReader.newInstance(size.width, size.height, ImageFormat.YUV_420_888, IMAGES)
         reader = source
         source.setOnImageAvailableListener({ from ->

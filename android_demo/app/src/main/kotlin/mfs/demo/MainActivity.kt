@@ -12,6 +12,7 @@ import android.widget.AdapterView
 import android.widget.ArrayAdapter
 import android.widget.Spinner
 import android.widget.TextView
+import java.io.File
 import java.io.IOException
 import java.util.concurrent.Executors
 import mfs.core.BundleException
@@ -19,6 +20,7 @@ import mfs.core.BundleList
 import mfs.core.CoreException
 import mfs.core.EngineHolder
 import mfs.core.LatestFrame
+import mfs.core.Manifest
 import mfs.core.NativeEngine
 
 /** The camera's picture with the face of the chosen bundle, figures above it, two spinners below. */
@@ -32,7 +34,7 @@ class MainActivity : Activity(), SurfaceHolder.Callback {
     private lateinit var bundleSpinner: Spinner
     private lateinit var backendSpinner: Spinner
     private var found = BundleList(emptyMap(), emptyMap())
-    private var wanted: Pair<String, String>? = null
+    private var wanted: Triple<String, String, Long>? = null
     private var hasSurface = false
     private var camera: Camera? = null
     private var loop: SwapLoop? = null
@@ -107,8 +109,8 @@ class MainActivity : Activity(), SurfaceHolder.Callback {
         found = list
         bundleSpinner.adapter = choices(list.usable.keys.toList())
         bundleSpinner.setSelection(maxOf(0, list.usable.keys.indexOf(chosen)))
-        val broken = list.broken.map { (name, why) -> "$name: $why" }
-        say(if (list.usable.isEmpty()) (listOf(getString(R.string.no_bundle)) + broken).joinToString("\n") else broken.joinToString("\n"))
+        val missing = if (list.usable.isEmpty()) listOf(getString(R.string.no_bundle)) else emptyList()
+        say((missing + list.broken.map { (name, why) -> "$name: $why" }).joinToString("\n"))
     }
 
     private fun offerBackends() {
@@ -123,24 +125,25 @@ class MainActivity : Activity(), SurfaceHolder.Callback {
     private fun load() {
         val name = bundleSpinner.selectedItem as? String ?: return
         val backend = backendSpinner.selectedItem as? String ?: return
-        if (wanted == Pair(name, backend)) return
-        wanted = Pair(name, backend)
         val folder = found.usable.getValue(name).folder
+        val choice = Triple(name, backend, File(folder, Manifest.NAME).lastModified()) // it may have been pushed anew
+        if (wanted == choice) return
+        wanted = choice
         loader.execute {
             try {
                 engines.replace { NativeEngine.open(folder, backend, THREADS, bundles.litert, bundles.detector) }
                 say("")
             } catch (e: CoreException) {
-                refused(name, backend, e)
+                refused(choice, e)
             } catch (e: BundleException) {
-                refused(name, backend, e)
+                refused(choice, e)
             }
         }
     }
 
-    private fun refused(name: String, backend: String, error: Exception) = runOnUiThread {
-        if (wanted == Pair(name, backend)) wanted = null // choosing it again tries again
-        say(getString(R.string.refused, name, backend, error.message))
+    private fun refused(choice: Triple<String, String, Long>, error: Exception) = runOnUiThread {
+        if (wanted == choice) wanted = null // looking at the app again tries again
+        say(getString(R.string.refused, choice.first, choice.second, error.message))
     }
 
     private inline fun <reified T : View> view(id: Int): T {

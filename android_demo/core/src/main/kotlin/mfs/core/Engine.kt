@@ -28,7 +28,7 @@ interface Engine : AutoCloseable {
     /** False: frames are swapped only where landmarks come with them. */
     val hasDetector: Boolean get() = about["detector"] != null
 
-    /** Swaps the face in place.  `landmarks`, in pixels of the frame, null asks the detector.  `seconds`: the frame's, on a steady clock. */
+    /** In place.  `landmarks`, in pixels of the frame: null asks the detector.  `seconds`: the frame's, on a steady clock. */
     fun swap(frame: RgbaFrame, landmarks: DoubleArray?, seconds: Double): Swap
 
     /** Outputs against reference tensors, unpacked into a folder; member "parity" of a report. */

@@ -9,7 +9,7 @@ class BundleException(message: String) : Exception(message)
 /**
  * A value of a JSON text that a stranger wrote: each access says what it allows, and an error names the place.
  *
- * Only what RFC 8259 allows is read, keys that come twice are refused.  Android's org.json takes more than that, and is not on the JVM.
+ * Only what RFC 8259 allows is read, keys that come twice are refused.  Android's org.json takes more, and is not on the JVM.
  */
 class Json private constructor(private val value: Any?, val place: String) {
     val isNull: Boolean get() = value == null
@@ -192,7 +192,7 @@ private class JsonParser(private val text: String, private val name: String) {
     }
 }
 
-/** Of maps, lists, strings, numbers, booleans and null.  A number that is not finite becomes null: JSON has no other word for it. */
+/** Of maps, lists, strings, numbers, booleans and null.  A number that is not finite becomes null: JSON has no word for it. */
 fun writeJson(value: Any?): String = when (value) {
     null -> "null"
     is String -> quoted(value)

@@ -6,8 +6,8 @@ import kotlin.concurrent.withLock
 /**
  * What becomes of frames that come faster than they are swapped: the newest waits, an older one is closed unseen.
  *
- * A queue would let the picture lag behind ever more.  Every frame put in is either handed out once or closed here, never both: a camera
- * stops when it does not get its few buffers back.
+ * A queue would let the picture lag behind ever more.  Every frame put in is either handed out once or closed here, never both:
+ * a camera stops when it does not get its few buffers back.
  */
 class LatestFrame<T : AutoCloseable> {
     private val lock = ReentrantLock()

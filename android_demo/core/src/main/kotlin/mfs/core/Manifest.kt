@@ -2,7 +2,7 @@ package mfs.core
 
 import java.io.File
 
-/** What the app shows and offers of a bundle before it opens it.  Hashes and everything else are mobile_core's to check, on opening. */
+/** What the app shows and offers of a bundle before it opens it.  Hashes and all else are mobile_core's to check, on opening. */
 class Manifest private constructor(
     val architecture: String,
     /** Side of a crop in pixels. */
@@ -33,7 +33,8 @@ class Manifest private constructor(
         fun read(folder: File): Manifest {
             val file = File(folder, NAME)
             if (!file.isFile) throw BundleException("${folder.name} has no $NAME")
-            if (file.length() > Json.LARGEST) throw BundleException("$NAME has ${file.length()} bytes, at most ${Json.LARGEST} are read")
+            val bytes = file.length()
+            if (bytes > Json.LARGEST) throw BundleException("$NAME has $bytes bytes, at most ${Json.LARGEST} are read")
             return parse(file.readBytes())
         }
 
@@ -43,7 +44,9 @@ class Manifest private constructor(
             if (schema != SCHEMA) throw BundleException("the manifest has schema $schema, this version reads $SCHEMA")
             val contract = said["contract"]
             val points = said["alignment"]["points"].items(5).map { point -> point.items(2).map { it.number(-4096.0, 4096.0) } }
-            if (points.size != 5 || points.any { it.size != 2 }) throw BundleException("manifest.alignment.points must be five of x, y")
+            if (points.size != 5 || points.any { it.size != 2 }) {
+                throw BundleException("manifest.alignment.points must be five of x, y")
+            }
             val outputs = contract["outputs"].items(2).map { it["name"].text(40) }
             if (outputs.isEmpty()) throw BundleException("manifest.contract.outputs is empty")
             val label = said["synthetic_media"]["label"].text()
@@ -72,15 +75,18 @@ class BundleList(val usable: Map<String, Found>, val broken: Map<String, String>
     class Found(val folder: File, val manifest: Manifest)
 
     companion object {
-        /** Of the roots' subfolders; a name in an earlier root hides the same in a later one.  One bad bundle does not hide the rest. */
+        /** Of the roots' subfolders; a name in an earlier root hides the same in a later one.  A bad bundle hides no other. */
         fun of(vararg roots: File): BundleList {
             val usable = LinkedHashMap<String, Found>()
             val broken = LinkedHashMap<String, String>()
-            for (folder in roots.flatMap { root -> root.listFiles().orEmpty().filter { it.isDirectory && !it.name.startsWith(".") }.sorted() }) {
+            val folders = roots.flatMap { it.listFiles().orEmpty().sorted() }.filter { it.isDirectory && !it.name.startsWith(".") }
+            for (folder in folders) {
                 if (folder.name in usable || folder.name in broken) continue
                 try {
                     val manifest = Manifest.read(folder)
-                    if (manifest.backends.isEmpty()) throw BundleException("it has neither of ${Manifest.BACKENDS}, but ${manifest.artifacts.keys}")
+                    if (manifest.backends.isEmpty()) {
+                        throw BundleException("it has none of ${Manifest.BACKENDS}, but ${manifest.artifacts.keys}")
+                    }
                     usable[folder.name] = Found(folder, manifest)
                 } catch (e: BundleException) {
                     broken[folder.name] = e.message.orEmpty()

@@ -14,7 +14,9 @@ internal object NativeCore {
 
     @JvmStatic external fun version(): ByteArray
     @JvmStatic external fun compiler(): ByteArray
-    @JvmStatic external fun open(folder: ByteArray, backend: ByteArray, threads: Int, litert: ByteArray?, detector: ByteArray?): Long
+    @JvmStatic external fun open(
+        folder: ByteArray, backend: ByteArray, threads: Int, litert: ByteArray?, detector: ByteArray?,
+    ): Long
     @JvmStatic external fun close(session: Long)
     @JvmStatic external fun about(session: Long): ByteArray
     @JvmStatic external fun selfCheck(session: Long, reference: ByteArray): ByteArray
@@ -68,8 +70,10 @@ class NativeEngine private constructor(private var session: Long, override val l
         return Swap(swapped, result.copyOf(stages), result.copyOfRange(stages, stages + 10))
     }
 
-    override fun selfCheck(reference: File): Map<String, Any?> =
-        Json.parse(NativeCore.selfCheck(live(), reference.path.encodeToByteArray()), "mfs_session_self_check").members(100).mapValues { it.value.plain() }
+    override fun selfCheck(reference: File): Map<String, Any?> {
+        val said = NativeCore.selfCheck(live(), reference.path.encodeToByteArray())
+        return Json.parse(said, "mfs_session_self_check").members(100).mapValues { it.value.plain() }
+    }
 
     override fun close() {
         NativeCore.close(session)
@@ -97,7 +101,9 @@ class NativeEngine private constructor(private var session: Long, override val l
         fun open(bundle: File, backend: String, threads: Int, litert: File? = null, detector: File? = null): NativeEngine {
             fun File.bytes() = path.encodeToByteArray()
             val label = Manifest.read(bundle).label
-            return NativeEngine(NativeCore.open(bundle.bytes(), backend.encodeToByteArray(), threads, litert?.bytes(), detector?.bytes()), label)
+            val session =
+                NativeCore.open(bundle.bytes(), backend.encodeToByteArray(), threads, litert?.bytes(), detector?.bytes())
+            return NativeEngine(session, label)
         }
     }
 }

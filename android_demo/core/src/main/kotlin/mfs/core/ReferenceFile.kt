@@ -8,7 +8,9 @@ import java.util.zip.ZipFile
 object ReferenceFile {
     const val NAME = "reference.npz"
     private const val MOST_BYTES = 200_000_000L
-    private val ARRAYS = listOf("case", "target_rgb", "swapped", "mask", "frame_rgb", "landmarks", "back_matrix", "composite_rgb", "truth_rgb")
+    private val ARRAYS = listOf(
+        "case", "target_rgb", "swapped", "mask", "frame_rgb", "landmarks", "back_matrix", "composite_rgb", "truth_rgb",
+    )
 
     /** Known names only: a name in the archive may be any path.  @throws BundleException damaged, or beyond all size. */
     fun unpack(file: File, folder: File) {
@@ -17,7 +19,9 @@ object ReferenceFile {
                 var left = MOST_BYTES
                 for (name in ARRAYS) {
                     val entry = archive.getEntry("$name.npy") ?: continue
-                    left -= archive.getInputStream(entry).use { from -> File(folder, "$name.npy").outputStream().use { copy(from, it, left) } }
+                    left -= archive.getInputStream(entry).use { from ->
+                        File(folder, "$name.npy").outputStream().use { copy(from, it, left) }
+                    }
                 }
             }
         } catch (e: IOException) {
@@ -32,7 +36,8 @@ object ReferenceFile {
             val count = from.read(buffer)
             if (count < 0) return total
             total += count
-            if (total > most) throw BundleException("$NAME has more than $MOST_BYTES bytes when unpacked") // whatever its header says
+            // Whatever its header says.
+            if (total > most) throw BundleException("$NAME has more than $MOST_BYTES bytes when unpacked")
             to.write(buffer, 0, count)
         }
     }

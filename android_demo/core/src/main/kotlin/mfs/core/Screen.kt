@@ -3,7 +3,8 @@ package mfs.core
 import java.util.Locale
 
 /** Clockwise degrees that make a camera's buffer upright, of the sensor's mounting and how the screen is turned. */
-fun uprightRotation(sensor: Int, display: Int, facesFront: Boolean): Int = (if (facesFront) sensor + display else sensor - display + 360) % 360
+fun uprightRotation(sensor: Int, display: Int, facesFront: Boolean): Int =
+    (if (facesFront) sensor + display else sensor - display + 360) % 360
 
 /** The lines above the picture. */
 fun overlay(stats: FrameStats, dropped: Long, about: Map<String, Any?>?, note: String?): String {

@@ -29,6 +29,9 @@ class SystemFiles(private val root: File = File("/sys")) {
 
     private fun numbered(folder: File, prefix: String): List<Pair<Int, File>> {
         val name = Regex("$prefix([0-9]{1,4})")
-        return folder.listFiles().orEmpty().mapNotNull { file -> name.matchEntire(file.name)?.let { it.groupValues[1].toInt() to file } }.sortedBy { it.first }
+        val found = folder.listFiles().orEmpty().mapNotNull { file ->
+            name.matchEntire(file.name)?.let { it.groupValues[1].toInt() to file }
+        }
+        return found.sortedBy { it.first }
     }
 }

@@ -1,5 +1,6 @@
 package mfs.core
 
+import java.io.File
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.TimeUnit
 import kotlin.concurrent.thread
@@ -9,7 +10,9 @@ import org.junit.Assert.assertNull
 import org.junit.Assert.assertSame
 import org.junit.Assert.assertThrows
 import org.junit.Assert.assertTrue
+import org.junit.Rule
 import org.junit.Test
+import org.junit.rules.TemporaryFolder
 
 private class FakeFrame : AutoCloseable {
     var closed = 0
@@ -87,7 +90,7 @@ private class FakeEngine(override val about: Map<String, Any?> = mapOf("detector
         check(!isClosed) { "used after it was closed" }
         return Swap(true, DoubleArray(5) { 1.0 }, DoubleArray(10))
     }
-    override fun selfCheck(reference: java.io.File): Map<String, Any?> = mapOf("complaints" to emptyList<String>())
+    override fun selfCheck(reference: File): Map<String, Any?> = mapOf("complaints" to emptyList<String>())
     override fun close() { isClosed = true }
 }
 
@@ -96,7 +99,8 @@ class EngineHolderTest {
         val holder = EngineHolder()
         val old = FakeEngine()
         holder.replace { old }
-        assertEquals("damaged", assertThrows(BundleException::class.java) { holder.replace { throw BundleException("damaged") } }.message)
+        val error = assertThrows(BundleException::class.java) { holder.replace { throw BundleException("damaged") } }
+        assertEquals("damaged", error.message)
         assertSame(old, holder.withEngine { it })
         assertFalse(old.isClosed)
     }
@@ -142,7 +146,9 @@ class EngineHolderTest {
         val stop = CountDownLatch(1)
         var failure: Throwable? = null
         val frame = RgbaFrame(2, 2)
-        val worker = thread { try { while (stop.count > 0) holder.withEngine { it.swap(frame, null, 0.0) } } catch (e: Throwable) { failure = e } }
+        val worker = thread {
+            try { while (stop.count > 0) holder.withEngine { it.swap(frame, null, 0.0) } } catch (e: Throwable) { failure = e }
+        }
         repeat(2000) { holder.replace { FakeEngine() } }
         stop.countDown()
         worker.join(TimeUnit.SECONDS.toMillis(5))
@@ -156,7 +162,9 @@ class BenchTest {
     @Test fun `a report has the members that the host reads`() {
         var clock = 0.0
         val options = BenchOptions(warmup = 2, runs = 3, sustainedSeconds = 5.0)
-        val bench = Bench(FakeEngine(), Manifest.parse(MANIFEST.toByteArray()), options, { Sample(it, mapOf("battery" to 31.5), listOf(0L)) }) { clock.also { clock += 0.1 } }
+        val sample = { seconds: Double -> Sample(seconds, mapOf("battery" to 31.5), listOf(0L)) }
+        val manifest = Manifest.parse(MANIFEST.toByteArray())
+        val bench = Bench(FakeEngine(), manifest, options, sample) { clock.also { clock += 0.1 } }
         val report = Json.parse(writeJson(bench.run("mfs-core 0", machine, 12.0, null)).toByteArray(), "report")
         assertEquals("mfs-core 0", report["tool"].text())
         assertEquals(setOf("p50", "p90", "p99", "min", "max", "mean"), report["latency_ms"]["network"].members(10).keys)
@@ -168,7 +176,8 @@ class BenchTest {
     }
 
     @Test fun `a wrong number of am start is named, not run`() {
-        assertEquals("runs is -1, must be from 0 to 1000000", assertThrows(IllegalArgumentException::class.java) { BenchOptions(runs = -1) }.message)
+        val error = assertThrows(IllegalArgumentException::class.java) { BenchOptions(runs = -1) }
+        assertEquals("runs is -1, must be from 0 to 1000000", error.message)
         assertThrows(IllegalArgumentException::class.java) { BenchOptions(sustainedSeconds = Double.NaN) }
     }
 }
@@ -181,15 +190,21 @@ class ScreenTest {
 
     @Test fun `figures that are not there yet are a dash, not a number`() {
         val about = mapOf("bundle" to "demo", "backend" to "ncnn", "precision" to "fp16", "recipe" to "fp16")
-        assertEquals("demo: ncnn, fp16 (fp16)\n- FPS, - in a minute, 0 dropped\nframe p50 - ms, p90 - ms\ndetect -, align -, network -, paste - ms\nno face",
-            overlay(FrameStats(), 0, about, "no face"))
+        val lines = listOf(
+            "demo: ncnn, fp16 (fp16)",
+            "- FPS, - in a minute, 0 dropped",
+            "frame p50 - ms, p90 - ms",
+            "detect -, align -, network -, paste - ms",
+            "no face",
+        )
+        assertEquals(lines.joinToString("\n"), overlay(FrameStats(), 0, about, "no face"))
     }
 }
 
 class SystemFilesTest {
-    @get:org.junit.Rule val place = org.junit.rules.TemporaryFolder()
+    @get:Rule val place = TemporaryFolder()
 
-    private fun write(path: String, text: String) = java.io.File(place.root, path).run { parentFile.mkdirs(); writeText(text) }
+    private fun write(path: String, text: String) = File(place.root, path).run { parentFile.mkdirs(); writeText(text) }
 
     @Test fun `a phone's odd units and files that apps may not read do not spoil a report`() {
         write("class/thermal/thermal_zone10/temp", "41500\n")
@@ -202,6 +217,6 @@ class SystemFilesTest {
         val sample = SystemFiles(place.root).sample(2.0, mapOf("battery" to 30.0))
         assertEquals(mapOf("battery" to 30.0, "2 " to 39.5, "10 cpu" to 41.5), sample.heat)
         assertEquals(listOf(1800000L, 0L), sample.khz)
-        assertEquals(emptyMap<String, Double>(), SystemFiles(java.io.File(place.root, "none")).sample(0.0).heat)
+        assertEquals(emptyMap<String, Double>(), SystemFiles(File(place.root, "none")).sample(0.0).heat)
     }
 }

@@ -18,8 +18,10 @@ class JsonTest {
 
     @Test fun `what is no JSON is refused, however close`() {
         val texts = listOf(
-            "", " ", "{", "[1,]", "{\"a\":1,}", "{a:1}", "{'a':1}", "01", "+1", ".5", "1.", "NaN", "Infinity", "1e999", "nul", "1 2",
-            "\"\\x\"", "\"\\u12\"", "\"\\u00g0\"", "\"a", "\"\n\"", "// c\n1", "{\"a\":1,\"a\":2}", "[".repeat(100_000), "\"\u0000\"", "{\"a\"}",
+            "", " ", "{", "[1,]", "{\"a\":1,}", "{a:1}", "{'a':1}", "01", "+1", ".5", "1.",
+            "NaN", "Infinity", "1e999", "nul", "1 2",
+            "\"\\x\"", "\"\\u12\"", "\"\\u00g0\"", "\"a", "\"\n\"", "// c\n1", "{\"a\":1,\"a\":2}",
+            "[".repeat(100_000), "\"\u0000\"", "{\"a\"}",
         )
         for (text in texts) assertThrows("\"${text.take(20)}\" was read", BundleException::class.java) { parse(text) }
         assertThrows(BundleException::class.java) { Json.parse(byteArrayOf(34, -1, 34), "it") }

@@ -10,7 +10,8 @@ import org.junit.rules.TemporaryFolder
 
 /** Of the members that the app reads. */
 const val MANIFEST = """{"schema": 1, "contract": {"arch": "mobilefaceswap", "size": 224, "input": {"name": "target"},
-  "outputs": [{"name": "swapped"}, {"name": "mask"}]}, "alignment": {"base": 112, "points": [[38, 52], [74, 52], [56, 72], [42, 92], [71, 92]]},
+  "outputs": [{"name": "swapped"}, {"name": "mask"}]},
+  "alignment": {"base": 112, "points": [[38, 52], [74, 52], [56, 72], [42, 92], [71, 92]]},
   "synthetic_media": {"label": "AI-generated", "disclosure": "A face was replaced."},
   "artifacts": {"coreml": {"recipe": "fp16", "layout": "NCHW", "files": ["swap.mlpackage"]},
     "ncnn": {"recipe": "fp16", "layout": "CHW", "files": ["swap.param", "swap.bin"]}}}"""
@@ -24,7 +25,8 @@ class ManifestTest {
         return folder
     }
 
-    private fun refused(manifest: String): String = assertThrows(BundleException::class.java) { Manifest.parse(manifest.toByteArray()) }.message!!
+    private fun refused(manifest: String): String =
+        assertThrows(BundleException::class.java) { Manifest.parse(manifest.toByteArray()) }.message!!
 
     @Test fun `the spinner offers what the bundle holds and mobile_core can run`() {
         val found = Manifest.read(bundle("face", MANIFEST))

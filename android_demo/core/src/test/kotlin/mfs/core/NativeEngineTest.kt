@@ -13,7 +13,7 @@ import org.junit.Rule
 import org.junit.Test
 import org.junit.rules.TemporaryFolder
 
-/** Kotlin, JNI, C++ and ncnn together, where `mfs.bundle` names a bundle with an ncnn artifact and libmfs_jni.so is on the library path. */
+/** Kotlin, JNI, C++ and ncnn together, where `mfs.bundle` names a bundle with an ncnn artifact, and libmfs_jni.so is there. */
 class NativeEngineTest {
     @get:Rule val place = TemporaryFolder()
     private val bundle = File(System.getProperty("mfs.bundle") ?: "")
@@ -29,7 +29,8 @@ class NativeEngineTest {
         return error.message!!
     }
 
-    private fun landmarks(frame: RgbaFrame) = DoubleArray(10) { (if (it % 2 == 0) 0.25 * frame.width else 0.25 * frame.height) + manifest.template[it] }
+    private fun landmarks(frame: RgbaFrame) =
+        DoubleArray(10) { (if (it % 2 == 0) 0.25 * frame.width else 0.25 * frame.height) + manifest.template[it] }
 
     @Test fun `what the phone computes is what PyTorch computed`() = open().use { engine ->
         val folder = place.newFolder()
@@ -97,7 +98,9 @@ class NativeEngineTest {
 
     @Test fun `a camera's strides cannot lead outside its buffers`() {
         val to = RgbaFrame(64, 48)
-        fun convert(ySize: Int = 64 * 48, uvSize: Int = 63 + 23 * 64, row: Int = 64, step: Int = 2, width: Int = 64, rotation: Int = 0) {
+        fun convert(
+            ySize: Int = 64 * 48, uvSize: Int = 63 + 23 * 64, row: Int = 64, step: Int = 2, width: Int = 64, rotation: Int = 0,
+        ) {
             val (y, u, v) = listOf(ySize, uvSize, uvSize).map { ByteBuffer.allocateDirect(it) }
             YuvFrame(y, u, v, width, 48, 64, row, step, rotation).convert(false, to)
         }
@@ -129,7 +132,11 @@ class NativeEngineTest {
         assertEquals(listOf(10, 30, 20, 40), shown(90, true))
     }
 
-    private fun direct(vararg values: Int): ByteBuffer = ByteBuffer.allocateDirect(values.size).also { buffer -> values.forEachIndexed { i, v -> buffer.put(i, v.toByte()) } }
+    private fun direct(vararg values: Int): ByteBuffer {
+        val out = ByteBuffer.allocateDirect(values.size)
+        values.forEachIndexed { i, value -> out.put(i, value.toByte()) }
+        return out
+    }
 
     @Test fun `closing twice or using a closed engine is an error in Kotlin, not a crash in C++`() {
         val engine = open()

@@ -14,7 +14,12 @@ class ReferenceFileTest {
 
     private fun archive(vararg names: String): File {
         val file = place.newFile()
-        ZipOutputStream(file.outputStream()).use { out -> for (name in names) { out.putNextEntry(ZipEntry(name)); out.write(name.toByteArray()) } }
+        ZipOutputStream(file.outputStream()).use { out ->
+            for (name in names) {
+                out.putNextEntry(ZipEntry(name))
+                out.write(name.toByteArray())
+            }
+        }
         return file
     }
 
