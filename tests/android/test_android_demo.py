@@ -1,0 +1,156 @@
+"""The Android demo, as far as it can be held without a phone: what it reads is what the exporter writes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import core_bundles
+import pytest
+
+from mfs_deploy import manifest, reference_file
+from mfs_deploy.architecture import INTERFACES
+
+DEMO = Path(__file__).parents[2] / "android_demo"
+MAIN = DEMO / "app" / "src" / "main"
+CORE = DEMO / "core" / "src" / "main" / "kotlin" / "mfs" / "core"
+HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())  # before tests hide it
+
+
+def tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DEMO / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The app's sources, to be damaged."""
+    shutil.copytree(DEMO / "app", tmp_path / "app", ignore=shutil.ignore_patterns("build", ".cxx"))
+    return tmp_path / "app" / "src" / "main"
+
+
+def test_the_app_finds_every_resource_that_it_names(tmp_path):
+    assert tool("resources").main(MAIN, tmp_path) == 0
+    assert "class layout" in (tmp_path / "R.java").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("AndroidManifest.xml", "@style/App", "@style/Other"),
+        ("AndroidManifest.xml", ".BenchActivity", ".Bench"),
+        ("res/layout/main.xml", "@string/backend", "@string/runtime"),
+        ("kotlin/mfs/demo/MainActivity.kt", "R.id.surface", "R.id.picture"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_named(copy, tmp_path, capsys, file, old, new):
+    path = copy / file
+    path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+    assert tool("resources").main(copy, tmp_path) == 1
+    assert new.split(".")[-1] in capsys.readouterr().err
+
+
+def test_only_adb_can_start_a_measurement():
+    """Else any app could make the phone hot, or overwrite reports."""
+    root = tool("resources").ElementTree.parse(MAIN / "AndroidManifest.xml").getroot()
+    android = tool("resources").ANDROID
+    exported = {
+        activity.get(android + "name"): activity.get(android + "permission")
+        for activity in root.iter("activity")
+        if activity.get(android + "exported") == "true"
+    }
+    assert exported == {".MainActivity": None, ".BenchActivity": "android.permission.DUMP"}
+
+
+def test_a_face_leaves_the_phone_in_no_backup():
+    application = tool("resources").ElementTree.parse(MAIN / "AndroidManifest.xml").getroot().find("application")
+    assert application.get(tool("resources").ANDROID + "allowBackup") == "false"
+    assert "INTERNET" not in (MAIN / "AndroidManifest.xml").read_text("utf-8")
+
+
+def test_kotlin_and_cpp_agree_on_the_native_functions():
+    kotlin = re.findall(r"external fun (\w+)\(", (CORE / "NativeEngine.kt").read_text("utf-8"))
+    cpp = re.findall(r"^MFS_JNI\(\w+, (\w+)\)", (MAIN / "cpp" / "mfs_jni.cpp").read_text("utf-8"), re.MULTILINE)
+    assert len(kotlin) == 8
+    assert sorted(kotlin) == sorted(cpp)
+
+
+def test_the_app_reads_the_files_that_the_exporter_writes():
+    source, reference = ((CORE / name).read_text("utf-8") for name in ("Manifest.kt", "ReferenceFile.kt"))
+    assert f'NAME = "{manifest.NAME}"' in source
+    assert f"SCHEMA = {manifest.SCHEMA}\n" in source
+    assert f'NAME = "{reference_file.NAME}"' in reference
+    arrays = re.search(r"ARRAYS = listOf\((.*?)\)", reference, re.DOTALL)
+    assert arrays is not None
+    assert tuple(re.findall(r'"(\w+)"', arrays[1])) == reference_file.ARRAYS
+
+
+def test_nobody_retypes_what_the_manifest_says():
+    """Sizes and tensor names come from the bundle alone."""
+    for path in [*CORE.glob("*.kt"), *MAIN.glob("kotlin/**/*.kt"), *MAIN.glob("cpp/*.cpp")]:
+        text = path.read_text("utf-8")
+        assert not re.search(r"\b(224|112)\b|\"target\"|AI-generated", text), path
+
+
+def test_minimum_version_of_android_is_held_by_the_check(tmp_path, capsys):
+    """A class file of our own that uses API 31 of Android is refused with 28, and taken with 31."""
+    if shutil.which("javac") is None:
+        pytest.skip("needs a JDK")
+    for name, text in {
+        "android/os/Build.java": "package android.os; public class Build { public static String SOC_MODEL = null; }",
+        "App.java": "class App { String chip() { return android.os.Build.SOC_MODEL; } }",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    subprocess.run(["javac", "-d", "out", "App.java"], cwd=tmp_path, check=True)
+    jar = shutil.make_archive(str(tmp_path / "app"), "zip", tmp_path / "out")
+    since = tmp_path / "since.json"
+    since.write_text('{"android.os.Build": 1, "android.os.Build#SOC_MODEL": 31}')
+    check = tool("min_sdk")
+    assert check.main(since, Path(jar), 31) == 0
+    assert check.main(since, Path(jar), 28) == 1
+    assert "SOC_MODEL is of API 31" in capsys.readouterr().err
+
+
+@pytest.fixture
+def contracts(tmp_path: Path) -> Path:
+    """A bundle's manifest for each architecture, and what is to be read out of it."""
+    root = tmp_path / "contracts"
+    for arch, known in INTERFACES.items():
+        folder = root / arch
+        folder.mkdir(parents=True)
+        core_bundles.write_bare(folder, arch)
+        contract = known.contract(known.sizes[0])
+        points = [float(value) for point in known.alignment.points for value in point]
+        lines = [arch, str(contract.size), contract.input.name, " ".join(spec.name for spec in contract.outputs)]
+        lines += [" ".join(map(str, points)), str(float(known.alignment.base)), manifest.DISCLOSURE["label"]]
+        (folder / "expected.txt").write_text("\n".join(lines) + "\n", "utf-8")
+    return root
+
+
+def test_kotlin_core_compiles_and_passes_its_tests(contracts):
+    """Also that names, sizes and the alignment's points are read as the exporter means them."""
+    version = re.search(r"^kotlin_version=(.*)$", (DEMO / "check.sh").read_text("utf-8"), re.MULTILINE)
+    assert version is not None
+    compiler = HOME / "mfs-deploy" / "android" / f"kotlin-compiler-{version[1]}"
+    if not compiler.is_dir():
+        pytest.skip(f"no Kotlin compiler in {compiler.parent}: run android_demo/check.sh once, which puts it there")
+    for program in ("javac", "java"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is needed")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(HOME), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [DEMO / "check.sh", "--contracts", contracts], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^ok +JUnit: \d+ tests, contracts too$", done.stdout, re.MULTILINE), done.stdout
