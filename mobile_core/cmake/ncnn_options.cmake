@@ -5,11 +5,11 @@ if(NOT MFS_TARGET)
   set(MFS_TARGET "${CMAKE_SYSTEM_PROCESSOR}")
 endif()
 
-# Layers of our .param files; those that ncnn makes of them or uses inside (Packing, Cast, (De|Re)quantize); and those of SCRFD as pnnx
+# Layers of our .param files; those that ncnn makes of them or uses inside (Packing, Cast, Flatten, (De|Re)quantize); and those of SCRFD as pnnx
 # writes it (Pooling, Permute, Reshape).  A graph with another layer is refused when it is loaded.
 set(MFS_NCNN_LAYERS
     BinaryOp Concat Convolution ConvolutionDepthWise Dropout Input Interp Padding ReLU Sigmoid Slice Split TanH
-    Cast Dequantize Packing Quantize Requantize
+    Cast Dequantize Flatten Packing Quantize Requantize
     Permute Pooling Reshape)
 if(MFS_TARGET MATCHES "86|AMD64")
   list(APPEND MFS_NCNN_LAYERS Gemm)  # whose kernels int8 convolutions take on x86
