@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+LONG := tests/core tests/android tests/arm64/test_arm64_report.py
 
-.PHONY: demo demo-mobilefsgan test lint clean tables pages
+.PHONY: demo demo-mobilefsgan test test-long lint clean tables pages
 
 demo: $(INSTALLED)
 	$(BIN)/mfs-export --checkpoint demo --source demo --out bundles/demo
@@ -17,7 +18,11 @@ demo-mobilefsgan: $(INSTALLED)
 
 # One thread each: two processes of two threads on two cores hinder each other, some tests by thirty times.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore ,$(LONG))
+
+# What builds mobile_core (minutes, then kept), and what takes an emulated phone minutes.
+test-long: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LONG)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
