@@ -203,5 +203,9 @@ def test_names_and_sizes_in_the_android_app_come_from_the_manifest(contract):
     names = {contract.input.name, contract.outputs[0].name}
     for path in kotlin:
         text = path.read_text("utf-8")
-        assert not set(re.findall(r'"([^"]*)"', text)) & names, path.name
+        quoted = set(re.findall(r'"([^"]*)"', text))
+        if path.name == "ReferenceFile.kt":  # whose arrays are called as the file calls them
+            assert set(reference_file.ARRAYS) <= quoted
+            quoted -= set(reference_file.ARRAYS)
+        assert not quoted & names, path.name
         assert not re.findall(r"\b224\b", text), path.name
