@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-LONG := tests/core tests/android tests/arm64/test_arm64_report.py
+# Not in `make test`, which a push waits for: what builds mobile_core, and what converts, emulates or starts clusters for minutes.
+LONG := tests/core tests/android tests/arm64/test_arm64_report.py tests/stamping/test_the_converters_bytes.py \
+	tests/cli/test_batch_ray.py tests/cli/test_batch_s3.py
 
 .PHONY: demo demo-mobilefsgan test test-long lint clean tables pages
 
@@ -20,7 +22,6 @@ demo-mobilefsgan: $(INSTALLED)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore ,$(LONG))
 
-# What builds mobile_core (minutes, then kept), and what takes an emulated phone minutes.
 test-long: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LONG)
 
