@@ -99,9 +99,7 @@ def _open(folder: Path, runs: Callable[[str], bool]) -> tuple[dict[str, Any], li
 def _about(said: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "architecture": said["architecture"],
-        "size": said["contract"]["size"],
-        "weights_sha256": said["weights"]["sha256"],
+        **manifest.network(said),
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
         "versions": contents.versions(names),
     }

@@ -121,6 +121,15 @@ def read(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def network(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Which network a bundle holds: what results measured on it carry, so that they can be told from another's."""
+    return {
+        "architecture": manifest["architecture"],
+        "size": manifest["contract"]["size"],
+        "weights_sha256": manifest["weights"]["sha256"],
+    }
+
+
 def parse(text: str) -> Any:
     """JSON as a stranger may write it, its numbers finite and of a size that can be printed.
 

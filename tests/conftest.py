@@ -6,6 +6,7 @@ stand-in checkpoint and portrait.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "mfs-deploy")  # before tests hide it
 GOLDEN = Path(__file__).parent / "golden"
 SEED = 1
 METADATA = {"version": "1.2.3", "recipe": "as asked", "identity": "Zoë"}
@@ -67,6 +69,38 @@ def once(shared: Path) -> Callable[[str, Callable[[Path], object]], Path]:
         return shared / name
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def kept(cache_home: Path, once: Callable[[str, Callable[[Path], object]], Path]) -> Callable[[str], Path]:
+    """The name of a part of the cache to its folder, which is the user's own: what takes minutes to make is kept between runs."""
+
+    def link(name: str) -> Path:
+        place = cache_home / "mfs-deploy" / name
+
+        def make(_: Path) -> None:
+            (USERS_CACHE / name).mkdir(parents=True, exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(USERS_CACHE / name)
+
+        once(f"kept-{name}", make)
+        return place
+
+    return link
+
+
+@pytest.fixture(scope="session")
+def environment(kept: Callable[[str], Path], once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The folder of the emulated phone, half a minute and a hundred megabytes.  Skipped only where the machine cannot have one."""
+    from mfs_deploy.arm64 import machine, setup
+
+    try:
+        setup.check()
+    except machine.NotSetUp as exc:
+        pytest.skip(exc.message)
+    kept("arm64")
+    once("arm64", lambda _: setup.setup())
+    return machine.folder()
 
 
 @pytest.fixture(scope="session")

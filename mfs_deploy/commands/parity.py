@@ -26,7 +26,7 @@ def command(console: Console, bundle: Path, machine: str, cpu: str) -> None:
 
     Exit code 0 if all holds, 7 if an artifact departs from PyTorch, 8 if a file was changed.
     """
-    from mfs_deploy import recheck
+    from mfs_deploy import manifest, recheck
     from mfs_deploy.arm64.machine import RUNTIMES
     from mfs_deploy.arm64.machine import machine as emulated
 
@@ -34,12 +34,12 @@ def command(console: Console, bundle: Path, machine: str, cpu: str) -> None:
     found = recheck.recheck(bundle, console, other, RUNTIMES)
     console.finish()
     here = {name: {"recipe": artifact["recipe"], **artifact["parity"]} for name, artifact in found.manifest["artifacts"].items()}
-    about = {
-        "architecture": found.manifest["architecture"],
-        "size": found.manifest["contract"]["size"],
-        "weights_sha256": found.manifest["weights"]["sha256"],
+    said: dict[str, Any] = {
+        "bundle": str(bundle),
+        **manifest.network(found.manifest),
+        "artifacts": here,
+        "agreement_db": found.agreement,
     }
-    said: dict[str, Any] = {"bundle": str(bundle), **about, "artifacts": here, "agreement_db": found.agreement}
     lines = [parity_table(found.manifest)]
     if other is not None:
         said |= {"elsewhere": {"machine": other.name, "artifacts": found.elsewhere}}

@@ -65,7 +65,7 @@ def make(paths: Sequence[Path], progress: Progress = SILENT) -> Page:
     if folders:
         said = manifest.read(folders[0])
         contract = recheck.verify(folders[0], said)
-        check_network([(folders[0], _network(said)), *((one.path, one.network) for one in found)])
+        check_network([(folders[0], manifest.network(said)), *((one.path, one.network) for one in found)])
         shown = pictures.show(folders[0], said, contract, progress)
     else:
         check_network([(one.path, one.network) for one in found])
@@ -85,20 +85,12 @@ def check_network(known: Sequence[tuple[Path, dict[str, Any]]]) -> None:
                 )
 
 
-def _network(said: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "architecture": said["architecture"],
-        "size": said["contract"]["size"],
-        "weights_sha256": said["weights"]["sha256"],
-    }
-
-
 def _context(said: dict[str, Any] | None, shown: pictures.Shown | None, found: Sequence[Results]) -> dict[str, Any]:
     """What ``page.html`` names."""
     recipe_of = {} if said is None else {name: a["recipe"] for name, a in said["artifacts"].items()}
     measured = {} if said is None else {name: a["parity"] for name, a in said["artifacts"].items() if a["parity"]["cases"]}
     return {
-        "network": found[0].network if said is None else _network(said),
+        "network": found[0].network if said is None else manifest.network(said),
         "said": said,
         "shown": shown,
         "overview": overview(said, found),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mfs_deploy import cli
+from mfs_deploy import cli, manifest
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 
@@ -172,3 +172,23 @@ def somebody(once, kit) -> Callable[[int], Path]:
         return once(f"somebody-{seed}", make) / "id.safetensors"
 
     return path
+
+
+@pytest.fixture
+def wrong_weight() -> Callable[[Path], None]:
+    """Spoils some of a bundle's largest ONNX weights, behind checksums that are right, as somebody who tampers would."""
+
+    def spoil(bundle: Path) -> None:
+        import onnx
+        from onnx import numpy_helper
+
+        model = onnx.load(bundle / "swap.onnx")
+        weight = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+        array = numpy_helper.to_array(weight).copy()
+        array.reshape(-1)[::50] *= 1.5
+        weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+        onnx.save(model, bundle / "swap.onnx")
+        said = manifest.read(bundle)
+        manifest.write(bundle, said | {"files": manifest.list_files(bundle)})
+
+    return spoil

@@ -192,18 +192,8 @@ def test_a_ratio_to_an_older_run_is_on_the_page(mfs, made, results, tmp_path):
     assert f"{one['ratio']:.3f} ({one['low']:.3f} to {one['high']:.3f})" in text
 
 
-def test_an_artifact_that_departs_is_told_on_the_page(mfs, bundle, tmp_path):
-    import onnx
-    from onnx import numpy_helper
-
-    model = onnx.load(bundle / "swap.onnx")
-    weight = max(model.graph.initializer, key=lambda t: len(t.raw_data))
-    array = numpy_helper.to_array(weight).copy()
-    array.reshape(-1)[::50] *= 1.5
-    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
-    onnx.save(model, bundle / "swap.onnx")
-    said = manifest.read(bundle)
-    manifest.write(bundle, said | {"files": manifest.list_files(bundle)})
+def test_an_artifact_that_departs_is_told_on_the_page(mfs, bundle, tmp_path, wrong_weight):
+    wrong_weight(bundle)
     ran = mfs("report", bundle, "--out", tmp_path / "report.html", "--json")
     assert ran.code == 0
     text = Page((tmp_path / "report.html").read_text("utf-8")).text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,20 +15,12 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 CORE = REPOSITORY / "mobile_core"
-HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "mfs-deploy", "mobile_core")  # before tests hide it
 
 
 @pytest.fixture(scope="session")
-def dependencies(cache_home: Path, once) -> ModuleType:
+def dependencies(kept) -> ModuleType:
     """``get_dependencies.py``, its part of the cache being the user's own."""
-    place = cache_home / "mfs-deploy" / "mobile_core"
-
-    def make(_: Path) -> None:
-        HOME.mkdir(parents=True, exist_ok=True)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(HOME)
-
-    once("mobile-core-home", make)
+    kept("mobile_core")
     spec = importlib.util.spec_from_file_location("get_dependencies", CORE / "get_dependencies.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up

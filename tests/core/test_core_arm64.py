@@ -11,28 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy.arm64 import machine, setup
+from mfs_deploy.arm64 import machine
 from mfs_deploy.backends.workers import Machine
-
-HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "mfs-deploy", "arm64")  # before tests hide it
 
 
 @pytest.fixture(scope="module")
-def arm64(dependencies, built, cache_home, once) -> Path:
+def arm64(environment, dependencies, built) -> Path:
     """The programs for 64-bit ARM, and the emulated machine.  Skipped where this machine cannot have it."""
-    try:
-        setup.check()
-    except machine.NotSetUp as exc:
-        pytest.skip(exc.message)
-    place = cache_home / "mfs-deploy" / "arm64"
-
-    def make(_: Path) -> None:
-        HOME.mkdir(parents=True, exist_ok=True)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(HOME)
-        setup.setup()
-
-    once("arm64", make)
     return built(
         "arm64",
         "-DMFS_STATIC=ON",
