@@ -1,7 +1,7 @@
-"""What a bundle costs to run: milliseconds on this machine, or instructions on an emulated phone.
+"""What a bundle costs to run: milliseconds on this machine or on a phone, or instructions on an emulated one.
 
-Each artifact runs in a process of its own, one after another.  Times are those of this machine and tell which of two artifacts is
-faster here; instructions are the same on every machine that counts them.
+Each artifact runs in a process of its own, one after another.  Times are those of a machine and tell which of two artifacts is
+faster there; instructions are the same on every machine that counts them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from mfs_deploy.arm64 import machine as arm64
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.worker import Job
-from mfs_deploy.errors import BundleError, UsageError
+from mfs_deploy.devices.phone import Phone, Refused, Run, require_one
+from mfs_deploy.errors import BundleError, ParityError, UsageError
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipe as recipes
 
@@ -82,6 +83,54 @@ def emulated(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
                 found[name]["layers"] = count.layers(counts, done)
                 progress.step(f"{name}, by layer")
     return {**_about(said, list(jobs)), "cpu": cpu, "multiply_adds": macs, "artifacts": found}
+
+
+def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: int, progress: Progress = SILENT) -> dict[str, Any]:
+    """Time the whole swap of a frame on a phone, with every artifact that it has a runtime for.
+
+    Args:
+        sustained: seconds of frames without a pause after the timed ones; 0 for none.
+
+    Raises:
+        BundleError: as ``host``.
+        DeviceError: the phone is gone, a step failed there, or it runs none of the artifacts.
+        ParityError: an artifact does something else there than it should: its times would be worth nothing.
+    """
+    said, _, jobs = _open(folder, lambda name: name in phone.runs)
+    progress.start(len(jobs) + 1)
+    found: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    machine: dict[str, Any] = {}
+    with phone.place(folder) as placed:
+        progress.step(f"copied to {phone.name}")
+        for name, job in jobs.items():
+            try:
+                report = placed.measure(Run(name, threads=threads, runs=runs, sustained=sustained)).report
+            except Refused as exc:
+                refused[name] = exc.message
+                progress.step(f"{name}: not there")
+                continue
+            if report["parity"]["complaints"]:
+                raise ParityError(
+                    f"{name} on {phone.name}: {report['parity']['complaints'][0]}", hint="mfs parity --device says more"
+                )
+            machine = report["machine"]
+            keys = ("precision", "open_ms", "frame", "latency_ms", *(("sustained",) if sustained else ()))
+            found[name] = {"recipe": job.recipe_name, "runtime": report["runtime"], **{key: report[key] for key in keys}}
+            progress.step(f"{name}: {report['latency_ms']['total']['p50']:.1f} ms")
+    require_one(found, refused)
+    processor = {"processor": machine["cpu"], "cores": machine["cores"], "system": f"{machine['system']} {machine['architecture']}"}
+    return {
+        "schema": SCHEMA,
+        **manifest.network(said),
+        "phone": phone.name,
+        "by": phone.way,
+        "machine": processor,
+        "threads": threads,
+        "runs": runs,
+        "artifacts": found,
+        "refused": refused,
+    }
 
 
 def _open(folder: Path, runs: Callable[[str], bool]) -> tuple[dict[str, Any], list[parity.Case], dict[str, Job]]:

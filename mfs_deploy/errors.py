@@ -1,6 +1,6 @@
 """What can go wrong, each kind with its own exit code and a next step for the user.
 
-Library code raises these; only ``cli.py`` prints them and exits.  Exit codes: 1 unexpected (a bug), 2 usage, 3 to 10 below,
+Library code raises these; only ``cli.py`` prints them and exits.  Exit codes: 1 unexpected (a bug), 2 usage, 3 to 11 below,
 130 interrupted.
 """
 
@@ -109,6 +109,18 @@ class CalibrationError(MfsError):
 
     exit_code = 10
     kind = "calibration"
+
+
+class DeviceError(MfsError):
+    """A phone that cannot be reached, or on which a step failed.
+
+    ``kind`` is one of: device (a step failed there), device-tool (adb or devicectl is not here), device-none, device-several,
+    device-refused (it does not let this computer in), device-old, device-app (the demo app is not there, or stopped), device-full,
+    device-lost (unplugged), device-silent.
+    """
+
+    exit_code = 11
+    kind = "device"
 
 
 class Interrupted(MfsError):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,18 +41,51 @@ class Rechecked:
     agreement: dict[str, dict[str, float | None]]
 
 
-def recheck(folder: Path, progress: Progress = SILENT, other: Machine | None = None, runs: Collection[str] = ()) -> Rechecked:
+class Elsewhere(Protocol):
+    """Another machine that runs artifacts on a bundle's reference crops."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def runs(self) -> Collection[str]:
+        """Backends whose artifacts it can be given."""
+
+    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: workers.OnDone) -> list[Done]:
+        """Answers in the order of ``jobs``, without those of artifacts that turned out not to run there."""
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """A machine that workers are started on."""
+
+    machine: Machine
+    runs: Collection[str]
+
+    @property
+    def name(self) -> str:
+        return self.machine.name
+
+    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: workers.OnDone) -> list[Done]:
+        return workers.run(jobs, targets, folder, on_done=on_done, machine=self.machine)
+
+
+HERE = Emulated(workers.HERE, BACKENDS)
+TENSORFLOW = Emulated(workers.TENSORFLOW, (tflite.NAME,))
+
+
+def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None = None) -> Rechecked:
     """Verify checksums, open every artifact and compare it with the reference tensors.
 
     Args:
-        other: a machine to run artifacts on as well, and ``runs`` the backends whose runtimes it has.
+        other: a machine to run artifacts on as well.
 
     Raises:
         BundleError: the bundle is damaged.
         ParityError: an artifact is outside its recipe's tolerance; names the layer that departs first, where that can be seen.
     """
     said = manifest.read(folder)
-    there = [name for name in said["artifacts"] if other is not None and name in runs]
+    there = [name for name in said["artifacts"] if other is not None and name in other.runs]
     opinions = [tflite.NAME] if tflite.NAME in said["artifacts"] and find_spec("tensorflow") is not None else []
     progress.start(1 + len(said["artifacts"]) + len(opinions) + len(there))
     progress.step("verify checksums")
@@ -63,25 +96,23 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Machine | None = N
             hint="mfs export measures parity; mfs stamp and mfs batch do not",
         )
     if other is not None and not there:
-        raise UsageError(f"{folder} holds no artifact that runs on {other.name}", hint=f"it can run: {', '.join(runs)}")
+        raise UsageError(f"{folder} holds no artifact that runs on {other.name}", hint=f"it can run: {', '.join(other.runs)}")
     cases, reference = reference_file.read(folder / reference_file.NAME, contract, INTERFACES[contract.arch].paste_back)
     jobs = jobs_of(folder, said, contract)
     targets = parity.inputs(cases)
-    ran: dict[str, tuple[Done, Machine]] = {}
+    ran: dict[str, tuple[Done, Elsewhere]] = {}
     with workers.scratch() as scratch:
-        for machine, names in ((workers.HERE, list(jobs)), (workers.TENSORFLOW, opinions), (other, there)):
-            if machine is not None and names:
-                place = scratch / machine.name.replace(" ", "-")
-                done = workers.run(
+        for where, names in ((HERE, list(jobs)), (TENSORFLOW, opinions), (other, there)):
+            if where is not None and names:
+                done = where.run(
                     [jobs[name] for name in names],
                     targets,
-                    place,
-                    on_done=lambda job, where=machine: progress.step(f"{job.backend} on {where.name}"),  # type: ignore[misc]
-                    machine=machine,
+                    scratch / str(len(ran)),
+                    lambda job, where=where: progress.step(f"{job.backend} on {where.name}"),  # type: ignore[misc]
                 )
-                ran |= {label(one.job.backend, machine): (one, machine) for one in done}
+                ran |= {label(one.job.backend, where): (one, where) for one in done}
         outputs = {name: parity.Outputs.of(one.outputs, pixels=one.result.pixels) for name, (one, _) in ran.items()}
-        judged = {name: output for name, output in outputs.items() if ran[name][1] is not workers.TENSORFLOW}
+        judged = {name: output for name, output in outputs.items() if ran[name][1] is not TENSORFLOW}
         recipe_of = {name: recipes.from_dict(ran[name][0].job.recipe) for name in judged}
         judgement = parity.judge(judged, cases, reference, recipe_of, encode=None)
         if judgement.complaints:
@@ -89,8 +120,8 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Machine | None = N
             raise judgement.error(hint="; ".join((*found, "export the bundle again, and compare tool versions")))
     entries = {name: contents.parity_entry(ran[name][0], judgement.measured[name]) for name in judged}
     for name in jobs:
-        said["artifacts"][name]["parity"] = entries[label(name, workers.HERE)]
-    elsewhere = {name: entries[label(name, other)] for name in there if other is not None}
+        said["artifacts"][name]["parity"] = entries[label(name, HERE)]
+    elsewhere = {name: entries[label(name, other)] for name in there if other is not None and label(name, other) in entries}
     return Rechecked(said, elsewhere, consensus.matrix(reference, outputs))
 
 
@@ -103,18 +134,18 @@ def jobs_of(folder: Path, said: dict[str, Any], contract: Contract) -> dict[str,
     return found
 
 
-def label(backend: str, machine: Machine) -> str:
-    return backend if machine is workers.HERE else f"{backend} on {machine.name}"
+def label(backend: str, where: Elsewhere) -> str:
+    return backend if where is HERE else f"{backend} on {where.name}"
 
 
-def departures(failed: Mapping[str, tuple[Done, Machine]], targets: NDArray[np.float32], scratch: Path) -> list[str]:
-    """For each failed artifact, the layer at which it departs from PyTorch, in words."""
+def departures(failed: Mapping[str, tuple[Done, Elsewhere]], targets: NDArray[np.float32], scratch: Path) -> list[str]:
+    """For each failed artifact, the layer at which it departs from PyTorch, in words; not where only the whole network runs."""
     found = []
-    for name, (one, machine) in failed.items():
-        if one.job.backend not in LAYERED:
+    for name, (one, where) in failed.items():
+        if one.job.backend not in LAYERED or not isinstance(where, Emulated):
             continue
         try:
-            (shown,) = workers.run([replace(one.job, layers=True)], targets[:1], scratch / f"layers of {name}", machine=machine)
+            (shown,) = where.run([replace(one.job, layers=True)], targets[:1], scratch / f"layers of {name}", lambda job: None)
             weights = LAYERED[one.job.backend].weights(Path(one.job.artifact))
             with np.load(shown.folder / LAYERS) as arrays:
                 layers = layerwise.compare(one.job.arch, weights, dict(arrays), targets[:1])

@@ -65,7 +65,7 @@ def _write_manifest(folder: Path, contract: Contract, artifacts: dict[str, dict[
         **{"schema": manifest.SCHEMA, "tool": "tests", "architecture": contract.arch, "contract": contract.as_dict()},
         **{"recipes": {"fp32": recipes.without_name(asdict(recipes.load("fp32")))}, "calibration": {}},
         **{"alignment": asdict(known.alignment), "paste_back": asdict(known.paste_back), "artifacts": artifacts},
-        **{"reference": {}, "stages": {}, "float16": {}, "checkpoint": [], "weights": {"sha256": ""}},
+        **{"reference": {"file": reference_file.NAME}, "stages": {}, "float16": {}, "checkpoint": [], "weights": {"sha256": ""}},
         **{"versions": {}, "licences": {}, "synthetic_media": manifest.DISCLOSURE, "files": files},
     }
     manifest.write(folder, said)

@@ -19,7 +19,7 @@ LAYERS = (
     {"graph", "quant"},
     {"backends"},
     {"stamping", "arm64"},
-    {"parity", "preview", "contents", "reference_file", "recheck", "consensus", "layerwise"},
+    {"parity", "preview", "contents", "reference_file", "recheck", "consensus", "layerwise", "devices"},
     {"choosing", "templating", "quantizing", "preparing"},
     {
         "artifacts",

@@ -1,4 +1,4 @@
-"""mfs bench: what a bundle costs to run."""
+"""mfs bench: what a bundle costs to run, here or on a phone."""
 
 from __future__ import annotations
 
@@ -12,19 +12,38 @@ from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import table
 
 
-@click.command("bench", short_help="Time a bundle, or count its instructions on arm64.")
+@click.command("bench", short_help="Time a bundle here or on a phone, or count its instructions on arm64.")
 @click.argument("bundle", type=options.PATH)
 @click.option("--on", "machine", type=click.Choice(["host", "arm64"]), default="host", help="arm64: count on an emulated phone.")
 @options.cpu
 @click.option("--layers", "by_layer", is_flag=True, help="With --on arm64: each layer's instructions as well (minutes).")
+@options.phone
+@click.option(
+    "--sustained", type=click.IntRange(0, 86400), default=0, metavar="SECONDS", help="With --device: frames without a pause."
+)
 @click.option("--runs", type=click.IntRange(100), default=200, show_default=True, help="Frames to time.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of a runtime.")
+@click.option("--threads", type=click.IntRange(1, 16), default=1, show_default=True, help="Threads of a runtime.")
 @click.option("--compare", "old", type=options.PATH, metavar="OLD.json", help="What mfs bench --json printed before: print ratios.")
 @output_options
 def command(
-    console: Console, bundle: Path, machine: str, cpu: str, by_layer: bool, runs: int, threads: int, old: Path | None
+    console: Console,
+    bundle: Path,
+    machine: str,
+    cpu: str,
+    by_layer: bool,
+    device: str | None,
+    serial: str | None,
+    runner: Path | None,
+    litert: Path | None,
+    sustained: int,
+    runs: int,
+    threads: int,
+    old: Path | None,
 ) -> None:
     """Time every artifact of BUNDLE, each runtime in a process of its own, one after another, with what stands around it.
+
+    With --device the whole swap of a frame is timed on a phone, by stage, after the phone's outputs were held against the
+    reference tensors; the bundle is copied there under a name that tells nothing, and deleted afterwards.
 
     With --on arm64 executed instructions are counted instead, which any machine counts alike: a budget that CI can hold.  They are
     no promise of milliseconds.  It needs: mfs arm64 setup.
@@ -34,15 +53,37 @@ def command(
 
     if by_layer and machine != "arm64":
         raise UsageError("--layers counts instructions", hint="add --on arm64")
+    if device is not None and machine != "host":
+        raise UsageError("--device and --on are two machines", hint="give one of them")
+    if device is None and sustained:
+        raise UsageError("--sustained is for phones, which slow down as they warm up", hint="add --device")
+    if device is not None and old is not None:
+        raise UsageError("--compare is not for phones: their clocks follow their heat", hint="leave it out")
+    phone = options.make_phone(device, serial, runner, litert)
     before = None if old is None else benching.read(old)
-    if machine == "arm64":
+    if phone is not None:
+        found = benching.on_phone(bundle, phone, runs=runs, threads=threads, sustained=sustained, progress=console)
+    elif machine == "arm64":
         found = benching.emulated(bundle, cpu, by_layer=by_layer, progress=console)
     else:
         found = benching.host(bundle, runs=runs, threads=threads, progress=console)
     console.finish()
     if before is not None:
         found["compared"] = benching.compare(before, found)
-    console.result(found, text(found))
+    console.result(found, phone_text(found) if phone is not None else text(found))
+
+
+def phone_text(found: dict[str, Any]) -> str:
+    stages = ("detect", "align", "network", "paste")
+    header = ["artifact", "recipe", "median", "p90", "p99", *stages, "FPS sustained", "run by"]
+    rows = []
+    for name, a in found["artifacts"].items():
+        times = a["latency_ms"]
+        sustained = f"{a['sustained']['fps']:.1f} ({a['sustained']['seconds']:.0f} s)" if "sustained" in a else "-"
+        whole = (f"{times['total'][key]:.2f} ms" for key in ("p50", "p90", "p99"))
+        rows.append([name, a["recipe"], *whole, *(f"{times[stage]['p50']:.2f} ms" for stage in stages), sustained, a["runtime"]])
+    lines = [f"a whole frame on {found['phone']}, by {found['by']}, {found['threads']} threads", table(header, rows)]
+    return "\n".join([*lines, *(f"not run: {why}" for why in found["refused"].values())])
 
 
 def text(found: dict[str, Any]) -> str:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from mfs_deploy.devices.phone import Phone
     from mfs_deploy.faces import Where
     from mfs_deploy.quantizing import How
 
 TARGETS = ("onnx", "tflite", "ncnn", "coreml")
+DEVICES = ("android", "ios")
 PATH = click.Path(path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -32,6 +34,53 @@ cpu = click.option(
     "--cpu", default="cortex-a76", show_default=True, help="The emulated processor: cortex-a76 has float16, cortex-a72 has not."
 )
 arch = click.option("--arch", default="mobilefaceswap", show_default=True, help="The network's architecture; or mobilefsgan.")
+
+
+PHONE = (
+    click.option("--device", type=click.Choice(DEVICES), help="On a phone that is connected: by adb, or from a Mac by devicectl."),
+    click.option("--serial", metavar="ID", help="With --device: which phone of several."),
+    click.option(
+        "--runner",
+        type=PATH,
+        metavar="PATH",
+        help="With --device android: mfs-bench-device for arm64, which needs no app on the phone; else the demo app measures.",
+    ),
+    click.option("--litert", type=PATH, metavar="PATH", help="With --runner built by the NDK: libLiteRt.so, to run TFLite too."),
+)
+
+
+def phone(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--device, and what goes with it."""
+    for option in reversed(PHONE):
+        command = option(command)
+    return command
+
+
+def make_phone(device: str | None, serial: str | None, runner: Path | None, litert: Path | None) -> Phone | None:
+    """The phone that those options mean, connected; None without --device.
+
+    Raises:
+        UsageError: options that do not fit together, or a runner that no phone can run.
+        DeviceError: it cannot be used; says why.
+    """
+    from mfs_deploy.errors import UsageError
+
+    if device != "android" and runner is not None:
+        raise UsageError("--runner is for Android phones", hint="add --device android")
+    if runner is None and litert is not None:
+        raise UsageError("--litert goes with --runner; the app brings its own", hint="add --runner")
+    if device == "android":
+        from mfs_deploy.devices import android
+
+        if runner is not None:
+            android.check_runner(runner)
+        found = android.connect(serial)
+        return android.App(found) if runner is None else android.Runner(found, runner, litert)
+    if device == "ios":
+        from mfs_deploy.devices import ios
+
+        return ios.App(serial)
+    return None
 
 
 def where(prefix: str = "", whose: str = "the photo") -> Decorator:

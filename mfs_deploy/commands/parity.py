@@ -16,22 +16,43 @@ from mfs_deploy.commands.tables import parity_table, table
 @click.argument("bundle", type=options.PATH)
 @click.option("--on", "machine", type=click.Choice(["host", "arm64"]), default="host", help="arm64: also on an emulated phone.")
 @options.cpu
+@options.phone
 @output_options
-def command(console: Console, bundle: Path, machine: str, cpu: str) -> None:
+def command(
+    console: Console,
+    bundle: Path,
+    machine: str,
+    cpu: str,
+    device: str | None,
+    serial: str | None,
+    runner: Path | None,
+    litert: Path | None,
+) -> None:
     """Re-check BUNDLE: its checksums, then every artifact against its reference tensors.
 
     With --on arm64 the runtimes' arm64 builds run the artifacts too, on a processor that computes float16 as phones do (an x86
     machine computes it in float32), and a table says how far everyone is from everyone.  Core ML has no runtime there.  It needs:
     mfs arm64 setup.  Where the extra "tensorflow" is installed, TensorFlow's own interpreter has a line in that table.
 
+    With --device a phone runs them: what it computes is brought back and must hold the same gates.
+
     Exit code 0 if all holds, 7 if an artifact departs from PyTorch, 8 if a file was changed.
     """
     from mfs_deploy import manifest, recheck
     from mfs_deploy.arm64.machine import RUNTIMES
     from mfs_deploy.arm64.machine import machine as emulated
+    from mfs_deploy.devices.phone import OnPhone
+    from mfs_deploy.errors import UsageError
 
-    other = emulated(cpu) if machine == "arm64" else None
-    found = recheck.recheck(bundle, console, other, RUNTIMES)
+    if device is not None and machine != "host":
+        raise UsageError("--device and --on are two machines", hint="give one of them")
+    phone = options.make_phone(device, serial, runner, litert)
+    other: recheck.Elsewhere | None = None
+    if phone is not None:
+        other = OnPhone(phone, bundle)
+    elif machine == "arm64":
+        other = recheck.Emulated(emulated(cpu), RUNTIMES)
+    found = recheck.recheck(bundle, console, other)
     console.finish()
     here = {name: {"recipe": artifact["recipe"], **artifact["parity"]} for name, artifact in found.manifest["artifacts"].items()}
     said: dict[str, Any] = {
@@ -45,6 +66,8 @@ def command(console: Console, bundle: Path, machine: str, cpu: str) -> None:
         said |= {"elsewhere": {"machine": other.name, "artifacts": found.elsewhere}}
         there = {name: {**found.manifest["artifacts"][name], "parity": entry} for name, entry in found.elsewhere.items()}
         lines += ["", f"on {other.name}", parity_table({"artifacts": there})]
+    if isinstance(other, OnPhone):
+        lines += [f"not run: {why}" for why in other.refused.values()]
     if len(found.agreement) > 1 + len(here):
         lines += ["", "PSNR of each two, in dB", agreement_table(found.agreement)]
     console.result(said, "\n".join(lines))

@@ -1,0 +1,113 @@
+"""Apple's ``xcrun devicectl`` (Xcode 15 or later): which phone, files to and from an app's container, starting the app.
+
+Only its JSON is read, which Apple calls stable; what it prints is not.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mfs_deploy.devices import tool
+from mfs_deploy.devices.choose import Listed
+from mfs_deploy.errors import DeviceError
+
+ANSWER_S = 60
+COPY_S = 300  # it waits without end where an app's container cannot be reached
+USABLE = ("connected", "disconnected")  # its tunnel is built when it is needed
+PLUG_IN = "plug it in, unlock it, and trust this Mac; 'xcrun devicectl list devices' must list it"
+
+
+def listed() -> list[Listed]:
+    """What devicectl sees, in whatever state; watches and televisions left out."""
+    found = []
+    for entry in call("list", "devices").get("devices", []):
+        hardware, own, link = (_object(entry, key) for key in ("hardwareProperties", "deviceProperties", "connectionProperties"))
+        if hardware.get("platform") not in ("iOS", "iPadOS", None) or hardware.get("reality") == "virtual":
+            continue
+        problem = hint = ""
+        if link.get("pairingState", "paired") != "paired":
+            problem, hint = "does not trust this Mac", "unlock it, and choose Trust when it asks"
+        elif link.get("tunnelState", "connected") not in USABLE:
+            problem, hint = "is out of reach", PLUG_IN
+        elif own.get("developerModeStatus", "enabled") != "enabled":
+            problem, hint = "has Developer Mode off", "turn it on in Settings, Privacy & Security, Developer Mode"
+        model = hardware.get("marketingName") or hardware.get("productType") or "iPhone"
+        system = str(own.get("osVersionNumber", ""))
+        found.append(Listed(str(entry.get("identifier", "")), str(model), system, problem, hint))
+    return found
+
+
+def call(*words: str, timeout_s: float = ANSWER_S) -> dict[str, Any]:
+    """Run a command and return its ``result``.
+
+    Raises:
+        DeviceError: there is no devicectl, or it refuses; in its own words.
+    """
+    if shutil.which("xcrun") is None:
+        raise DeviceError(
+            "xcrun is not here: iPhones are reached from a Mac with Xcode 15 or later", hint="run this there", kind="device-tool"
+        )
+    with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
+        path = Path(scratch, "result.json")
+        command = ["xcrun", "devicectl", *words]
+        at = command.index("--") if "--" in command else len(command)  # what follows is the app's
+        done = tool.run([*command[:at], "--json-output", str(path), *command[at:]], timeout_s)
+        try:
+            said = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            said = {}
+    result = _object(said, "result")
+    if done.code == 0 and _object(said, "info").get("outcome") == "success":
+        return result
+    raise DeviceError(f"devicectl {words[0]} {words[1]} failed: {_description(_object(said, 'error')) or done.last_words}")
+
+
+class Container:
+    """The files of an app on a phone; paths are relative to it."""
+
+    def __init__(self, identifier: str, app: str) -> None:
+        self._device = ("--device", identifier)
+        self._domain = ("--domain-type", "appDataContainer", "--domain-identifier", app)
+        self._app = app
+
+    def push(self, local: Path, remote: PurePosixPath) -> None:
+        """A file; folders above it are made."""
+        self._copy("to", str(local), str(remote))
+
+    def pull(self, remote: PurePosixPath, local: Path) -> None:
+        """A file, to a path where nothing is yet."""
+        self._copy("from", str(remote), str(local))
+
+    def start(self, *arguments: str, timeout_s: float) -> None:
+        """Run the app to its end, in place of one that runs.  What it returns does not come through; its report does."""
+        words = ("device", "process", "launch", "--console", "--terminate-existing", *self._device, self._app)
+        call(*words, "--", *arguments, timeout_s=timeout_s)
+
+    def _copy(self, direction: str, source: str, destination: str) -> None:
+        words = ("device", "copy", direction, *self._device, *self._domain, "--source", source, "--destination", destination)
+        call(*words, timeout_s=COPY_S)
+
+
+def apps(identifier: str) -> dict[str, str]:
+    """Identifiers of the apps that developers have put on a phone, by the name under which they show."""
+    entries = call("device", "info", "apps", "--device", identifier).get("apps", [])
+    return {str(entry.get("name")): str(entry.get("bundleIdentifier")) for entry in entries if isinstance(entry, dict)}
+
+
+def _object(said: Any, key: str) -> dict[str, Any]:
+    value = said.get(key) if isinstance(said, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _description(error: dict[str, Any]) -> str:
+    """The innermost description that an error of Apple's carries."""
+    if not error:
+        return ""
+    info = _object(error, "userInfo")
+    inner = _description(_object(_object(info, "NSUnderlyingError"), "error"))
+    outer = _object(info, "NSLocalizedDescription").get("string", "")
+    return inner or str(outer)[: tool.SHOWN]

@@ -1,0 +1,233 @@
+"""What a phone is to the rest of this package: something that holds a bundle for a while and measures artifacts of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy import manifest
+from mfs_deploy.backends.worker import Job, Result
+from mfs_deploy.backends.workers import Done
+from mfs_deploy.errors import DeviceError, ParityError
+from mfs_deploy.manifest import Number, Text, misfit
+
+SCHEMA = 1
+MAX_BYTES = 10_000_000  # of a report
+PATIENCE_S = 300  # for opening and checking a bundle; frames and sustained runs come on top
+FRAME_S = 5  # that the slowest frame may take; an emulated phone takes seconds
+
+STAGES = ("detect", "align", "network", "paste", "total")
+DISTRIBUTION = dict.fromkeys(("p50", "p90", "p99", "min", "max", "mean"), Number)
+# A report of mfs-bench-device and of the demo apps, as far as it is used here.
+FORM: dict[str, Any] = {
+    "schema": int,
+    "tool": Text,
+    **dict.fromkeys(("manifest_sha256", "backend", "runtime", "recipe", "precision"), Text),
+    "open_ms": Number,
+    "frame": {"name": Text, "width": int, "height": int},
+}
+MACHINE = {"system": Text, "architecture": Text, "cpu": Text, "cores": int}
+SUSTAINED = {"seconds": Number, "frames": int, "fps": Number, "fps_by_second": DISTRIBUTION}
+PARITY = {"complaints": [Text]}
+AROUND = ("align_max", "paste_max")  # what complaints about the steps around the network begin with
+
+
+@dataclass(frozen=True)
+class Run:
+    """One measurement of one artifact.  ``sustained``: seconds of frames without a pause; ``dump``: bring back the outputs too."""
+
+    backend: str
+    threads: int = 1
+    warmup: int = 10
+    runs: int = 200
+    sustained: int = 0
+    dump: bool = False
+
+    @property
+    def patience_s(self) -> float:
+        return PATIENCE_S + self.sustained + FRAME_S * (self.warmup + self.runs)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``report`` has at least what ``FORM`` says.  ``outputs``: by name, (N, C, S, S) float32 on the reference's crops, where they
+    were asked for."""
+
+    report: dict[str, Any]
+    outputs: dict[str, NDArray[np.float32]]
+
+
+class Refused(DeviceError):
+    """The phone has no runtime for an artifact; other artifacts may run."""
+
+    kind = "device-runtime"
+
+
+class Placed(Protocol):
+    """A bundle on a phone."""
+
+    def measure(self, run: Run) -> Measured:
+        """
+        Raises:
+            Refused: this artifact cannot run there.
+            DeviceError: the phone is gone, or a step failed.
+        """
+
+
+class Phone(Protocol):
+    """A phone that has answered."""
+
+    @property
+    def name(self) -> str:
+        """Its model and system, for people: "Google Pixel 8, Android 14"."""
+
+    @property
+    def way(self) -> str:
+        """What measures there: "mfs-bench-device", or "app"."""
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Backends whose artifacts can be tried there."""
+
+    def place(self, bundle: Path) -> AbstractContextManager[Placed]:
+        """Copy a bundle there, under a name that tells nothing; it is deleted afterwards where the phone allows that."""
+
+
+@dataclass(frozen=True)
+class OnPhone:
+    """A phone as a place for ``recheck`` to run a bundle's artifacts.
+
+    ``refused``: by artifact, why the phone did not run it.
+    """
+
+    phone: Phone
+    bundle: Path
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.phone.name
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return self.phone.runs
+
+    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: Callable[[Job], None]) -> list[Done]:
+        """The phone has the targets already: they are the bundle's own reference crops.
+
+        Raises:
+            DeviceError: as ``Placed.measure``; or no artifact runs there.
+            ParityError: the phone aligns or pastes a face otherwise than the exporter.
+        """
+        found = []
+        with self.phone.place(self.bundle) as placed:
+            for job in jobs:
+                try:
+                    measured = placed.measure(Run(job.backend, warmup=0, runs=0, dump=True))
+                except Refused as exc:
+                    self.refused[job.backend] = exc.message
+                    continue
+                finally:
+                    on_done(job)
+                # What it says of the network is judged here, by the outputs themselves.
+                around = [line for line in measured.report["parity"]["complaints"] if line.startswith(AROUND)]
+                if around:
+                    raise ParityError(
+                        f"on {self.name}: {around[0]}", hint="the runner or app is of another version: build it again"
+                    )
+                found.append(Done(job, _result(job, measured.report), measured.outputs, folder))
+        require_one(found, self.refused)
+        return found
+
+
+def require_one(ran: Sized, refused: Mapping[str, str]) -> None:
+    """Raises Refused where no artifact ran on a phone."""
+    if not ran:
+        raise Refused("no artifact ran on the phone: " + "; ".join(refused.values()))
+
+
+def _result(job: Job, report: dict[str, Any]) -> Result:
+    said = runtime(report)
+    return Result(job.backend, said, pixels=report["pixels"], convert_s=0, run_s=0, info={}, frame_ms=None)
+
+
+def runtime(report: dict[str, Any]) -> str:
+    """Who ran it, with its version and what it computed in."""
+    return f"{report['runtime']}, {report['precision']}"
+
+
+def check(text: str, run: Run, bundle: Path) -> dict[str, Any]:
+    """A report as a phone wrote it, checked: of this bundle's artifact, and every entry that is used of its form.
+
+    Raises:
+        DeviceError: it is not one, or of something else.
+    """
+    try:
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"{len(text):,} characters")
+        found = manifest.parse(text)
+        problem = _problem(found, run)
+        if problem is not None:
+            raise ValueError(problem)
+    except (ValueError, RecursionError) as exc:
+        raise DeviceError(
+            f"the phone's report cannot be used: {str(exc)[:200]}", hint="the runner or app is of another version: build it again"
+        ) from exc
+    wanted = {
+        "manifest_sha256": manifest.sha256(bundle / manifest.NAME),
+        "backend": run.backend,
+        "recipe": manifest.read(bundle)["artifacts"][run.backend]["recipe"],
+    }
+    for key, value in wanted.items():
+        if found[key] != value:
+            raise DeviceError(f"the phone measured something else: {key} is {found[key][:64]!r}, not {value!r}")
+    return dict(found)
+
+
+def _problem(found: Any, run: Run) -> str | None:
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        return f"its schema is {found.get('schema') if isinstance(found, dict) else None!r}, this version reads {SCHEMA}"
+    if not isinstance(found.get("pixels"), bool):
+        return "report lacks 'pixels'"
+    inner: dict[str, Any] = {"machine": MACHINE, "parity": PARITY}
+    if run.runs:
+        inner["latency_ms"] = dict.fromkeys(STAGES, DISTRIBUTION)
+    if run.sustained:
+        inner["sustained"] = SUSTAINED
+    problem = misfit(_part(found, FORM | inner), FORM | dict.fromkeys(inner, dict), "report")
+    for name, form in inner.items():
+        problem = problem or misfit(_part(found[name], form), form, name)
+    return problem
+
+
+def _part(found: dict[str, Any], form: dict[str, Any]) -> dict[str, Any]:
+    """Without the entries that are not used here."""
+    return {key: value for key, value in found.items() if key in form}
+
+
+def read_outputs(folder: Path, bundle: Path) -> dict[str, NDArray[np.float32]]:
+    """Outputs that a phone has written, ``<name>.npy`` by the names of the bundle's contract.
+
+    Raises:
+        DeviceError: one is missing or of another type or shape.
+    """
+    said = manifest.read(bundle)
+    try:
+        return {
+            spec["name"]: _read_output(folder / f"{spec['name']}.npy", spec["shape"][1:]) for spec in said["contract"]["outputs"]
+        }
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as exc:
+        raise DeviceError(f"the outputs that the phone wrote cannot be read: {exc}") from exc
+
+
+def _read_output(path: Path, sides: Sequence[int]) -> NDArray[np.float32]:
+    array = np.load(path, allow_pickle=False, mmap_mode="r")
+    if array.dtype != np.float32 or array.ndim != 4 or list(array.shape[1:]) != list(sides):
+        raise ValueError(f"{path.name} is {array.dtype} {array.shape}, expected float32 (N, {', '.join(map(str, sides))})")
+    return np.array(array)

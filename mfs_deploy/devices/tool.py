@@ -1,0 +1,46 @@
+"""Programs of others that talk to phones: started, waited for, and never for ever."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mfs_deploy.errors import DeviceError
+
+SHOWN = 300  # characters of what a program said
+
+
+@dataclass(frozen=True)
+class Finished:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last_words(self) -> str:
+        """What it said last, errors first, fit for one line."""
+        lines = [line.strip() for text in (self.err, self.out) for line in reversed(text.splitlines()) if line.strip()]
+        words = "".join(c for c in lines[0] if c.isprintable()) if lines else f"exit code {self.code}, without a word"
+        return words[:SHOWN]
+
+
+def run(command: Sequence[str], timeout_s: float) -> Finished:
+    """Run a program to its end.
+
+    Raises:
+        DeviceError: it has not ended in time, or cannot be started.
+    """
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise DeviceError(
+            f"the phone has not answered '{' '.join(command[:4])} ...' for {timeout_s:.0f} s",
+            hint="look at its screen, unplug it and plug it in again",
+            kind="device-silent",
+        ) from exc
+    except OSError as exc:
+        raise DeviceError(f"{command[0]} cannot be started: {exc.strerror}", kind="device-tool") from exc
+    return Finished(done.returncode, done.stdout, done.stderr)

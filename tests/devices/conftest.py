@@ -1,0 +1,201 @@
+"""Phones that are not there: programs in place of adb and xcrun, which behave as the real ones do."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import core_bundles
+import pytest
+
+from mfs_deploy import cli, reference_file
+
+HERE = Path(__file__).parent
+SERIAL = "R5CT1234567"
+PIXEL = {
+    "ro.build.version.release": "14",
+    "ro.build.version.sdk": "34",
+    "ro.product.cpu.abilist": "arm64-v8a,armeabi-v7a,armeabi",
+    "ro.product.manufacturer": "Google",
+    "ro.product.model": "Pixel 8",
+}
+IPHONE = {
+    "identifier": "5B4C4E0B-0000-4000-8000-00000000A001",
+    "connectionProperties": {"pairingState": "paired", "transportType": "wired", "tunnelState": "connected"},
+    "deviceProperties": {"name": "somebody's phone", "osVersionNumber": "18.1", "developerModeStatus": "enabled"},
+    "hardwareProperties": {"platform": "iOS", "marketingName": "iPhone 15 Pro", "productType": "iPhone16,1"},
+}
+
+
+@dataclass(frozen=True)
+class Phones:
+    """What the fakes were told, and what they were asked; see ``fake_adb.py`` and ``fake_xcrun.py``."""
+
+    state: Path
+    root: Path
+
+    def tell(self, **changes: Any) -> None:
+        self.state.write_text(json.dumps({**self.told, **changes}), "utf-8")
+
+    @property
+    def told(self) -> dict[str, Any]:
+        return json.loads(self.state.read_text("utf-8"))
+
+    @property
+    def took(self) -> list[list[str]]:
+        return self.told.get("took", [])
+
+    def holds(self) -> list[str]:
+        """Files left on the phone."""
+        return sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
+
+
+def install(name: str, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: dict[str, Any]) -> Phones:
+    """A program of that name on the PATH, before all others."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / name
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{script}" "$@"\n', "utf-8")
+    program.chmod(0o755)
+    root = tmp_path / "phone"
+    phones = Phones(tmp_path / "phones.json", root)
+    phones.state.write_text(json.dumps({"root": str(root), **state}), "utf-8")
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_PHONES", str(phones.state))
+    for variable in ("ANDROID_HOME", "ANDROID_SDK_ROOT", "ANDROID_SERIAL"):
+        monkeypatch.delenv(variable, raising=False)
+    return phones
+
+
+@pytest.fixture
+def android(tmp_path, monkeypatch, replay) -> Phones:
+    """One Pixel, with the demo app."""
+    state = {
+        "phones": [{"serial": SERIAL, "state": "device", "model": "Pixel_8"}],
+        **{"properties": PIXEL, "apps": ["mfs.demo"], "program": replay(), "stand_in": True, "app": "measures", "runner": "none"},
+    }
+    phones = install("adb", HERE / "fake_adb.py", tmp_path, monkeypatch, state)
+    for folder in ("data/local/tmp", "sdcard/Android/data/mfs.demo/files"):
+        (phones.root / folder).mkdir(parents=True)
+    return phones
+
+
+@pytest.fixture
+def iphone(tmp_path, monkeypatch, replay) -> Phones:
+    """One iPhone with the demo app."""
+    state = {"phones": [IPHONE], "apps": {"MfsDemo": "com.example.swap"}, "program": replay(), "app": "measures"}
+    phones = install("xcrun", HERE / "fake_xcrun.py", tmp_path, monkeypatch, state)
+    phones.root.mkdir()
+    return phones
+
+
+@pytest.fixture(scope="session")
+def bundle(artifact, contract, net, portrait, once) -> Path:
+    """In float32, for every backend that phones run; what PyTorch makes of the portrait and of noise.  Do not write into it."""
+    import torch
+
+    from mfs_deploy import images, parity, sample
+
+    def make(folder: Path) -> None:
+        crop, back = images.align(portrait, sample.LANDMARKS, contract.size)
+        cases = [parity.Case("target", crop, portrait, back, sample.LANDMARKS), parity.noise_case(contract.size)]
+        with torch.inference_mode():
+            swapped, mask = net(torch.from_numpy(parity.inputs(cases)))
+        artifacts = {name: artifact(name, "fp32") for name in ("ncnn", "tflite", "coreml")}
+        (folder / "jane-doe").mkdir()
+        core_bundles.write(folder / "jane-doe", contract, artifacts, cases, parity.Outputs(swapped.numpy(), mask.numpy()))
+
+    return once("phone-bundle", make) / "jane-doe"
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def mfs(capfd) -> Callable[..., Ran]:
+    """``mfs VERB ARGS...`` in this process."""
+
+    def run(*args: object) -> Ran:
+        capfd.readouterr()
+        code = cli.main([str(a) for a in args])
+        captured = capfd.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def elf() -> Callable[..., bytes]:
+    """The head of a program: its machine's number, its word size, and the loader that it asks for."""
+
+    def make(machine: int = 183, wide: bool = True, loader: str | None = None) -> bytes:
+        interpreter = b"" if loader is None else loader.encode() + b"\0"
+        head = b"\x7fELF" + bytes([2 if wide else 1, 1, 1]) + bytes(9) + struct.pack("<HHI", 2, machine, 1)
+        head += struct.pack("<QQQIHHHHHH", 0, 64, 0, 0, 64, 56, 0 if loader is None else 1, 0, 0, 0)
+        if loader is not None:
+            head += struct.pack("<IIQQQQQQ", 3, 4, 120, 0, 0, len(interpreter), len(interpreter), 1)
+        return head + interpreter
+
+    return make
+
+
+@pytest.fixture
+def runner(tmp_path, elf) -> Path:
+    """A file that looks like mfs-bench-device for phones; where it is run the stand-in runs."""
+    path = tmp_path / "mfs-bench-device"
+    path.write_bytes(elf())
+    return path
+
+
+@pytest.fixture(scope="session")
+def recorded(bundle, once) -> Path:
+    """What ``stand_in.py`` said of each artifact, and its outputs: ``<backend>.json`` and ``<backend>/``."""
+
+    def make(folder: Path) -> None:
+        (folder / "reference").mkdir()
+        reference_file.unpack(bundle / reference_file.NAME, folder / "reference")
+        for name in ("ncnn", "tflite", "coreml"):
+            words = ["--bundle", bundle, "--reference", folder / "reference", "--backend", name, "--dump", folder / name]
+            words += ["--warmup", 0, "--runs", 3, "--sustained", 5]
+            done = subprocess.run([sys.executable, HERE / "stand_in.py", *map(str, words)], capture_output=True, check=True)
+            (folder / f"{name}.json").write_bytes(done.stdout)
+
+    return once("phone-recorded", make)
+
+
+@pytest.fixture
+def replay(tmp_path, recorded) -> Callable[..., list[str]]:
+    """The command of a phone that says what is recorded; Python given changes ``report``, or the outputs at ``dump``, before."""
+
+    def make(change: str = "") -> list[str]:
+        path = tmp_path / "replay.py"
+        path.write_text(
+            f"""
+import json, pathlib, shutil, sys
+given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+backend, recorded, dump = given["--backend"], pathlib.Path({str(recorded)!r}), pathlib.Path(given.get("--dump", "/nowhere"))
+report = json.loads((recorded / f"{{backend}}.json").read_text())
+if "--dump" in given:
+    shutil.copytree(recorded / backend, dump)
+{change}
+print(json.dumps(report))
+""",
+            "utf-8",
+        )
+        return [sys.executable, str(path)]
+
+    return make

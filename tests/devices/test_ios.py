@@ -1,0 +1,117 @@
+"""mfs bench and mfs parity on an iPhone.  ``fake_xcrun.py`` stands for Apple's devicectl, which runs on Macs only."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from mfs_deploy import benching, manifest, recheck
+from mfs_deploy.devices import ios
+from mfs_deploy.devices.phone import OnPhone
+from mfs_deploy.errors import DeviceError
+
+NAME = "iPhone 15 Pro, iOS 18.1"
+
+
+def test_outputs_of_an_iphone_are_held_against_the_gates(mfs, iphone, bundle):
+    ran = mfs("parity", bundle, "--device", "ios", "--json")
+    assert ran.code == 0, ran.err
+    there = ran.json["elsewhere"]
+    assert (there["machine"], set(there["artifacts"])) == (NAME, {"coreml"})
+    assert there["artifacts"]["coreml"]["cases"][0]["swapped_psnr_db"] > 50
+    assert "somebody" not in ran.out  # a phone's name is a person's
+
+
+def test_times_of_an_iphone_are_shown(mfs, iphone, bundle):
+    ran = mfs("bench", bundle, "--device", "ios", "--sustained", 5)
+    assert ran.code == 0, ran.err
+    assert f"a whole frame on {NAME}, by app" in ran.out
+    assert ran.out.splitlines()[2].startswith("coreml")
+    assert "(5 s)" in ran.out
+
+
+def test_bytes_are_judged_as_bytes(iphone, bundle, replay):
+    """Pixel buffers round to 1/255: what PyTorch made, rounded, must pass at float32's own gate, and pass as such only."""
+    rounding = "import numpy as np; path = dump / 'swapped.npy'; np.save(path, np.round(np.load(path) * 255) / np.float32(255))"
+    for pixels in (True, False):
+        iphone.tell(program=replay(f"{rounding}; report['pixels'] = {pixels}"))
+        if pixels:
+            assert recheck.recheck(bundle, other=OnPhone(ios.App(None), bundle)).elsewhere["coreml"]["cases"]
+        else:
+            with pytest.raises(Exception, match=r"coreml on iPhone 15 Pro"):
+                recheck.recheck(bundle, other=OnPhone(ios.App(None), bundle))
+
+
+def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(iphone, bundle):
+    benching.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
+    assert iphone.holds() == []
+    destinations = [words[words.index("--destination") + 1] for words in iphone.took if "to" in words]
+    assert len(destinations) > len(manifest.read(bundle)["files"])
+    assert not any("jane-doe" in destination for destination in destinations)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"connectionProperties": {"pairingState": "unpaired"}}, "does not trust this Mac"),
+        ({"connectionProperties": {"tunnelState": "unavailable"}}, "is out of reach"),
+        ({"deviceProperties": {"developerModeStatus": "disabled"}}, "has Developer Mode off"),
+        ({"deviceProperties": {"osVersionNumber": "15.8"}}, "the phone has iOS 15.8; iOS 16 or newer is needed"),
+        ({"hardwareProperties": {"platform": "watchOS"}}, "no phone is connected"),
+    ],
+)
+def test_an_iphone_that_cannot_be_used_is_told(mfs, iphone, bundle, parts, words):
+    phone = copy.deepcopy(iphone.told["phones"][0])
+    for name, part in parts.items():
+        phone[name] |= part
+    iphone.tell(phones=[phone])
+    ran = mfs("bench", bundle, "--device", "ios")
+    assert ran.code == 11
+    assert words in ran.err
+
+
+def test_several_iphones_are_told_by_their_identifiers(mfs, iphone, bundle):
+    first = iphone.told["phones"][0]
+    second = {**first, "identifier": "OTHER"}
+    iphone.tell(phones=[first, second])
+    ran = mfs("bench", bundle, "--device", "ios")
+    assert ran.code == 11
+    assert f"{first['identifier']} (iPhone 15 Pro), OTHER (iPhone 15 Pro)" in ran.err
+    assert mfs("bench", bundle, "--device", "ios", "--serial", "OTHER", "--quiet").code == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"apps": {"Maps": "com.example.maps"}}, "the app MfsDemo is not on iPhone 15 Pro, iOS 18.1"),
+        ({"refuses": "The device is locked."}, "devicectl device copy failed: The device is locked."),
+        ({"app": "dies"}, "devicectl device process failed: The application exited unexpectedly."),
+        ({"app": "the bundle has no coreml network"}, "coreml: the bundle has no coreml network"),
+    ],
+)
+def test_what_goes_wrong_there_is_told_in_apple_s_or_the_app_s_words(iphone, bundle, changes, words):
+    iphone.tell(**changes)
+    with pytest.raises(DeviceError) as caught:
+        benching.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
+    assert words in caught.value.message
+
+
+def test_no_xcrun_says_that_a_mac_is_needed(mfs, bundle, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ran = mfs("parity", bundle, "--device", "ios", "--json")
+    assert ran.code == 11
+    assert ran.json["error"]["kind"] == "device-tool"
+    assert "a Mac with Xcode" in ran.json["error"]["message"]
+
+
+def test_the_app_has_the_names_that_are_asked_for():
+    """Swift is not compiled here; what this package sends to the app stands there in so many words."""
+    demo = Path(__file__).parents[2] / "ios_demo"
+    text = "".join(path.read_text("utf-8") for path in sorted(demo.rglob("*.swift")))
+    for option in ("--bench", "--report", "--warmup", "--runs", "--sustained", "--dump", "--forget"):
+        assert f'"{option}"' in text, option
+    project = (demo / "MfsDemo.xcodeproj" / "project.pbxproj").read_text("utf-8")
+    assert f"{ios.APP}.app" in project
+    assert f"IPHONEOS_DEPLOYMENT_TARGET = {ios.OLDEST}.0;" in project
