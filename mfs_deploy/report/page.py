@@ -97,6 +97,7 @@ def _context(said: dict[str, Any] | None, shown: pictures.Shown | None, found: S
         "made": tables.parity("When the bundle was made", measured, recipe_of) if measured else None,
         "checks": [_check(one.said) for one in found if one.kind == results.PARITY],
         "times": [one.said for one in found if one.kind == results.TIMES],
+        "phones": [one.said for one in found if one.kind == results.PHONE],
         "counts": [one.said for one in found if one.kind == results.INSTRUCTIONS],
         "tables": tables,
         "manifest_json": None if said is None else json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False),
@@ -114,7 +115,7 @@ def _check(said: dict[str, Any]) -> list[tables.Table]:
 
 def overview(said: dict[str, Any] | None, found: Sequence[Results]) -> tables.Table | None:
     """Each artifact and recipe with what is known of it: size, agreement, time, instructions.  First come, first shown."""
-    header = ("size", "PSNR to PyTorch", "time of a frame", "instructions of a frame")
+    header = ("size", "PSNR to PyTorch", "time of a frame", "whole frame on a phone", "instructions of a frame")
     rows: dict[tuple[str, str], dict[str, str]] = {}
 
     def note(name: str, recipe: str, column: str, text: str) -> None:
@@ -131,6 +132,8 @@ def overview(said: dict[str, Any] | None, found: Sequence[Results]) -> tables.Ta
                     note(name, a["recipe"], "PSNR to PyTorch", tables.decibels(case["swapped_psnr_db"]))
             elif one.kind == results.TIMES:
                 note(name, a["recipe"], "time of a frame", f"{a['median_ms']:.2f} ms")
+            elif one.kind == results.PHONE:
+                note(name, a["recipe"], "whole frame on a phone", f"{a['latency_ms']['total']['p50']:.2f} ms")
             else:
                 note(name, a["recipe"], "instructions of a frame", tables.millions(a["instructions"][TOTAL]))
     used = [column for column in header if any(column in row for row in rows.values())]

@@ -10,11 +10,12 @@ from typing import Any
 from mfs_deploy.arm64.count import TOTAL
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.benching import SCHEMA
+from mfs_deploy.devices.phone import DISTRIBUTION, STAGES, SUSTAINED
 from mfs_deploy.errors import UsageError
 from mfs_deploy.manifest import CASE, Number, Text, misfit, parse
 
 MAX_BYTES = 20_000_000
-PARITY, TIMES, INSTRUCTIONS = "parity", "times", "instructions"
+PARITY, TIMES, INSTRUCTIONS, PHONE = "parity", "times", "instructions", "phone"
 HINT = "give a bundle's folder, or what 'mfs parity --json' or 'mfs bench --json' printed for it"
 
 NETWORK = {"architecture": Text, "size": int, "weights_sha256": Text}
@@ -28,6 +29,12 @@ TIMED = {
     **dict.fromkeys(("median_ms", "p90_ms", "p99_ms", "first_ms", "load_ms"), Number),
     **{"recipe": Text, "runtime": Text, "times_ms": [Number], "peak_mb": (Number, None)},
 }
+ON_PHONE = {
+    **{"recipe": Text, "runtime": Text, "precision": Text, "open_ms": Number},
+    "frame": {"name": Text, "width": int, "height": int},
+    "latency_ms": dict.fromkeys(STAGES, DISTRIBUTION),
+}
+SAMPLED = {"sustained": SUSTAINED | {"samples": [dict]}}
 # By kind: the key that tells it from the others, what must be there, and what may be.
 KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     PARITY: (
@@ -39,6 +46,14 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
             "agreement_db": {...: {...: (Number, None)}},
         },
         {"elsewhere": {"machine": Text, "artifacts": {...: {"runtime": Text, "cases": [CASE]}}}},
+    ),
+    PHONE: (
+        "phone",
+        {
+            **{"schema": int, **NETWORK, "machine": MEASURED["machine"], "phone": Text, "by": Text, "threads": int, "runs": int},
+            **{"artifacts": {...: dict}, "refused": {...: Text}},  # its artifacts are checked one by one
+        },
+        {},
     ),
     TIMES: (
         "threads",
@@ -113,14 +128,16 @@ def _odd(kind: str, found: dict[str, Any]) -> str | None:
             return "artifacts that ran elsewhere are not among those that ran here"
         if any(set(row) != everyone - {name} for name, row in found["agreement_db"].items()):
             return "agreement_db has not a figure for each two"
-    if kind == INSTRUCTIONS:
-        for name, artifact in found["artifacts"].items():
-            problem = misfit(artifact, COUNTED | (BY_LAYER if "layers" in artifact else {}), f"artifacts.{name}")
-            counts = [artifact["instructions"], *artifact.get("layers", {}).values()] if problem is None else []
-            if problem is None and any(TOTAL not in one for one in counts):
-                problem = f"artifacts.{name} counts without a {TOTAL}"
-            if problem is not None:
-                return problem
+    for name, artifact in found["artifacts"].items() if kind in (INSTRUCTIONS, PHONE) else ():
+        form, more = (COUNTED, BY_LAYER) if kind == INSTRUCTIONS else (ON_PHONE, SAMPLED)
+        problem = misfit(artifact, form | {key: part for key, part in more.items() if key in artifact}, f"artifacts.{name}")
+        counts = (
+            [artifact["instructions"], *artifact.get("layers", {}).values()] if kind == INSTRUCTIONS and problem is None else []
+        )
+        if any(TOTAL not in one for one in counts):
+            problem = f"artifacts.{name} counts without a {TOTAL}"
+        if problem is not None:
+            return problem
     if kind != PARITY and any(number < 0 for number in _numbers(found)):
         return "a time or a count is negative"
     return None
@@ -128,7 +145,7 @@ def _odd(kind: str, found: dict[str, Any]) -> str | None:
 
 def _numbers(value: object) -> Iterator[float]:
     if isinstance(value, dict):
-        value = list(value.values())
+        value = [item for key, item in value.items() if key != "samples"]  # temperatures, which may be below zero
     if isinstance(value, list):
         for item in value:
             yield from _numbers(item)

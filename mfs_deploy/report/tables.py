@@ -25,6 +25,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
 OTHER = "other"
 LOOKS = {name: f"look{i}" for i, name in enumerate([*CLASSES, OTHER])}
 BOUND = "arithmetic alone"
+STAGES = {"detect": "look2", "align": "look4", "network": "look0", "paste": "look5"}  # of a frame on a phone
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,34 @@ def latency(said: Mapping[str, Any]) -> Table:
         for name, a in said["artifacts"].items()
     ]
     return Table("Times", header, rows, frozenset({0, len(header) - 1}))
+
+
+# ---- on a phone
+
+
+def phone_chart(said: Mapping[str, Any]) -> Chart:
+    bars = []
+    for name, a in said["artifacts"].items():
+        times = a["latency_ms"]
+        parts = tuple(Part(stage, times[stage]["p50"], look) for stage, look in STAGES.items())
+        marks = (Mark("90th percentile", times["total"]["p90"]), Mark("99th percentile", times["total"]["p99"]))
+        bars.append(Bar(title(name, a["recipe"]), f"{times['total']['p50']:.2f} ms", parts, marks))
+    return Chart("Time of a whole frame, by stage", "milliseconds, medians", tuple(bars))
+
+
+def phone(said: Mapping[str, Any]) -> Table:
+    header = ("artifact", "median", "p90", "p99", *STAGES, "FPS sustained", "slowest second", "open", "frames", "run by")
+    rows = []
+    for name, a in said["artifacts"].items():
+        times, long = a["latency_ms"], a.get("sustained")
+        sustained = (
+            (f"{long['fps']:.1f} for {long['seconds']:.0f} s", f"{long['fps_by_second']['min']:.1f} FPS") if long else (NONE,) * 2
+        )
+        cells = [f"{times['total'][key]:.2f} ms" for key in ("p50", "p90", "p99")]
+        cells += [f"{times[stage]['p50']:.2f} ms" for stage in STAGES]
+        cells += [*sustained, f"{a['open_ms']:.0f} ms", f"{said['runs']:,}", f"{a['runtime']}, {a['precision']}"]
+        rows.append((title(name, a["recipe"]), *cells))
+    return Table("A whole frame on the phone", header, rows, frozenset({0, len(header) - 1}))
 
 
 # ---- instructions

@@ -97,6 +97,39 @@ def counted(made, tmp_path):
     return path
 
 
+@pytest.fixture
+def on_phone(made, tmp_path):
+    """In the form of ``mfs bench --device android --json`` (``tests/devices`` makes the real one)."""
+    said = manifest.read(made)
+    times = dict.fromkeys(("p50", "p90", "p99", "min", "max", "mean"), 7.25)
+    whole = {
+        "schema": 1,
+        **manifest.network(said),
+        **{
+            "phone": "Google Pixel 8, Android 14",
+            "by": "app",
+            "threads": 4,
+            "runs": 200,
+            "refused": {"tflite": "tflite: no library"},
+        },
+        "machine": {"processor": "Google Pixel 8 (husky)", "cores": 9, "system": "Android 14 (API 34) arm64-v8a"},
+        "artifacts": {
+            "ncnn": {
+                **{"recipe": "fp16", "runtime": "ncnn", "precision": "float16", "open_ms": 31.0},
+                "frame": {"name": "reference", "width": 512, "height": 512},
+                "latency_ms": dict.fromkeys(("detect", "align", "network", "paste", "total"), times),
+                "sustained": {
+                    **{"seconds": 300.2, "frames": 9000, "fps": 29.98, "fps_by_second": times},
+                    "samples": [{"seconds": 0.0, "heat": {"battery": -3.5}, "khz": [1800000]}],
+                },
+            }
+        },
+    }
+    path = tmp_path / "pixel.json"
+    path.write_text(json.dumps(whole))
+    return path
+
+
 def changed(path, change):
     said = json.loads(path.read_text())
     change(said)
@@ -160,6 +193,30 @@ def test_a_page_loads_nothing_and_runs_nothing(mfs, made, results, counted, tmp_
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
     linked = {attrs["href"].removeprefix("#") for attrs in page.all("a")}
     assert linked == page.ids() == {"pictures", "parity", "latency", "instructions", "manifest"}
+
+
+def test_a_page_shows_what_a_phone_measured_and_what_it_did_not(mfs, on_phone, tmp_path):
+    page = tmp_path / "report.html"
+    assert mfs("report", on_phone, "--out", page).code == 0
+    text = Page.of(page).text
+    for words in ("Google Pixel 8, Android 14", "7.25 ms", "30.0 for 300 s", "ncnn, float16", "Not run: tflite: no library"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m["artifacts"]["ncnn"]["latency_ms"].pop("paste"), "'paste'"),
+        (lambda m: m["artifacts"]["ncnn"]["latency_ms"]["total"].update(p50=-1), "negative"),
+        (lambda m: m["artifacts"]["ncnn"]["sustained"].update(fps=None), "is of type NoneType"),
+        (lambda m: m["artifacts"]["ncnn"].update(frame="512"), "is no object"),
+    ],
+)
+def test_a_phones_results_that_cannot_be_are_refused(mfs, on_phone, tmp_path, change, says):
+    changed(on_phone, change)
+    ran = mfs("report", on_phone, "--out", tmp_path / "report.html")
+    assert ran.code == 2, ran
+    assert says in ran.err
 
 
 def test_a_page_of_results_needs_no_bundle(mfs, results, counted, tmp_path):

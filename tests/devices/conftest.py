@@ -1,9 +1,8 @@
-"""Phones that are not there: programs in place of adb and xcrun, which behave as the real ones do."""
+"""Phones that are not there, a bundle for them, and what they say of it."""
 
 from __future__ import annotations
 
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -13,86 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import core_bundles
+import phones
 import pytest
+from phones import Phones
 
 from mfs_deploy import cli, reference_file
 
 HERE = Path(__file__).parent
-SERIAL = "R5CT1234567"
-PIXEL = {
-    "ro.build.version.release": "14",
-    "ro.build.version.sdk": "34",
-    "ro.product.cpu.abilist": "arm64-v8a,armeabi-v7a,armeabi",
-    "ro.product.manufacturer": "Google",
-    "ro.product.model": "Pixel 8",
-}
-IPHONE = {
-    "identifier": "5B4C4E0B-0000-4000-8000-00000000A001",
-    "connectionProperties": {"pairingState": "paired", "transportType": "wired", "tunnelState": "connected"},
-    "deviceProperties": {"name": "somebody's phone", "osVersionNumber": "18.1", "developerModeStatus": "enabled"},
-    "hardwareProperties": {"platform": "iOS", "marketingName": "iPhone 15 Pro", "productType": "iPhone16,1"},
-}
-
-
-@dataclass(frozen=True)
-class Phones:
-    """What the fakes were told, and what they were asked; see ``fake_adb.py`` and ``fake_xcrun.py``."""
-
-    state: Path
-    root: Path
-
-    def tell(self, **changes: Any) -> None:
-        self.state.write_text(json.dumps({**self.told, **changes}), "utf-8")
-
-    @property
-    def told(self) -> dict[str, Any]:
-        return json.loads(self.state.read_text("utf-8"))
-
-    @property
-    def took(self) -> list[list[str]]:
-        return self.told.get("took", [])
-
-    def holds(self) -> list[str]:
-        """Files left on the phone."""
-        return sorted(path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file())
-
-
-def install(name: str, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: dict[str, Any]) -> Phones:
-    """A program of that name on the PATH, before all others."""
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / name
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{script}" "$@"\n', "utf-8")
-    program.chmod(0o755)
-    root = tmp_path / "phone"
-    phones = Phones(tmp_path / "phones.json", root)
-    phones.state.write_text(json.dumps({"root": str(root), **state}), "utf-8")
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_PHONES", str(phones.state))
-    for variable in ("ANDROID_HOME", "ANDROID_SDK_ROOT", "ANDROID_SERIAL"):
-        monkeypatch.delenv(variable, raising=False)
-    return phones
 
 
 @pytest.fixture
 def android(tmp_path, monkeypatch, replay) -> Phones:
-    """One Pixel, with the demo app."""
-    state = {
-        "phones": [{"serial": SERIAL, "state": "device", "model": "Pixel_8"}],
-        **{"properties": PIXEL, "apps": ["mfs.demo"], "program": replay(), "stand_in": True, "app": "measures", "runner": "none"},
-    }
-    phones = install("adb", HERE / "fake_adb.py", tmp_path, monkeypatch, state)
-    for folder in ("data/local/tmp", "sdcard/Android/data/mfs.demo/files"):
-        (phones.root / folder).mkdir(parents=True)
-    return phones
+    return phones.install_android(tmp_path, monkeypatch, program=replay(), stand_in=True, runner="none")
 
 
 @pytest.fixture
 def iphone(tmp_path, monkeypatch, replay) -> Phones:
-    """One iPhone with the demo app."""
-    state = {"phones": [IPHONE], "apps": {"MfsDemo": "com.example.swap"}, "program": replay(), "app": "measures"}
-    phones = install("xcrun", HERE / "fake_xcrun.py", tmp_path, monkeypatch, state)
-    phones.root.mkdir()
-    return phones
+    return phones.install_iphone(tmp_path, monkeypatch, program=replay())
 
 
 @pytest.fixture(scope="session")
