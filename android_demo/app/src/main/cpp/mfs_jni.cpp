@@ -144,7 +144,7 @@ MFS_JNI(jbyteArray, about)(JNIEnv* env, jclass, jlong session) {
 MFS_JNI(jbyteArray, selfCheck)(JNIEnv* env, jclass, jlong session, jbyteArray reference) {
   return guarded(env, [&] {
     char* json = nullptr;
-    mfs_status status = mfs_session_self_check(session_of(session), text_of(env, reference).c_str(), &json);
+    mfs_status status = mfs_session_self_check(session_of(session), text_of(env, reference).c_str(), nullptr, &json);
     if (status != MFS_ERROR_PARITY || json == nullptr) check(env, status);  // figures say what is wrong, where there are some
     return handed_over(env, json);
   });
