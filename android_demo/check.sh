@@ -16,7 +16,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/mfs-deploy/android
 kotlin_version=2.4.20
 kotlin_sha256=c23dab400d7ce5ea8b6c909947c0ca5454189e4bb1108695b5f464500e5e950f
-android_jar= since= bundle= contracts=
+android_jar= since= bundle= contracts= native= litert=
 
 die() { echo "error: $*" >&2; exit 2; }
 has() { command -v "$1" > /dev/null; }
@@ -100,6 +100,13 @@ else
     -DMFS_SOURCES="$sources" -DMFS_NCNN="$ncnn" -DMFS_UNITY=ON
   quietly cmake --build "$native" --target mfs_jni mfs-bench-device
   properties+=("-Dmfs.bundle=$bundle" "-Djava.library.path=$native" "-Dmfs.report=$work/report.json")
+  litert=$(python3 -c 'from importlib.resources import files; print(files("ai_edge_litert") / "libLiteRt.so")' 2> /dev/null || true)
+  if [ -e "$litert" ]; then
+    properties+=("-Dmfs.litert=$litert")
+  else
+    litert=
+    skip "LiteRT by way of Kotlin" "python3 has no ai_edge_litert"
+  fi
 fi
 
 mapfile -t tests < <(cd "$here/core/src/test/kotlin" && sed -n 's/^class \([A-Za-z]*Test\)\b.*/mfs.core.\1/p' mfs/core/*.kt | sort)
@@ -111,7 +118,7 @@ if grep -E '^(WARNING|FATAL ERROR) in native method|WARNING: JNI' "$work/junit.l
   echo "error: -Xcheck:jni complains" >&2
   exit 1
 fi
-ok "JUnit: $(sed -n 's/^OK (\(.*\))$/\1/p' "$work/junit.log")${bundle:+, native code among them}${contracts:+, contracts too}"
+ok "JUnit: $(sed -n 's/^OK (\(.*\))$/\1/p' "$work/junit.log")${native:+, native code${litert:+ and LiteRT} among them}${contracts:+, contracts too}"
 
 if [ -e "$work/report.json" ]; then
   mkdir "$work/reference"
