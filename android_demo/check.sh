@@ -9,7 +9,7 @@
 #   --contracts    folders with a manifest.json, and in expected.txt what is to be read out of it
 #
 # Needs Python 3.11, Node's npm and a JDK from 11 on; --bundle also CMake, Ninja and a C++ compiler.  The Kotlin compiler, from npm,
-# and JUnit, from Debian, are kept in the user's cache.
+# and JUnit, from Debian, are kept in the user's cache.  aapt2 and LiteRT, by its Python package, are used where they are there.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -81,6 +81,18 @@ mkdir "$work/R"
 python3 "$here/tools/resources.py" "$here/app/src/main" "$work/R"
 ok "manifest and resources parse, every reference leads somewhere"
 
+framework=/usr/share/android-framework-res/framework-res.apk
+if has aapt2 && [ -e $framework ]; then
+  # The package is Gradle's to add.  Debian's framework is of API 29, which has no dataExtractionRules yet.
+  sed -e 's/<manifest /<manifest package="mfs.demo" /' -e '/android:dataExtractionRules=/d' \
+    "$here/app/src/main/AndroidManifest.xml" > "$work/AndroidManifest.xml"
+  quietly aapt2 compile --dir "$here/app/src/main/res" -o "$work/resources.zip"
+  quietly aapt2 link -I $framework --manifest "$work/AndroidManifest.xml" -o "$work/resources.apk" "$work/resources.zip"
+  ok "aapt2 takes manifest and resources, against Android 10's"
+else
+  skip "aapt2 takes manifest and resources" "Debian's packages aapt and android-framework-res are needed"
+fi
+
 kotlinc "$here/core/src/main/kotlin" "$here/core/src/test/kotlin" -cp "$tests_need" -d "$work/core.jar"
 ok "core compiles as Kotlin $language"
 
@@ -142,6 +154,6 @@ if [ -z "$since" ]; then
   skip "nothing above minSdk is used" "no --since was given"
 else
   lowest=$(sed -n 's/^ *minSdk = \([0-9]*\)$/\1/p' "$here/app/build.gradle.kts")
-  python3 "$here/tools/min_sdk.py" "$since" "$work/app.jar" "$lowest"
+  python3 "$here/tools/min_sdk.py" "$since" "$android_jar" "$work/app.jar" "$lowest"
   ok "nothing above minSdk is used"
 fi

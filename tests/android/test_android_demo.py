@@ -77,8 +77,18 @@ def test_only_adb_can_start_a_measurement():
 
 
 def test_a_face_leaves_the_phone_in_no_backup():
-    application = tool("resources").ElementTree.parse(MAIN / "AndroidManifest.xml").getroot().find("application")
-    assert application.get(tool("resources").ANDROID + "allowBackup") == "false"
+    """Nor when the phone is exchanged: allowBackup is not asked about that from Android 12 on."""
+    tree = tool("resources").ElementTree
+    application = tree.parse(MAIN / "AndroidManifest.xml").getroot().find("application")
+    android = tool("resources").ANDROID
+    assert application.get(android + "allowBackup") == "false"
+    rules = application.get(android + "dataExtractionRules")
+    ways = {
+        way.tag: {rule.get("domain") for rule in way if rule.tag == "exclude" and rule.keys() == ["domain"]}
+        for way in tree.parse(MAIN / "res" / f"{rules.removeprefix('@')}.xml").getroot()
+    }
+    everything = {"root", "file", "database", "sharedpref", "external"}
+    assert ways == {"cloud-backup": everything, "device-transfer": everything}
     assert "INTERNET" not in (MAIN / "AndroidManifest.xml").read_text("utf-8")
 
 
@@ -107,23 +117,27 @@ def test_nobody_retypes_what_the_manifest_says():
 
 
 def test_minimum_version_of_android_is_held_by_the_check(tmp_path, capsys):
-    """A class file of our own that uses API 31 of Android is refused with 28, and taken with 31."""
+    """Class files of our own that use API 31 of Android, one by inheritance, are refused with 28, and taken with 31."""
     if shutil.which("javac") is None:
         pytest.skip("needs a JDK")
     for name, text in {
         "android/os/Build.java": "package android.os; public class Build { public static String SOC_MODEL = null; }",
+        "android/app/Context.java": "package android.app; public class Context { public int getDisplay() { return 0; } }",
+        "android/app/Activity.java": "package android.app; public class Activity extends Context {}",
         "App.java": "class App { String chip() { return android.os.Build.SOC_MODEL; } }",
+        "Screen.java": "class Screen extends android.app.Activity { int turned() { return getDisplay(); } }",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    subprocess.run(["javac", "-d", "out", "App.java"], cwd=tmp_path, check=True)
-    jar = shutil.make_archive(str(tmp_path / "app"), "zip", tmp_path / "out")
     since = tmp_path / "since.json"
-    since.write_text('{"android.os.Build": 1, "android.os.Build#SOC_MODEL": 31}')
+    since.write_text('{"android.os.Build": 1, "android.os.Build#SOC_MODEL": 31, "android.app.Context#getDisplay": 30}')
     check = tool("min_sdk")
-    assert check.main(since, Path(jar), 31) == 0
-    assert check.main(since, Path(jar), 28) == 1
-    assert "SOC_MODEL is of API 31" in capsys.readouterr().err
+    for source, complaint in {"App": "SOC_MODEL is of API 31", "Screen": "Screen getDisplay is of API 30"}.items():
+        subprocess.run(["javac", "-d", source, f"{source}.java"], cwd=tmp_path, check=True)
+        jar = Path(shutil.make_archive(str(tmp_path / source), "zip", tmp_path / source))
+        assert check.main(since, jar, jar, 31) == 0
+        assert check.main(since, jar, jar, 28) == 1
+        assert complaint in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -134,8 +134,8 @@ class Camera(
             failed("the camera cannot be used: ${e.message}")
         } catch (e: SecurityException) {
             failed("the camera may not be used: ${e.message}")
-        } catch (e: IllegalStateException) {
-            if (!isClosed) failed("the camera failed: ${e.message}")
+        } catch (e: RuntimeException) { // such as IllegalArgumentException of a camera that has been unplugged
+            if (!isClosed) failed("the camera failed: ${e.message ?: e}")
         }
         isWanted()
     }
