@@ -52,10 +52,10 @@ class BenchActivity : Activity() {
         }
         val file = File(folder, name)
         file.delete() // an older report must not be taken for this one
-        val text = reportOf { report(intent, bundles, folder) }
+        val written = reportOf { report(intent, bundles, folder) }
         try {
-            writeWhole(file, text + "\n")
-            say(text.take(LONGEST))
+            writeWhole(file, written + "\n")
+            say("$file: ${written.take(LONGEST)}")
         } catch (e: IOException) {
             say("${e.message}")
         }
@@ -65,7 +65,7 @@ class BenchActivity : Activity() {
         val wanted = intent.getStringExtra("bundle") ?: throw IllegalArgumentException("--es bundle NAME is needed")
         val dump = intent.getStringExtra("dump")?.let { name ->
             require(NAME.matches(name)) { "dump is \"$name\", must be $ALLOWED" }
-            File(folder, name).apply { deleteRecursively() } // the same of older outputs
+            File(folder, name).apply { deleteRecursively() } // nor older outputs for these
         }
         val sustained = intent.getIntExtra("sustained", 0).toDouble()
         val options = BenchOptions(intent.getIntExtra("warmup", 10), intent.getIntExtra("runs", 50), sustained)

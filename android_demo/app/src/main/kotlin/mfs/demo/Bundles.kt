@@ -19,6 +19,7 @@ class Bundles(private val context: Context) {
 
     /** Unpacks assets that are not yet unpacked.  @throws IOException no space. */
     fun list(): BundleList {
+        val own = File(pushed, "bundles").apply { mkdirs() } // else the first `adb push FOLDER bundles/` would be this folder
         val builtIn = File(context.noBackupFilesDir, "bundles-${installedAt()}")
         for (name in context.assets.list(ASSETS).orEmpty()) {
             val folder = File(builtIn, name)
@@ -31,7 +32,7 @@ class Bundles(private val context: Context) {
         for (old in context.noBackupFilesDir.listFiles().orEmpty()) {
             if (old.name.startsWith("bundles-") && old != builtIn) old.deleteRecursively() // of an earlier version of the app
         }
-        return BundleList.of(File(pushed, "bundles"), builtIn)
+        return BundleList.of(own, builtIn)
     }
 
     private fun installedAt(): Long = context.packageManager.getPackageInfo(context.packageName, 0).lastUpdateTime
