@@ -72,7 +72,7 @@ tests_need=$junit/junit4.jar:$junit/hamcrest.jar
 # Language and API version are those of gradle/libs.versions.toml, not the compiler's own.
 language=$(sed -n 's/^kotlin = "\([0-9]*\.[0-9]*\).*/\1/p' "$here/gradle/libs.versions.toml")
 kotlinc() { # for a run this short, optimising the compiler's own code costs more than it gives
-  JAVA_OPTS="-Xmx1g -XX:TieredStopAtLevel=1 -XX:+UseSerialGC" bash "$kotlin/bin/kotlinc" -language-version "$language" -api-version "$language" -Xjdk-release=11 -jvm-target 11 -Werror "$@"
+  JAVA_OPTS="-Xmx1g -XX:TieredStopAtLevel=1 -XX:+UseSerialGC" bash "$kotlin/bin/kotlinc" -language-version "$language" -api-version "$language" -Werror "$@"
 }
 
 # --- what needs no android.jar
@@ -93,7 +93,8 @@ else
   skip "aapt2 takes manifest and resources" "Debian's packages aapt and android-framework-res are needed"
 fi
 
-kotlinc "$here/core/src/main/kotlin" "$here/core/src/test/kotlin" -cp "$tests_need" -d "$work/core.jar"
+# Android 9 has Java 8's classes: in later ones even ByteBuffer.position() is another method.
+kotlinc -Xjdk-release=1.8 -jvm-target 1.8 "$here/core/src/main/kotlin" "$here/core/src/test/kotlin" -cp "$tests_need" -d "$work/core.jar"
 ok "core compiles as Kotlin $language"
 
 properties=()
@@ -148,12 +149,12 @@ if [ -z "$android_jar" ]; then
   exit 0
 fi
 javac -d "$work/R" --release 11 "$work/R/R.java"
-kotlinc "$here/app/src/main/kotlin" -cp "$work/R:$work/core.jar:$android_jar" -d "$work/app.jar"
+kotlinc -Xjdk-release=11 -jvm-target 11 "$here/app/src/main/kotlin" -cp "$work/R:$work/core.jar:$android_jar" -d "$work/app.jar"
 ok "the app compiles against $(basename "$android_jar")"
 if [ -z "$since" ]; then
   skip "nothing above minSdk is used" "no --since was given"
 else
   lowest=$(sed -n 's/^ *minSdk = \([0-9]*\)$/\1/p' "$here/app/build.gradle.kts")
-  python3 "$here/tools/min_sdk.py" "$since" "$android_jar" "$work/app.jar" "$lowest"
+  python3 "$here/tools/min_sdk.py" "$since" "$lowest" "$android_jar" "$work/app.jar" "$work/core.jar"
   ok "nothing above minSdk is used"
 fi

@@ -1,6 +1,6 @@
-"""What compiled classes use of Android above a level of its API.
+"""What compiled classes use of Android and its Java above a level of the API.
 
-    python3 min_sdk.py SINCE.json[.gz] ANDROID.jar APP.jar LEVEL
+    python3 min_sdk.py SINCE.json[.gz] LEVEL ANDROID.jar APP.jar...
 
 SINCE: {"android.os.Build": 1, "android.os.Build#SOC_MODEL": 31, ...}, nested classes with dots, each member where it is declared;
 ANDROID.jar says who inherits from whom.  Exits with 1 where something newer is used, also where the code asks for the version
@@ -70,14 +70,14 @@ def family(name: str, parents: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
         yield from family(parent, parents)
 
 
-def main(since_path: Path, android: Path, app: Path, level: int) -> int:
+def main(since_path: Path, level: int, android: Path, *app: Path) -> int:
     content = since_path.read_bytes()
     since = json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
-    own = classes(app)
+    own = [found for jar in app for found in classes(jar)]
     parents = {found.name: found.parents for found in (*own, *classes(android))}
-    seen = {use for found in own for use in found.uses if any(name.startswith("android.") for name in family(use[0], parents))}
-    if not seen:
-        print(f"{app.name} uses nothing of Android: that is no app", file=sys.stderr)
+    seen = {use for found in own for use in found.uses}
+    if not any(owner.startswith("android.") for owner, _ in seen):
+        print(f"{', '.join(jar.name for jar in app)}: nothing of Android is used, that is no app", file=sys.stderr)
         return 1
     newer = []
     for owner, member in sorted(seen):
@@ -90,4 +90,4 @@ def main(since_path: Path, android: Path, app: Path, level: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:4]), int(sys.argv[4])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2]), *map(Path, sys.argv[3:])))

@@ -135,8 +135,8 @@ def test_minimum_version_of_android_is_held_by_the_check(tmp_path, capsys):
     for source, complaint in {"App": "SOC_MODEL is of API 31", "Screen": "Screen getDisplay is of API 30"}.items():
         subprocess.run(["javac", "-d", source, f"{source}.java"], cwd=tmp_path, check=True)
         jar = Path(shutil.make_archive(str(tmp_path / source), "zip", tmp_path / source))
-        assert check.main(since, jar, jar, 31) == 0
-        assert check.main(since, jar, jar, 28) == 1
+        assert check.main(since, 31, jar, jar) == 0
+        assert check.main(since, 28, jar, jar) == 1
         assert complaint in capsys.readouterr().err
 
 

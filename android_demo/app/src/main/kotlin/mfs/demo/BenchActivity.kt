@@ -39,7 +39,7 @@ class BenchActivity : Activity() {
     override fun onCreate(state: Bundle?) {
         super.onCreate(state)
         window?.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
-        text = TextView(this).also(::setContentView)
+        text = TextView(this).apply { fitsSystemWindows = true }.also(::setContentView)
         if (state == null) thread(name = "bench") { measure(intent) } // not again when the screen is turned
     }
 

@@ -36,8 +36,7 @@ class NpyFile private constructor(
 
         fun parse(file: ByteArray, name: String, type: Type, sides: List<Int?>): NpyFile {
             if (file.size < PREFIX || !file.copyOf(MAGIC.size).contentEquals(MAGIC)) throw BundleException("$name is no .npy file")
-            val content = ByteBuffer.wrap(file).order(ByteOrder.LITTLE_ENDIAN)
-            val start = PREFIX + content.getShort(MAGIC.size).toUShort().toInt()
+            val start = PREFIX + ByteBuffer.wrap(file).order(ByteOrder.LITTLE_ENDIAN).getShort(MAGIC.size).toUShort().toInt()
             if (start > file.size) throw BundleException("$name ends within its header")
             val header = String(file, PREFIX, start - PREFIX, Charsets.ISO_8859_1)
             val (code, list) = HEADER.matchEntire(header)?.destructured
@@ -51,8 +50,7 @@ class NpyFile private constructor(
             val bytes = shape.fold(type.bytes.toLong()) { product, side -> if (product > MOST_BYTES) product else product * side }
             val has = (file.size - start).toLong()
             if (bytes != has) throw BundleException("$name has $has bytes of values, its shape asks for $bytes")
-            content.position(start)
-            return NpyFile(shape, content.slice().order(ByteOrder.LITTLE_ENDIAN))
+            return NpyFile(shape, ByteBuffer.wrap(file, start, file.size - start).slice().order(ByteOrder.LITTLE_ENDIAN))
         }
     }
 }
