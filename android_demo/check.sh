@@ -9,14 +9,14 @@
 #   --contracts    folders with a manifest.json, and in expected.txt what is to be read out of it
 #
 # Needs Python 3.11, Node's npm and a JDK from 11 on; --bundle also CMake, Ninja and a C++ compiler.  The Kotlin compiler, from npm,
-# and JUnit, from Debian, are kept in the user's cache.
+# and JUnit, from Debian, are kept in the user's cache.  aapt2 and LiteRT, by its Python package, are used where they are there.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/mfs-deploy/android
 kotlin_version=2.4.20
 kotlin_sha256=c23dab400d7ce5ea8b6c909947c0ca5454189e4bb1108695b5f464500e5e950f
-android_jar= since= bundle= contracts=
+android_jar= since= bundle= contracts= native= litert=
 
 die() { echo "error: $*" >&2; exit 2; }
 has() { command -v "$1" > /dev/null; }
@@ -72,7 +72,7 @@ tests_need=$junit/junit4.jar:$junit/hamcrest.jar
 # Language and API version are those of gradle/libs.versions.toml, not the compiler's own.
 language=$(sed -n 's/^kotlin = "\([0-9]*\.[0-9]*\).*/\1/p' "$here/gradle/libs.versions.toml")
 kotlinc() { # for a run this short, optimising the compiler's own code costs more than it gives
-  JAVA_OPTS="-Xmx1g -XX:TieredStopAtLevel=1 -XX:+UseSerialGC" bash "$kotlin/bin/kotlinc" -language-version "$language" -api-version "$language" -Xjdk-release=11 -jvm-target 11 -Werror "$@"
+  JAVA_OPTS="-Xmx1g -XX:TieredStopAtLevel=1 -XX:+UseSerialGC" bash "$kotlin/bin/kotlinc" -language-version "$language" -api-version "$language" -Werror "$@"
 }
 
 # --- what needs no android.jar
@@ -81,7 +81,20 @@ mkdir "$work/R"
 python3 "$here/tools/resources.py" "$here/app/src/main" "$work/R"
 ok "manifest and resources parse, every reference leads somewhere"
 
-kotlinc "$here/core/src/main/kotlin" "$here/core/src/test/kotlin" -cp "$tests_need" -d "$work/core.jar"
+framework=/usr/share/android-framework-res/framework-res.apk
+if has aapt2 && [ -e $framework ]; then
+  # The package is Gradle's to add.  Debian's framework is of API 29, which has no dataExtractionRules yet.
+  sed -e 's/<manifest /<manifest package="mfs.demo" /' -e '/android:dataExtractionRules=/d' \
+    "$here/app/src/main/AndroidManifest.xml" > "$work/AndroidManifest.xml"
+  quietly aapt2 compile --dir "$here/app/src/main/res" -o "$work/resources.zip"
+  quietly aapt2 link -I $framework --manifest "$work/AndroidManifest.xml" -o "$work/resources.apk" "$work/resources.zip"
+  ok "aapt2 takes manifest and resources, against Android 10's"
+else
+  skip "aapt2 takes manifest and resources" "Debian's packages aapt and android-framework-res are needed"
+fi
+
+# Android 9 has Java 8's classes: in later ones even ByteBuffer.position() is another method.
+kotlinc -Xjdk-release=1.8 -jvm-target 1.8 "$here/core/src/main/kotlin" "$here/core/src/test/kotlin" -cp "$tests_need" -d "$work/core.jar"
 ok "core compiles as Kotlin $language"
 
 properties=()
@@ -100,6 +113,13 @@ else
     -DMFS_SOURCES="$sources" -DMFS_NCNN="$ncnn" -DMFS_UNITY=ON
   quietly cmake --build "$native" --target mfs_jni mfs-bench-device
   properties+=("-Dmfs.bundle=$bundle" "-Djava.library.path=$native" "-Dmfs.report=$work/report.json")
+  litert=$(python3 -c 'from importlib.resources import files; print(files("ai_edge_litert") / "libLiteRt.so")' 2> /dev/null || true)
+  if [ -e "$litert" ]; then
+    properties+=("-Dmfs.litert=$litert")
+  else
+    litert=
+    skip "LiteRT by way of Kotlin" "python3 has no ai_edge_litert"
+  fi
 fi
 
 mapfile -t tests < <(cd "$here/core/src/test/kotlin" && sed -n 's/^class \([A-Za-z]*Test\)\b.*/mfs.core.\1/p' mfs/core/*.kt | sort)
@@ -111,7 +131,7 @@ if grep -E '^(WARNING|FATAL ERROR) in native method|WARNING: JNI' "$work/junit.l
   echo "error: -Xcheck:jni complains" >&2
   exit 1
 fi
-ok "JUnit: $(sed -n 's/^OK (\(.*\))$/\1/p' "$work/junit.log")${bundle:+, native code among them}${contracts:+, contracts too}"
+ok "JUnit: $(sed -n 's/^OK (\(.*\))$/\1/p' "$work/junit.log")${native:+, native code${litert:+ and LiteRT} among them}${contracts:+, contracts too}"
 
 if [ -e "$work/report.json" ]; then
   mkdir "$work/reference"
@@ -129,12 +149,12 @@ if [ -z "$android_jar" ]; then
   exit 0
 fi
 javac -d "$work/R" --release 11 "$work/R/R.java"
-kotlinc "$here/app/src/main/kotlin" -cp "$work/R:$work/core.jar:$android_jar" -d "$work/app.jar"
+kotlinc -Xjdk-release=11 -jvm-target 11 "$here/app/src/main/kotlin" -cp "$work/R:$work/core.jar:$android_jar" -d "$work/app.jar"
 ok "the app compiles against $(basename "$android_jar")"
 if [ -z "$since" ]; then
   skip "nothing above minSdk is used" "no --since was given"
 else
   lowest=$(sed -n 's/^ *minSdk = \([0-9]*\)$/\1/p' "$here/app/build.gradle.kts")
-  python3 "$here/tools/min_sdk.py" "$since" "$work/app.jar" "$lowest"
+  python3 "$here/tools/min_sdk.py" "$since" "$lowest" "$android_jar" "$work/app.jar" "$work/core.jar"
   ok "nothing above minSdk is used"
 fi

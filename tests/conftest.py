@@ -195,6 +195,27 @@ def artifact(new_artifact, once, graph) -> Callable[..., Path]:
     return path
 
 
+@pytest.fixture(scope="session")
+def golden_bundle(artifact, contract, net, portrait, once) -> Path:
+    """For ncnn and LiteRT, in float32, with the photo that the authors' own code was recorded on and what PyTorch makes of it."""
+    import core_bundles
+    import torch
+
+    from mfs_deploy import images, parity, sample
+
+    def make(folder: Path) -> None:
+        crop, back = images.align(portrait, sample.LANDMARKS, contract.size)
+        cases = [parity.Case("target", crop, portrait, back, sample.LANDMARKS), parity.noise_case(contract.size)]
+        with torch.inference_mode():
+            swapped, mask = net(torch.from_numpy(parity.inputs(cases)))
+        (folder / "golden").mkdir()
+        outputs = parity.Outputs(swapped.numpy(), mask.numpy())
+        artifacts = {name: artifact(name, "fp32") for name in ("ncnn", "tflite")}
+        core_bundles.write(folder / "golden", contract, artifacts, cases, outputs)
+
+    return once("bundle-golden", make) / "golden"
+
+
 # The next three are of the backend that the test's folder is named after.
 
 

@@ -168,5 +168,6 @@ class Session:
     def json(self) -> dict[str, Any]:
         return self._library.text("mfs_session_json", self._handle)
 
-    def self_check(self, reference: Path) -> dict[str, Any]:
-        return self._library.text("mfs_session_self_check", self._handle, str(reference).encode())
+    def self_check(self, reference: Path, dump: Path | None = None) -> dict[str, Any]:
+        folder = None if dump is None else str(dump).encode()
+        return self._library.text("mfs_session_self_check", self._handle, str(reference).encode(), folder)

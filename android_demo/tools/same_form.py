@@ -1,4 +1,4 @@
-"""Do two reports have the same members, of the same types?  Values do not matter, nor does how long a list is.
+"""Do two reports have the same members, of the same types?  How long a list is does not matter, nor do values but the frame's.
 
 python3 same_form.py REPORT REPORT
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FREE = ("sustained.samples[].heat",)  # members are thermal zones
+EQUAL = ("frame.name", "frame.width", "frame.height")  # what was measured: figures of different frames say nothing of each other
 
 
 def form(value: Any, place: str = "") -> set[str]:
@@ -21,6 +22,8 @@ def form(value: Any, place: str = "") -> set[str]:
         return {line for key, item in value.items() for line in form(item, f"{place}.{key}".lstrip("."))}
     if isinstance(value, list):
         return {line for item in value for line in form(item, f"{place}[]")} or {f"{place}[] empty"}
+    if place in EQUAL:
+        return {f"{place} = {value}"}
     kind = "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
     return {f"{place} {kind}"}
 

@@ -6,7 +6,7 @@
  *
  * Threads: an mfs_bundle never changes once open, so any number of threads may use it.  An mfs_session may be called from any
  * thread: mfs_session_load prepares the new network beside the running one and exchanges them between two frames, all else takes
- * turns. Close or destroy a handle only when no other call that uses it is running.
+ * turns.  An mfs_smoother is for one thread at a time.  Close or destroy a handle only when no other call that uses it is running.
  *
  * Strings are UTF-8.  Landmarks are ten numbers, x and y of: image-left eye, image-right eye, nose tip, image-left mouth corner,
  * image-right mouth corner, in pixels of the frame's buffer (as it lies in memory, whatever its rotation).
@@ -108,6 +108,16 @@ typedef struct mfs_tensor {
 MFS_API mfs_status mfs_paste(const mfs_bundle* bundle, mfs_frame* frame, const mfs_tensor* swapped, const mfs_tensor* mask,
                              const double back[6]);
 
+/* Landmarks from frame to frame: steady while the face rests, quick when it moves.  What a session does by itself. */
+typedef struct mfs_smoother mfs_smoother;
+
+MFS_API mfs_status mfs_smoother_create(mfs_smoother** smoother);
+MFS_API void mfs_smoother_destroy(mfs_smoother* smoother);
+/* Forgets the face: to be called for each frame without one. */
+MFS_API void mfs_smoother_reset(mfs_smoother* smoother);
+/* `seconds` is the frame's time on any steady clock.  `smoothed` may be `measured`. */
+MFS_API mfs_status mfs_smooth(mfs_smoother* smoother, const double measured[10], double seconds, double smoothed[10]);
+
 /* ---- a session: one camera, its swapped face, its figures ---- */
 
 typedef struct mfs_session mfs_session;
@@ -138,8 +148,10 @@ MFS_API mfs_status mfs_session_run(mfs_session* session, const uint8_t* rgb, flo
  * "latency_ms": {stage: {"p50", "p90", "p99"}}}.  To be freed with mfs_string_free. */
 MFS_API mfs_status mfs_session_json(mfs_session* session, char** json);
 /* Holds the network, alignment and paste-back against the bundle's reference tensors, given as `folder` of .npy files
- * (reference.npz unpacked).  `json` receives the figures, also with MFS_ERROR_PARITY.  To be freed with mfs_string_free. */
-MFS_API mfs_status mfs_session_self_check(mfs_session* session, const char* folder, char** json);
+ * (reference.npz unpacked).  `dump` is NULL, or a folder, made where it is not there, that receives the network's outputs on the
+ * reference's crops as float32 .npy files (N, C, S, S), by the names of the contract.  `json` receives the figures, also with
+ * MFS_ERROR_PARITY.  To be freed with mfs_string_free. */
+MFS_API mfs_status mfs_session_self_check(mfs_session* session, const char* folder, const char* dump, char** json);
 
 #ifdef __cplusplus
 }

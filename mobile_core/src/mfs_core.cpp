@@ -13,11 +13,17 @@
 #include "error.h"
 #include "ncnn_net.h"
 #include "self_check.h"
+#include "smooth.h"
+#include "stats.h"
 
 struct mfs_bundle {
   explicit mfs_bundle(const char* folder) : bundle(std::filesystem::path(folder)), json(bundle.json()) {}
   const mfs::Bundle bundle;
   const std::string json;
+};
+
+struct mfs_smoother {
+  mfs::LandmarkSmoother smoother;
 };
 
 struct mfs_session {
@@ -214,6 +220,26 @@ mfs_status mfs_paste(const mfs_bundle* bundle, mfs_frame* frame, const mfs_tenso
   });
 }
 
+mfs_status mfs_smoother_create(mfs_smoother** smoother) {
+  return guarded([&] { given(smoother, "smoother") = new mfs_smoother; });
+}
+
+void mfs_smoother_destroy(mfs_smoother* smoother) { delete smoother; }
+
+void mfs_smoother_reset(mfs_smoother* smoother) {
+  if (smoother != nullptr) smoother->smoother.reset();
+}
+
+mfs_status mfs_smooth(mfs_smoother* smoother, const double measured[10], double seconds, double smoothed[10]) {
+  return guarded([&] {
+    mfs_smoother& s = given(smoother, "smoother");
+    const mfs::Landmarks points = landmarks_of(measured);
+    given(smoothed, "smoothed");
+    const mfs::Landmarks out = s.smoother.smooth(points, seconds);
+    std::copy(out.begin(), out.end(), smoothed);
+  });
+}
+
 mfs_status mfs_session_create(mfs_session** session) {
   return guarded([&] {
     given(session, "session");
@@ -276,12 +302,13 @@ mfs_status mfs_session_json(mfs_session* session, char** json) {
   });
 }
 
-mfs_status mfs_session_self_check(mfs_session* session, const char* folder, char** json) {
+mfs_status mfs_session_self_check(mfs_session* session, const char* folder, const char* dump, char** json) {
   return guarded([&] {
     mfs_session& s = given(session, "session");
+    given(folder, "folder");
     given(json, "json");
     std::lock_guard<std::mutex> one(s.running);
-    mfs::SelfCheck check = mfs::self_check(engine_of(s), std::filesystem::path(&given(folder, "folder")));
+    mfs::SelfCheck check = mfs::self_check(engine_of(s), folder, dump == nullptr ? "" : dump);
     mfs::JsonWriter out;
     check.write(out);
     *json = copied(out.text());

@@ -112,7 +112,7 @@ SelfCheck self_check(Engine& engine, const std::filesystem::path& folder, const 
   }
   if (!dump.empty()) {
     std::error_code error;
-    std::filesystem::create_directories(dump, error);
+    std::filesystem::create_directories(dump, error);  // where that fails, so does what follows, and says so
     write_npy(dump / (contract.swapped.name + ".npy"), {n, 3, size, size}, all_swapped);
     if (contract.has_mask()) write_npy(dump / (contract.mask[0].name + ".npy"), {n, 1, size, size}, all_masks);
   }

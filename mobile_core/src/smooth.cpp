@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "error.h"
+
 namespace mfs {
 namespace {
 
@@ -18,7 +20,10 @@ double share(double cutoff, double step) {
 
 Landmarks LandmarkSmoother::smooth(const Landmarks& measured, double seconds) {
   double step = seconds - seconds_, unit = eye_distance(value_), farthest = 0;
-  for (size_t i = 0; i < measured.size(); i++) farthest = std::max(farthest, std::abs(measured[i] - value_[i]));
+  for (size_t i = 0; i < measured.size(); i++) {
+    if (!std::isfinite(measured[i])) throw bad_argument("landmarks are not finite numbers");  // they would stay for ever
+    farthest = std::max(farthest, std::abs(measured[i] - value_[i]));
+  }
   bool follows = !is_empty_ && step > 0 && step <= kLongestGap && unit > 0 && farthest <= kFarthestStep * unit;
   seconds_ = seconds;
   is_empty_ = false;

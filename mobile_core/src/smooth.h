@@ -17,7 +17,7 @@ class LandmarkSmoother {
   static constexpr double kLongestGap = 0.5;     // seconds; after it nothing of before counts
   static constexpr double kFarthestStep = 0.75;  // eye distances in one frame; more is another face, or a cut
 
-  // `seconds` is the frame's time on any steady clock.
+  // `seconds` is the frame's time on any steady clock.  Throws bad_argument where a landmark is not finite.
   Landmarks smooth(const Landmarks& measured, double seconds);
   void reset() { is_empty_ = true; }
 

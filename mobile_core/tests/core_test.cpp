@@ -349,6 +349,28 @@ void landmarks_at_rest_and_in_motion() {
   CHECK(follower.smooth(noisy(1, 0), 8.0) == noisy(1, 0));
 }
 
+// Through the C API: what a session does by itself, and a bad measurement changes nothing.
+void smoothing_for_other_runtimes() {
+  mfs_smoother* smoother = nullptr;
+  CHECK(mfs_smoother_create(&smoother) == MFS_OK);
+  LandmarkSmoother same;
+  Landmarks points = kPoints;
+  for (int i = 0; i < 20; i++) {
+    Landmarks measured = kPoints, smoothed;
+    measured[0] += i % 3;
+    CHECK(mfs_smooth(smoother, measured.data(), i / 30.0, smoothed.data()) == MFS_OK);
+    CHECK(smoothed == same.smooth(measured, i / 30.0));
+    points[3] = i % 2 ? NAN : INFINITY;
+    CHECK(mfs_smooth(smoother, points.data(), i / 30.0, smoothed.data()) == MFS_ERROR_ARGUMENT);
+  }
+  Landmarks elsewhere = kPoints, in_place;
+  elsewhere[0] += 9;
+  in_place = elsewhere;
+  mfs_smoother_reset(smoother);
+  CHECK(mfs_smooth(smoother, in_place.data(), 20 / 30.0, in_place.data()) == MFS_OK && in_place == elsewhere);
+  mfs_smoother_destroy(smoother);
+}
+
 void figures() {
   CHECK(percentile({4, 1, 3, 2}, 0.5) == 2.5 && percentile({7}, 0.99) == 7 && std::isnan(percentile({}, 0.5)));
   FrameStats stats;
@@ -411,6 +433,10 @@ void null_everywhere() {
   CHECK(mfs_align(nullptr, nullptr, nullptr, nullptr, nullptr) == MFS_ERROR_ARGUMENT);
   CHECK(mfs_paste(nullptr, nullptr, nullptr, nullptr, nullptr) == MFS_ERROR_ARGUMENT);
   CHECK(mfs_frame_convert(nullptr, 0, nullptr) == MFS_ERROR_ARGUMENT);
+  mfs_smoother_destroy(nullptr);
+  mfs_smoother_reset(nullptr);
+  CHECK(mfs_smoother_create(nullptr) == MFS_ERROR_ARGUMENT);
+  CHECK(mfs_smooth(nullptr, kPoints.data(), 0, nullptr) == MFS_ERROR_ARGUMENT);
   mfs_session_destroy(nullptr);
   mfs_session* session = nullptr;
   CHECK(mfs_session_create(&session) == MFS_OK && *mfs_last_error() == 0);
@@ -422,6 +448,7 @@ void null_everywhere() {
   CHECK(mfs_session_swap(session, &picture.view, kPoints.data(), 0, &result) == MFS_ERROR_ARGUMENT);
   char* json = nullptr;
   CHECK(mfs_session_json(session, &json) == MFS_ERROR_ARGUMENT && json == nullptr);
+  CHECK(mfs_session_self_check(session, nullptr, nullptr, &json) == MFS_ERROR_ARGUMENT && json == nullptr);
   mfs_session_destroy(session);
 }
 
@@ -487,6 +514,7 @@ int main(int argc, char** argv) {
   turning_and_mirroring();
   colours_survive();
   landmarks_at_rest_and_in_motion();
+  smoothing_for_other_runtimes();
   figures();
   overlapping_boxes();
   arrays(scratch);

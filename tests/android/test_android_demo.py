@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,9 @@ import pytest
 
 from mfs_deploy import manifest, reference_file
 from mfs_deploy.architecture import INTERFACES
+from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.base import TensorInfo
+from mfs_deploy.contract import TensorSpec
 
 DEMO = Path(__file__).parents[2] / "android_demo"
 MAIN = DEMO / "app" / "src" / "main"
@@ -73,8 +77,18 @@ def test_only_adb_can_start_a_measurement():
 
 
 def test_a_face_leaves_the_phone_in_no_backup():
-    application = tool("resources").ElementTree.parse(MAIN / "AndroidManifest.xml").getroot().find("application")
-    assert application.get(tool("resources").ANDROID + "allowBackup") == "false"
+    """Nor when the phone is exchanged: allowBackup is not asked about that from Android 12 on."""
+    tree = tool("resources").ElementTree
+    application = tree.parse(MAIN / "AndroidManifest.xml").getroot().find("application")
+    android = tool("resources").ANDROID
+    assert application.get(android + "allowBackup") == "false"
+    rules = application.get(android + "dataExtractionRules")
+    ways = {
+        way.tag: {rule.get("domain") for rule in way if rule.tag == "exclude" and rule.keys() == ["domain"]}
+        for way in tree.parse(MAIN / "res" / f"{rules.removeprefix('@')}.xml").getroot()
+    }
+    everything = {"root", "file", "database", "sharedpref", "external"}
+    assert ways == {"cloud-backup": everything, "device-transfer": everything}
     assert "INTERNET" not in (MAIN / "AndroidManifest.xml").read_text("utf-8")
 
 
@@ -103,54 +117,78 @@ def test_nobody_retypes_what_the_manifest_says():
 
 
 def test_minimum_version_of_android_is_held_by_the_check(tmp_path, capsys):
-    """A class file of our own that uses API 31 of Android is refused with 28, and taken with 31."""
+    """Class files of our own that use API 31 of Android, one by inheritance, are refused with 28, and taken with 31."""
     if shutil.which("javac") is None:
         pytest.skip("needs a JDK")
     for name, text in {
         "android/os/Build.java": "package android.os; public class Build { public static String SOC_MODEL = null; }",
+        "android/app/Context.java": "package android.app; public class Context { public int getDisplay() { return 0; } }",
+        "android/app/Activity.java": "package android.app; public class Activity extends Context {}",
         "App.java": "class App { String chip() { return android.os.Build.SOC_MODEL; } }",
+        "Screen.java": "class Screen extends android.app.Activity { int turned() { return getDisplay(); } }",
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    subprocess.run(["javac", "-d", "out", "App.java"], cwd=tmp_path, check=True)
-    jar = shutil.make_archive(str(tmp_path / "app"), "zip", tmp_path / "out")
     since = tmp_path / "since.json"
-    since.write_text('{"android.os.Build": 1, "android.os.Build#SOC_MODEL": 31}')
+    since.write_text('{"android.os.Build": 1, "android.os.Build#SOC_MODEL": 31, "android.app.Context#getDisplay": 30}')
     check = tool("min_sdk")
-    assert check.main(since, Path(jar), 31) == 0
-    assert check.main(since, Path(jar), 28) == 1
-    assert "SOC_MODEL is of API 31" in capsys.readouterr().err
+    for source, complaint in {"App": "SOC_MODEL is of API 31", "Screen": "Screen getDisplay is of API 30"}.items():
+        subprocess.run(["javac", "-d", source, f"{source}.java"], cwd=tmp_path, check=True)
+        jar = Path(shutil.make_archive(str(tmp_path / source), "zip", tmp_path / source))
+        assert check.main(since, 31, jar, jar) == 0
+        assert check.main(since, 28, jar, jar) == 1
+        assert complaint in capsys.readouterr().err
 
 
 @pytest.fixture
-def contracts(tmp_path: Path) -> Path:
-    """A bundle's manifest for each architecture, and what is to be read out of it."""
-    root = tmp_path / "contracts"
-    for arch, known in INTERFACES.items():
-        folder = root / arch
-        folder.mkdir(parents=True)
-        core_bundles.write_bare(folder, arch)
+def contracts(tmp_path: Path, golden_bundle: Path) -> Path:
+    """Manifests, and what is to be read out of them: each architecture's interface, and tensors that artifacts were asked for."""
+
+    def tensors(specs: Iterable[TensorInfo | TensorSpec]) -> str:
+        return f"[{', '.join(f'{spec.name} {list(spec.shape)}' for spec in specs)}]"
+
+    def expect(folder: Path, arch: str, artifacts: list[str]) -> None:
+        known = INTERFACES[arch]
         contract = known.contract(known.sizes[0])
-        points = [float(value) for point in known.alignment.points for value in point]
-        lines = [arch, str(contract.size), contract.input.name, " ".join(spec.name for spec in contract.outputs)]
-        lines += [" ".join(map(str, points)), str(float(known.alignment.base)), manifest.DISCLOSURE["label"]]
+        points = [str(float(value)) for point in known.alignment.points for value in point]
+        lines = [f"contract {tensors((contract.input, *contract.outputs))}", *artifacts]
+        lines += [" ".join(points), str(float(known.alignment.base)), manifest.DISCLOSURE["label"]]
         (folder / "expected.txt").write_text("\n".join(lines) + "\n", "utf-8")
+
+    root = tmp_path / "contracts"
+    for arch in INTERFACES:
+        (root / arch).mkdir(parents=True)
+        core_bundles.write_bare(root / arch, arch)
+        expect(root / arch, arch, ["onnx NCHW []"])
+    (root / "fresh").mkdir()
+    shutil.copy(golden_bundle / manifest.NAME, root / "fresh")
+    found = {name: BACKENDS[name].describe(golden_bundle / BACKENDS[name].FILES[0]) for name in ("ncnn", "tflite")}
+    ends = {name: sorted((*info.inputs, *info.outputs), key=lambda tensor: tensor.name) for name, info in found.items()}
+    expect(root / "fresh", "mobilefaceswap", [f"{name} {BACKENDS[name].LAYOUT} {tensors(ends[name])}" for name in found])
     return root
 
 
-def test_kotlin_core_compiles_and_passes_its_tests(contracts):
-    """Also that names, sizes and the alignment's points are read as the exporter means them."""
+def test_kotlin_jni_and_mobile_core_pass_their_tests_on_fresh_artifacts(contracts, golden_bundle):
+    """Also that names, shapes, layouts and the alignment's points are read as the exporter means them."""
     version = re.search(r"^kotlin_version=(.*)$", (DEMO / "check.sh").read_text("utf-8"), re.MULTILINE)
     assert version is not None
     compiler = HOME / "mfs-deploy" / "android" / f"kotlin-compiler-{version[1]}"
     if not compiler.is_dir():
         pytest.skip(f"no Kotlin compiler in {compiler.parent}: run android_demo/check.sh once, which puts it there")
-    for program in ("javac", "java"):
-        if shutil.which(program) is None:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for program in ("javac", "java", "cmake", "ninja", "c++"):
+        if shutil.which(program, path=path) is None:
             pytest.skip(f"{program} is needed")
-    environment = {**os.environ, "XDG_CACHE_HOME": str(HOME), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    pytest.importorskip("ai_edge_litert")
     done = subprocess.run(
-        [DEMO / "check.sh", "--contracts", contracts], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [DEMO / "check.sh", "--contracts", contracts, "--bundle", golden_bundle],
+        env={**os.environ, "XDG_CACHE_HOME": str(HOME), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=900,  # ncnn is built where it has not been
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^ok +JUnit: \d+ tests, contracts too$", done.stdout, re.MULTILINE), done.stdout
+    ran = r"^ok +JUnit: \d+ tests, native code and LiteRT among them, contracts too$"
+    assert re.search(ran, done.stdout, re.MULTILINE), done.stdout
+    assert "the app's report has the form of mfs-bench-device's" in done.stdout

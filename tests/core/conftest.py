@@ -83,27 +83,6 @@ def library(host: Path) -> core_library.Library:
 
 
 @pytest.fixture(scope="session")
-def golden_bundle(artifact, contract, net, portrait, once) -> Path:
-    """Of the stand-in checkpoint and the photo that the authors' own code was recorded on, in float32; what PyTorch makes of it."""
-    import core_bundles
-    import torch
-
-    from mfs_deploy import images, parity, sample
-
-    def make(folder: Path) -> None:
-        crop, back = images.align(portrait, sample.LANDMARKS, contract.size)
-        cases = [parity.Case("target", crop, portrait, back, sample.LANDMARKS), parity.noise_case(contract.size)]
-        with torch.inference_mode():
-            swapped, mask = net(torch.from_numpy(parity.inputs(cases)))
-        (folder / "golden").mkdir()
-        outputs = parity.Outputs(swapped.numpy(), mask.numpy())
-        artifacts = {name: artifact(name, "fp32") for name in ("ncnn", "tflite")}
-        core_bundles.write(folder / "golden", contract, artifacts, cases, outputs)
-
-    return once("core-bundle-golden", make) / "golden"
-
-
-@pytest.fixture(scope="session")
 def demo_bundle(once) -> Path:
     """As ``mfs export`` writes it, in half precision."""
     from mfs_deploy import cli

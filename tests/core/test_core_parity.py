@@ -211,10 +211,16 @@ def test_a_frame_goes_the_whole_way_as_in_python(library, golden_bundle, portrai
     assert session.json()["frames"] == 1
 
 
-def test_an_app_can_check_itself(library, golden_bundle, demo_bundle, reference):
+def test_an_app_can_check_itself(library, told, golden_bundle, demo_bundle, reference, tmp_path):
     session = library.session()
     session.load(golden_bundle, "ncnn")
     assert session.self_check(reference(golden_bundle))["complaints"] == []
+    session.self_check(reference(golden_bundle), tmp_path / "a" / "b")
+    for name in ("swapped", "mask"):
+        np.testing.assert_array_equal(np.load(tmp_path / "a" / "b" / f"{name}.npy"), np.load(told.dump / f"{name}.npy"))
+    (tmp_path / "file").touch()
+    with pytest.raises(core_library.Failed, match=r"file/swapped.npy' cannot be written"):
+        session.self_check(reference(golden_bundle), tmp_path / "file")
     session.load(demo_bundle, "ncnn")
     with pytest.raises(core_library.Failed, match="limit") as caught:
         session.self_check(reference(golden_bundle))

@@ -141,10 +141,11 @@ MFS_JNI(jbyteArray, about)(JNIEnv* env, jclass, jlong session) {
   });
 }
 
-MFS_JNI(jbyteArray, selfCheck)(JNIEnv* env, jclass, jlong session, jbyteArray reference) {
+MFS_JNI(jbyteArray, selfCheck)(JNIEnv* env, jclass, jlong session, jbyteArray reference, jbyteArray dump) {
   return guarded(env, [&] {
+    std::string from = text_of(env, reference), to = dump != nullptr ? text_of(env, dump) : "";
     char* json = nullptr;
-    mfs_status status = mfs_session_self_check(session_of(session), text_of(env, reference).c_str(), &json);
+    mfs_status status = mfs_session_self_check(session_of(session), from.c_str(), dump != nullptr ? to.c_str() : nullptr, &json);
     if (status != MFS_ERROR_PARITY || json == nullptr) check(env, status);  // figures say what is wrong, where there are some
     return handed_over(env, json);
   });

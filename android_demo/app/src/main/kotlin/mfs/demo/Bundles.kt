@@ -11,6 +11,9 @@ class Bundles(private val context: Context) {
     /** On a phone: /sdcard/Android/data/mfs.demo/files. */
     val pushed: File = context.getExternalFilesDir(null) ?: context.filesDir
 
+    /** Made at once: else the first `adb push FOLDER bundles/` would become this folder, not go into it. */
+    private val folder = File(pushed, "bundles").apply { mkdirs() }
+
     /** For all bundles that have none of their own; null where none was pushed. */
     val detector: File? get() = File(pushed, "detector").takeIf { it.isDirectory }
 
@@ -21,17 +24,17 @@ class Bundles(private val context: Context) {
     fun list(): BundleList {
         val builtIn = File(context.noBackupFilesDir, "bundles-${installedAt()}")
         for (name in context.assets.list(ASSETS).orEmpty()) {
-            val folder = File(builtIn, name)
-            if (context.assets.list("$ASSETS/$name").isNullOrEmpty() || folder.isDirectory) continue
+            val unpacked = File(builtIn, name)
+            if (context.assets.list("$ASSETS/$name").isNullOrEmpty() || unpacked.isDirectory) continue
             val beside = File(builtIn, ".$name")
             beside.deleteRecursively() // of an interrupted attempt
             copy(context.assets, "$ASSETS/$name", beside)
-            if (!beside.renameTo(folder)) throw IOException("$folder cannot be written")
+            if (!beside.renameTo(unpacked)) throw IOException("$unpacked cannot be written")
         }
         for (old in context.noBackupFilesDir.listFiles().orEmpty()) {
             if (old.name.startsWith("bundles-") && old != builtIn) old.deleteRecursively() // of an earlier version of the app
         }
-        return BundleList.of(File(pushed, "bundles"), builtIn)
+        return BundleList.of(folder, builtIn)
     }
 
     private fun installedAt(): Long = context.packageManager.getPackageInfo(context.packageName, 0).lastUpdateTime

@@ -60,8 +60,8 @@ class Camera(
         }
     }
 
-    /** False: it is to be closed at once. */
-    private fun isWanted(): Boolean {
+    /** Whether it opened or not.  False: nobody wants it any more, and what has been opened is to be closed at once. */
+    private fun endOpening(): Boolean {
         isOpening = false
         if (isClosed) thread.quitSafely()
         return !isClosed
@@ -78,19 +78,19 @@ class Camera(
         isOpening = true
         manager.openCamera(id, object : CameraDevice.StateCallback() {
             override fun onOpened(camera: CameraDevice) {
-                if (!isWanted()) return camera.close()
+                if (!endOpening()) return camera.close()
                 device = camera
                 guarded { record(camera) }
             }
 
             override fun onDisconnected(camera: CameraDevice) {
                 camera.close()
-                if (isWanted()) failed("another app has taken the camera; come back to this one to go on")
+                if (endOpening()) failed("another app has taken the camera; come back to this one to go on")
             }
 
             override fun onError(camera: CameraDevice, error: Int) {
                 camera.close()
-                if (isWanted()) failed("the camera failed (error $error of CameraDevice.StateCallback)")
+                if (endOpening()) failed("the camera failed (error $error of CameraDevice.StateCallback)")
             }
         }, handler)
     }
@@ -134,10 +134,10 @@ class Camera(
             failed("the camera cannot be used: ${e.message}")
         } catch (e: SecurityException) {
             failed("the camera may not be used: ${e.message}")
-        } catch (e: IllegalStateException) {
-            if (!isClosed) failed("the camera failed: ${e.message}")
+        } catch (e: RuntimeException) { // such as IllegalArgumentException of a camera that has been unplugged
+            if (!isClosed) failed("the camera failed: ${e.message ?: e}")
         }
-        isWanted()
+        endOpening()
     }
 
     private companion object {

@@ -14,6 +14,7 @@ import android.widget.Spinner
 import android.widget.TextView
 import java.io.File
 import java.io.IOException
+import java.util.EnumMap
 import java.util.concurrent.Executors
 import mfs.core.BundleException
 import mfs.core.BundleList
@@ -25,6 +26,9 @@ import mfs.core.NativeEngine
 
 /** The camera's picture with the face of the chosen bundle, figures above it, two spinners below. */
 class MainActivity : Activity(), SurfaceHolder.Callback {
+    /** What a message is of: good news of one hides no bad news of another. */
+    private enum class Topic { CAMERA, BUNDLES, ENGINE }
+
     private val engines = EngineHolder()
     private val loader = Executors.newSingleThreadExecutor()
     private lateinit var bundles: Bundles
@@ -36,6 +40,7 @@ class MainActivity : Activity(), SurfaceHolder.Callback {
     private var found = BundleList(emptyMap(), emptyMap())
     private var wanted: Triple<String, String, Long>? = null
     private var hasSurface = false
+    private val messages = EnumMap<Topic, String>(Topic::class.java)
     private var camera: Camera? = null
     private var loop: SwapLoop? = null
 
@@ -63,7 +68,7 @@ class MainActivity : Activity(), SurfaceHolder.Callback {
                 val list = bundles.list()
                 runOnUiThread { offer(list) }
             } catch (e: IOException) {
-                say("bundles cannot be unpacked: ${e.message}")
+                say(Topic.BUNDLES, "bundles cannot be unpacked: ${e.message}")
             }
         }
     }
@@ -75,7 +80,7 @@ class MainActivity : Activity(), SurfaceHolder.Callback {
     }
 
     override fun onRequestPermissionsResult(code: Int, permissions: Array<String>, results: IntArray) {
-        if (checkSelfPermission(CAMERA) == PERMISSION_GRANTED) start() else say(getString(R.string.no_permission))
+        if (checkSelfPermission(CAMERA) == PERMISSION_GRANTED) start() else say(Topic.CAMERA, getString(R.string.no_permission))
     }
 
     override fun surfaceCreated(holder: SurfaceHolder) {
@@ -96,21 +101,23 @@ class MainActivity : Activity(), SurfaceHolder.Callback {
 
     private fun start() {
         if (!hasSurface || camera != null || checkSelfPermission(CAMERA) != PERMISSION_GRANTED) return
+        say(Topic.CAMERA, "")
         val frames = LatestFrame<CameraFrame>()
         loop = SwapLoop(frames, engines, surface.holder) { text -> runOnUiThread { figures.text = text } }
-        camera = Camera(this, ::displayDegrees, frames, ::say).also { it.open() }
+        camera = Camera(this, ::displayDegrees, frames) { say(Topic.CAMERA, it) }.also { it.open() }
     }
 
     @Suppress("DEPRECATION") // Activity.display is of API 30
     private fun displayDegrees(): Int = windowManager.defaultDisplay.rotation * 90
 
     private fun offer(list: BundleList) {
+        if (isDestroyed) return
         val chosen = bundleSpinner.selectedItem
         found = list
         bundleSpinner.adapter = choices(list.usable.keys.toList())
         bundleSpinner.setSelection(maxOf(0, list.usable.keys.indexOf(chosen)))
         val missing = if (list.usable.isEmpty()) listOf(getString(R.string.no_bundle)) else emptyList()
-        say((missing + list.broken.map { (name, why) -> "$name: $why" }).joinToString("\n"))
+        say(Topic.BUNDLES, (missing + list.broken.map { (name, why) -> "$name: $why" }).joinToString("\n"))
     }
 
     private fun offerBackends() {
@@ -132,7 +139,7 @@ class MainActivity : Activity(), SurfaceHolder.Callback {
         loader.execute {
             try {
                 engines.replace { NativeEngine.open(folder, backend, THREADS, bundles.litert, bundles.detector) }
-                say("")
+                say(Topic.ENGINE, "")
             } catch (e: CoreException) {
                 refused(choice, e)
             } catch (e: BundleException) {
@@ -143,7 +150,7 @@ class MainActivity : Activity(), SurfaceHolder.Callback {
 
     private fun refused(choice: Triple<String, String, Long>, error: Exception) = runOnUiThread {
         if (wanted == choice) wanted = null // looking at the app again tries again
-        say(getString(R.string.refused, choice.first, choice.second, error.message))
+        say(Topic.ENGINE, getString(R.string.refused, choice.first, choice.second, error.message))
     }
 
     private inline fun <reified T : View> view(id: Int): T {
@@ -151,9 +158,11 @@ class MainActivity : Activity(), SurfaceHolder.Callback {
         return found as T
     }
 
-    private fun say(text: String) = runOnUiThread {
-        message.text = text
-        message.visibility = if (text.isEmpty()) View.GONE else View.VISIBLE
+    private fun say(topic: Topic, text: String) = runOnUiThread {
+        messages[topic] = text
+        val lines = messages.values.filter { it.isNotEmpty() }
+        message.text = lines.joinToString("\n")
+        message.visibility = if (lines.isEmpty()) View.GONE else View.VISIBLE
     }
 
     private fun choices(names: List<String>) = ArrayAdapter(this, android.R.layout.simple_spinner_dropdown_item, names)

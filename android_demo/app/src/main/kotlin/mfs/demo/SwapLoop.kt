@@ -28,22 +28,23 @@ class SwapLoop(
     private var running: Engine? = null
     private var stats = FrameStats()
     private var shownAt = 0L
-    @Volatile private var isOpen = true
+    private var shownNote: String? = null
     private val worker = thread(name = "swap") { run() }
 
+    /** Returns once nothing is drawn any more. */
     fun close() {
-        isOpen = false
         frames.close()
         worker.join()
     }
 
     private fun run() {
-        while (isOpen) {
+        while (true) {
             val frame = frames.take() ?: return
             val note = frame.use { swap(it) }
             val now = System.nanoTime()
-            if (now - shownAt > SHOW_EVERY || note != null) {
+            if (now - shownAt > SHOW_EVERY || note != shownNote) {
                 shownAt = now
+                shownNote = note
                 show(overlay(stats, frames.dropped, running?.about, note))
             }
         }
@@ -92,6 +93,7 @@ class SwapLoop(
     private fun disclose(bitmap: Bitmap, text: String) {
         label.textSize = bitmap.height / 24f
         val margin = label.textSize / 2
+        label.textSize *= minOf(1f, (bitmap.width - 2 * margin) / label.measureText(text)) // whole, however long
         val bottom = bitmap.height - margin
         Canvas(bitmap).apply {
             drawRect(0f, bottom - 1.5f * label.textSize, 2 * margin + label.measureText(text), bitmap.height.toFloat(), behind)

@@ -1,6 +1,7 @@
 package mfs.core
 
 import java.io.File
+import java.io.IOException
 
 /** What a machine says of itself at a moment of a long run. */
 class Sample(
@@ -22,7 +23,7 @@ class BenchOptions(val warmup: Int = 10, val runs: Int = 50, val sustainedSecond
     }
 }
 
-/** The same figures, under the same names, as `mfs-bench-device` prints; on a grey frame of 720p with a face of half its height. */
+/** The same figures, under the same names, as `mfs-bench-device` prints. */
 class Bench(
     private val engine: Engine,
     private val manifest: Manifest,
@@ -30,18 +31,17 @@ class Bench(
     private val sample: (seconds: Double) -> Sample,
     private val now: () -> Double = { System.nanoTime() / 1e9 },
 ) {
-    private val frame = RgbaFrame(1280, 720)
-    private val grey = ByteArray(frame.pixels.capacity()) { 128.toByte() }
-    private val landmarks = DoubleArray(10) { i ->
-        val scale = frame.height / 2 / manifest.templateBase
-        (if (i % 2 == 0) frame.width / 4.0 else frame.height / 4.0) + manifest.template[i] * scale
-    }
-
-    /** @param openMs what opening the engine took.  @param reference unpacked reference tensors; null checks nothing. */
-    fun run(tool: String, machine: Machine, openMs: Double, reference: File?): Map<String, Any?> {
-        val parity = reference?.let { engine.selfCheck(it) }
-        repeat(options.warmup) { once() }
-        val frames = List(options.runs) { once() }
+    /**
+     * @param openMs what opening the engine took.
+     * @param reference unpacked reference tensors; null checks nothing.
+     * @param dump a folder for the outputs on the reference's crops.
+     */
+    fun run(tool: String, machine: Machine, openMs: Double, reference: File?, dump: File? = null): Map<String, Any?> {
+        require(dump == null || reference != null) { "dump needs the bundle's ${ReferenceFile.NAME}: it is of its crops" }
+        val parity = reference?.let { engine.selfCheck(it, dump) }
+        val scene = Scene.of(manifest, reference)
+        repeat(options.warmup) { once(scene) }
+        val frames = List(options.runs) { once(scene) }
         val out = linkedMapOf<String, Any?>("schema" to 1, "tool" to tool)
         out["machine"] = linkedMapOf(
             "system" to machine.system,
@@ -54,24 +54,25 @@ class Bench(
         out["open_ms"] = openMs
         out["warmup"] = options.warmup
         out["runs"] = options.runs
-        out["frame"] = linkedMapOf("name" to "grey", "width" to frame.width, "height" to frame.height)
+        out["frame"] = linkedMapOf("name" to scene.name, "width" to scene.width, "height" to scene.height)
         if (frames.isNotEmpty()) out["latency_ms"] = latencies(frames)
-        if (options.sustainedSeconds > 0) out["sustained"] = sustained()
+        if (options.sustainedSeconds > 0) out["sustained"] = sustained(scene)
         out["parity"] = parity
         return out
     }
 
-    /** A camera's next frame is not timed, a detector is, though it finds no face on grey. */
-    private fun once(): DoubleArray {
-        frame.pixels.duplicate().put(grey)
-        val detect = if (engine.hasDetector) engine.swap(frame, null, now()).ms[Stage.DETECT.ordinal] else 0.0
-        val ms = engine.swap(frame, landmarks, now()).ms
-        ms[Stage.DETECT.ordinal] = detect
-        ms[Stage.TOTAL.ordinal] += detect
+    /** As a camera's frame goes; where a detector is and finds no face, its time counts all the same. */
+    private fun once(scene: Scene): DoubleArray {
+        val frame = scene.frame() // not timed
+        val found = if (engine.hasDetector) engine.swap(frame, null, now()) else null
+        if (found != null && found.swapped) return found.ms
+        val ms = engine.swap(frame, scene.landmarks, now()).ms
+        ms[Stage.DETECT.ordinal] = found?.ms?.get(Stage.DETECT.ordinal) ?: 0.0
+        ms[Stage.TOTAL.ordinal] += ms[Stage.DETECT.ordinal]
         return ms
     }
 
-    private fun sustained(): Map<String, Any?> {
+    private fun sustained(scene: Scene): Map<String, Any?> {
         val start = now()
         var part = start
         var total = 0L
@@ -79,7 +80,7 @@ class Bench(
         val samples = mutableListOf(sample(0.0))
         val fps = mutableListOf<Double>()
         while (now() - start < options.sustainedSeconds) {
-            once()
+            once(scene)
             total++
             inPart++
             val done = now()
@@ -101,12 +102,22 @@ class Bench(
     }
 }
 
+/** The report of a measurement as JSON; where there is none, {"error": ..., "status": ...}: nobody shall wait for it in vain. */
+fun reportOf(measure: () -> Map<String, Any?>): String = try {
+    writeJson(measure())
+} catch (e: CoreException) {
+    writeJson(mapOf("error" to e.message, "status" to e.status))
+} catch (e: Throwable) { // memory that ran out and a library that is not there are no Exceptions
+    val isExpected = e is BundleException || e is IllegalArgumentException || e is IOException
+    writeJson(mapOf("error" to (e.message?.takeIf { isExpected } ?: e.toString())))
+}
+
 /** Writes beside and renames: whoever waits for the file finds it whole. */
 fun writeWhole(file: File, text: String) {
     val beside = File(file.path + ".part")
     beside.writeText(text)
     if (!beside.renameTo(file)) {
         beside.delete()
-        throw java.io.IOException("${file.path} cannot be written")
+        throw IOException("${file.path} cannot be written")
     }
 }

@@ -1,10 +1,11 @@
 package mfs.core
 
+import java.io.File
 import java.nio.ByteBuffer
 
 /** RGBA pixels, upright, without gaps between rows, in a direct buffer: what a screen shows. */
 class RgbaFrame(val width: Int, val height: Int) {
-    val pixels: ByteBuffer = ByteBuffer.allocateDirect(Math.multiplyExact(width, height) * 4)
+    val pixels: ByteBuffer = ByteBuffer.allocateDirect(Math.multiplyExact(Math.multiplyExact(width, height), 4))
 }
 
 /** What became of a frame. */
@@ -31,8 +32,12 @@ interface Engine : AutoCloseable {
     /** In place.  `landmarks`, in pixels of the frame: null asks the detector.  `seconds`: the frame's, on a steady clock. */
     fun swap(frame: RgbaFrame, landmarks: DoubleArray?, seconds: Double): Swap
 
-    /** Outputs against reference tensors, unpacked into a folder; member "parity" of a report. */
-    fun selfCheck(reference: java.io.File): Map<String, Any?>
+    /**
+     * Outputs against reference tensors, unpacked into a folder; member "parity" of a report.
+     *
+     * @param dump a folder that receives the outputs on the reference's crops, an .npy file each, called as the output is.
+     */
+    fun selfCheck(reference: File, dump: File? = null): Map<String, Any?>
 }
 
 /** The engine in use.  Another takes its place between two frames, and only once it has been opened. */

@@ -16,7 +16,7 @@ class LatestFrame<T : AutoCloseable> {
     private var isOpen = true
 
     /** How many were closed unseen. */
-    var dropped = 0L
+    @Volatile var dropped = 0L
         private set
 
     fun put(frame: T) = lock.withLock {

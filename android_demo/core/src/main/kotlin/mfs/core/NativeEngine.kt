@@ -19,7 +19,7 @@ internal object NativeCore {
     ): Long
     @JvmStatic external fun close(session: Long)
     @JvmStatic external fun about(session: Long): ByteArray
-    @JvmStatic external fun selfCheck(session: Long, reference: ByteArray): ByteArray
+    @JvmStatic external fun selfCheck(session: Long, reference: ByteArray, dump: ByteArray?): ByteArray
 
     /** `layout`: width, height, rotation, row stride of Y, of U and V, pixel stride of U and V. */
     @JvmStatic external fun convert(
@@ -57,10 +57,9 @@ class YuvFrame(
 
 /** mobile_core: ncnn, or LiteRT where its library is given.  Calls take turns. */
 class NativeEngine private constructor(private var session: Long, override val label: String) : Engine {
-    override val about: Map<String, Any?> by lazy {
-        val said = Json.parse(NativeCore.about(live()), "mfs_session_json").members(100)
-        (said - FIGURES).mapValues { it.value.plain() }
-    }
+    /** Read at once: it is also asked for once the engine has been closed. */
+    override val about: Map<String, Any?> =
+        (Json.parse(NativeCore.about(session), "mfs_session_json").members(100) - FIGURES).mapValues { it.value.plain() }
 
     override fun swap(frame: RgbaFrame, landmarks: DoubleArray?, seconds: Double): Swap {
         require(landmarks == null || landmarks.size == 10) { "${landmarks?.size} numbers, ten are the landmarks of a face" }
@@ -70,8 +69,8 @@ class NativeEngine private constructor(private var session: Long, override val l
         return Swap(swapped, result.copyOf(stages), result.copyOfRange(stages, stages + 10))
     }
 
-    override fun selfCheck(reference: File): Map<String, Any?> {
-        val said = NativeCore.selfCheck(live(), reference.path.encodeToByteArray())
+    override fun selfCheck(reference: File, dump: File?): Map<String, Any?> {
+        val said = NativeCore.selfCheck(live(), reference.path.encodeToByteArray(), dump?.path?.encodeToByteArray())
         return Json.parse(said, "mfs_session_self_check").members(100).mapValues { it.value.plain() }
     }
 

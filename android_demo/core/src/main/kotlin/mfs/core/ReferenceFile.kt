@@ -15,6 +15,7 @@ object ReferenceFile {
     /** Known names only: a name in the archive may be any path.  @throws BundleException damaged, or beyond all size. */
     fun unpack(file: File, folder: File) {
         try {
+            folder.mkdirs()
             ZipFile(file).use { archive ->
                 var left = MOST_BYTES
                 for (name in ARRAYS) {

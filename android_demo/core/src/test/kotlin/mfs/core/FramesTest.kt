@@ -83,14 +83,24 @@ class FrameStatsTest {
     }
 }
 
-private class FakeEngine(override val about: Map<String, Any?> = mapOf("detector" to null)) : Engine {
+private class FakeEngine(
+    override val about: Map<String, Any?> = mapOf("detector" to null),
+    private val findsFace: Boolean = false,
+) : Engine {
     var isClosed = false
+    var swaps = 0
+    var dumped: File? = null
     override val label get() = "AI-generated"
     override fun swap(frame: RgbaFrame, landmarks: DoubleArray?, seconds: Double): Swap {
         check(!isClosed) { "used after it was closed" }
+        if (landmarks == null && !findsFace) return Swap(false, doubleArrayOf(7.0, 0.0, 0.0, 0.0, 7.0), DoubleArray(10))
+        swaps++
         return Swap(true, DoubleArray(5) { 1.0 }, DoubleArray(10))
     }
-    override fun selfCheck(reference: File): Map<String, Any?> = mapOf("complaints" to emptyList<String>())
+    override fun selfCheck(reference: File, dump: File?): Map<String, Any?> {
+        dumped = dump
+        return mapOf("complaints" to emptyList<String>())
+    }
     override fun close() { isClosed = true }
 }
 
@@ -147,7 +157,11 @@ class EngineHolderTest {
         var failure: Throwable? = null
         val frame = RgbaFrame(2, 2)
         val worker = thread {
-            try { while (stop.count > 0) holder.withEngine { it.swap(frame, null, 0.0) } } catch (e: Throwable) { failure = e }
+            try {
+                while (stop.count > 0) holder.withEngine { it.swap(frame, DoubleArray(10), 0.0) }
+            } catch (e: Throwable) {
+                failure = e
+            }
         }
         repeat(2000) { holder.replace { FakeEngine() } }
         stop.countDown()
@@ -173,6 +187,46 @@ class BenchTest {
         val samples = report["sustained"]["samples"].items(100)
         assertTrue("samples are taken about once a second", samples.size in 4..7)
         assertEquals(31.5, samples[0]["heat"]["battery"].number(0.0, 99.0), 0.0)
+    }
+
+    private fun bench(engine: Engine, runs: Int) =
+        Bench(engine, Manifest.parse(MANIFEST.toByteArray()), BenchOptions(0, runs), { Sample(it, emptyMap(), emptyList()) })
+
+    private fun latency(engine: Engine): Json =
+        Json.parse(writeJson(bench(engine, 3).run("", machine, 0.0, null)).toByteArray(), "report")["latency_ms"]
+
+    @Test fun `a detector's time counts whether it finds the face or not, and no frame is swapped twice`() {
+        val engines = listOf(false, true).map { FakeEngine(mapOf("detector" to "scrfd"), findsFace = it) }
+        val (blind, seeing) = engines.map(::latency)
+        assertEquals(8.0, blind["total"]["p50"].number(0.0, 99.0), 0.0)
+        assertEquals(7.0, blind["detect"]["p50"].number(0.0, 99.0), 0.0)
+        assertEquals(1.0, seeing["total"]["p50"].number(0.0, 99.0), 0.0)
+        assertEquals(listOf(3, 3), engines.map { it.swaps })
+    }
+
+    @Test fun `outputs are asked for where they were wanted, and only with a reference`() {
+        val engine = FakeEngine()
+        val bench = bench(engine, 0)
+        bench.run("", machine, 0.0, File("none"), File("dump"))
+        assertEquals(File("dump"), engine.dumped)
+        val error = assertThrows(IllegalArgumentException::class.java) { bench.run("", machine, 0.0, null, File("dump")) }
+        assertEquals("dump needs the bundle's reference.npz: it is of its crops", error.message)
+    }
+
+    @Test fun `whatever goes wrong, whoever waits for a report gets one`() {
+        val failures = mapOf(
+            BundleException("damaged") to """{"error":"damaged"}""",
+            CoreException(6, "no ncnn".toByteArray()) to """{"error":"no ncnn","status":6}""",
+            IllegalArgumentException("runs is -1") to """{"error":"runs is -1"}""",
+            IllegalStateException("closed") to """{"error":"java.lang.IllegalStateException: closed"}""",
+            NullPointerException() to """{"error":"java.lang.NullPointerException"}""",
+            OutOfMemoryError("heap") to """{"error":"java.lang.OutOfMemoryError: heap"}""",
+            UnsatisfiedLinkError("libmfs_jni.so") to """{"error":"java.lang.UnsatisfiedLinkError: libmfs_jni.so"}""",
+            StackOverflowError() to """{"error":"java.lang.StackOverflowError"}""",
+        )
+        for ((thrown, text) in failures) assertEquals(text, reportOf { throw thrown })
+        assertTrue("has no JSON form" in reportOf { mapOf("a" to machine) })
+        assertEquals("""{"schema":1}""", reportOf { mapOf("schema" to 1) })
     }
 
     @Test fun `a wrong number of am start is named, not run`() {

@@ -9,12 +9,13 @@ import org.junit.Test
 import org.junit.rules.TemporaryFolder
 
 /** Of the members that the app reads. */
-const val MANIFEST = """{"schema": 1, "contract": {"arch": "mobilefaceswap", "size": 224, "input": {"name": "target"},
-  "outputs": [{"name": "swapped"}, {"name": "mask"}]},
+const val MANIFEST = """{"schema": 1, "contract": {"input": {"name": "target", "shape": [1, 3, 224, 224]},
+  "outputs": [{"name": "swapped", "shape": [1, 3, 224, 224]}, {"name": "mask", "shape": [1, 1, 224, 224]}]},
   "alignment": {"base": 112, "points": [[38, 52], [74, 52], [56, 72], [42, 92], [71, 92]]},
-  "synthetic_media": {"label": "AI-generated", "disclosure": "A face was replaced."},
-  "artifacts": {"coreml": {"recipe": "fp16", "layout": "NCHW", "files": ["swap.mlpackage"]},
-    "ncnn": {"recipe": "fp16", "layout": "CHW", "files": ["swap.param", "swap.bin"]}}}"""
+  "synthetic_media": {"label": "AI-generated"},
+  "artifacts": {"coreml": {"layout": "NCHW", "inputs": [], "outputs": []},
+    "ncnn": {"layout": "CHW", "inputs": [{"name": "target", "shape": [3, 224, 224]}],
+      "outputs": [{"name": "mask", "shape": [1, 224, 224]}, {"name": "swapped", "shape": [3, 224, 224]}]}}}"""
 
 class ManifestTest {
     @get:Rule val place = TemporaryFolder()
@@ -31,9 +32,7 @@ class ManifestTest {
     @Test fun `the spinner offers what the bundle holds and mobile_core can run`() {
         val found = Manifest.read(bundle("face", MANIFEST))
         assertEquals(listOf("ncnn"), found.backends)
-        assertEquals(listOf("swapped", "mask"), found.outputs)
-        assertEquals(224, found.size)
-        assertEquals("fp16", found.artifacts.getValue("ncnn").recipe)
+        assertEquals(listOf("target", "swapped", "mask"), found.contract.map { it.name })
     }
 
     @Test fun `no bundle gets onto the screen without a label`() {
@@ -46,9 +45,22 @@ class ManifestTest {
     )
 
     @Test fun `an error names the place and what is allowed`() {
-        assertEquals("manifest.contract.size is 9999, must be from 32 to 1024", refused(MANIFEST.replace("224", "9999")))
-        assertEquals("manifest.contract.size must be a whole number", refused(MANIFEST.replace("224", "224.5")))
+        val side = "manifest.contract.input.shape[2]"
+        assertEquals("$side is 9999, must be from 1 to 4096", refused(MANIFEST.replace("224", "9999")))
+        assertEquals("$side must be a whole number", refused(MANIFEST.replace("224", "224.5")))
+        val flat = MANIFEST.replace("[1, 1, 224, 224]", "[1, 224]")
+        assertEquals("manifest.contract has mask [1, 224], must be in NCHW", refused(flat))
         assertEquals("manifest.alignment.points must be five of x, y", refused(MANIFEST.replace("[38, 52], ", "")))
+    }
+
+    @Test fun `a network of another layout, name or size is named before it is chosen`() {
+        assertEquals("manifest.artifacts.ncnn.layout is NHWC, must be CHW", refused(MANIFEST.replace("\"CHW", "\"NHWC")))
+        val name = "\"mask\", \"shape\": [1, 224"
+        for ((old, new) in mapOf("[3, 224, 224]" to "[3, 256, 256]", name to name.replace("mask", "alpha"))) {
+            val message = refused(MANIFEST.replace(old, new))
+            assertTrue(message, message.startsWith("manifest.artifacts.ncnn has ["))
+            assertTrue(message, "its contract asks for [target [3, 224, 224], swapped" in message)
+        }
     }
 
     @Test fun `one bad bundle does not hide the others`() {

@@ -2,6 +2,7 @@ package mfs.core
 
 import java.io.File
 import java.nio.ByteBuffer
+import kotlin.math.abs
 import org.junit.Assert.assertEquals
 import org.junit.Assert.assertFalse
 import org.junit.Assert.assertSame
@@ -32,12 +33,30 @@ class NativeEngineTest {
     private fun landmarks(frame: RgbaFrame) =
         DoubleArray(10) { (if (it % 2 == 0) 0.25 * frame.width else 0.25 * frame.height) + manifest.template[it] }
 
-    @Test fun `what the phone computes is what PyTorch computed`() = open().use { engine ->
+    @Test fun `what the phone computes is what PyTorch computed`() = agrees("ncnn", null)
+
+    @Test fun `what LiteRT computes is what PyTorch computed`() {
+        val litert = System.getProperty("mfs.litert")
+        assumeTrue("mfs.litert is not set, or the bundle is not for it", litert != null && "tflite" in manifest.backends)
+        agrees("tflite", File(litert!!))
+    }
+
+    private fun agrees(backend: String, litert: File?) = NativeEngine.open(bundle, backend, 1, litert).use { engine ->
         val folder = place.newFolder()
         ReferenceFile.unpack(File(bundle, ReferenceFile.NAME), folder)
-        val parity = engine.selfCheck(folder)
+        val dump = File(place.root, "dump")
+        val parity = engine.selfCheck(folder, dump)
         assertEquals(emptyList<Any>(), parity["complaints"])
-        assertTrue((parity["cases"] as List<*>).isNotEmpty())
+        val cases = (parity["cases"] as List<*>).size
+        val outputs = manifest.contract.drop(1)
+        assertEquals(outputs.map { "${it.name}.npy" }.toSet(), dump.list()!!.toSet())
+        for ((name, shape) in outputs) {
+            val (got, wanted) = listOf(dump, folder).map {
+                NpyFile.read(File(it, "$name.npy"), NpyFile.Type.FLOAT32, listOf(cases) + shape.drop(1)).values.asFloatBuffer()
+            }
+            val off = (0 until wanted.capacity()).sumOf { abs(got[it] - wanted[it]).toDouble() } / wanted.capacity()
+            assertTrue("$name is off by $off", off < 0.01)
+        }
     }
 
     @Test fun `a reference that does not agree is a complaint, not a pass`() = open().use { engine ->
