@@ -155,7 +155,7 @@ class Session:
         swapped, mask = np.zeros((1, 3, size, size), np.float32), np.zeros((1, 1, size, size), np.float32)
         floats = [array.ctypes.data_as(POINTER(c_float)) for array in (swapped, mask)]
         pixels = np.ascontiguousarray(crop).ctypes.data_as(POINTER(c_uint8))
-        self._library.call("mfs_session_run", self._handle, pixels, floats[0], floats[1] if has_mask else None)
+        self._library.call("mfs_session_run", self._handle, pixels, size, floats[0], floats[1] if has_mask else None)
         return swapped, mask
 
     def swap(self, target: CFrame, landmarks: np.ndarray | None, seconds: float = 0) -> CResult:

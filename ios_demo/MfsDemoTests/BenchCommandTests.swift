@@ -15,9 +15,10 @@ final class BenchCommandTests: XCTestCase {
 
     func testAllThatCanBeAsked() throws {
         let command = try BenchCommand.parse(
-            ["MfsDemo", "--bench", "f", "--report", "r", "--units", "CPU only", "--warmup", "1", "--runs", "2", "--sustained", "60"]
+            ["MfsDemo", "--bench", "f", "--report", "r", "--dump", "d", "--units", "CPU only", "--warmup", "1", "--runs", "2"]
+                + ["--sustained", "60"]
         )
-        XCTAssertEqual(command, BenchCommand(bundle: "f", report: "r", units: .cpu, warmup: 1, runs: 2, sustained: 60))
+        XCTAssertEqual(command, BenchCommand(bundle: "f", report: "r", dump: "d", units: .cpu, warmup: 1, runs: 2, sustained: 60))
     }
 
     func testWhatIsNotUnderstoodIsRefused() {
@@ -25,9 +26,25 @@ final class BenchCommandTests: XCTestCase {
             ["--bench"], ["--bench", "f"], ["--bench", "f", "--report", "../r"], ["--bench", "a/b", "--report", "r"],
             ["--bench", "f", "--report", "r", "--unit", "all"], ["--bench", "f", "--report", "r", "--units", "TPU"],
             ["--bench", "f", "--report", "r", "--runs", "-1"], ["--bench", "f", "--report", "r", "--runs", "nan"],
+            ["--bench", "f", "--report", "r", "--dump", ".."], ["--bench", "f", "--report", "r", "--dump", "r"],
         ]
         for arguments in wrong {
             XCTAssertThrowsError(try BenchCommand.parse(arguments), "\(arguments)")
         }
+    }
+
+    func testWhoeverWaitsForAReportIsToldWhatWentWrong() async throws {
+        let name = "test-\(UUID().uuidString).json"
+        let file = BenchReport.reports.appendingPathComponent(name)
+        defer { try? FileManager.default.removeItem(at: file) }
+        let arguments = ["MfsDemo", "--bench", "f", "--report", name]
+        XCTAssertEqual(BenchCommand.report(in: arguments + ["--runs"]), name)
+        XCTAssertNil(BenchCommand.report(in: ["--report", "../\(name)"]))
+        let command = try XCTUnwrap(try BenchCommand.parse(["MfsDemo", "--bench", UUID().uuidString, "--report", name]))
+        let code = await command.run()
+        XCTAssertEqual(code, BenchCommand.ExitCode.usage)
+        let said = try JSONSerialization.jsonObject(with: Data(contentsOf: file)) as? [String: String]
+        XCTAssertEqual(said?.keys.sorted(), ["error"])
+        XCTAssertTrue(try XCTUnwrap(said?["error"]).contains(command.bundle))
     }
 }

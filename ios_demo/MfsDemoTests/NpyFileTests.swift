@@ -20,6 +20,17 @@ final class NpyFileTests: XCTestCase {
         XCTAssertEqual(try npy.floats([1], name: "a"), [1])
     }
 
+    func testWhatIsWrittenIsReadAgain() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString, isDirectory: true)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let values: [Float] = [0, 0.5, 1, -1, 2, 3]
+        try NpyFile.write(values, shape: [1, 2, 3], name: "a", in: folder)
+        XCTAssertEqual(try NpyFile.read("a", in: folder).floats([1, 2, 3], name: "a"), values)
+        let bytes = try Data(contentsOf: folder.appendingPathComponent("a.npy")).count
+        XCTAssertEqual((bytes - values.count * 4) % 64, 0)
+    }
+
     func testNamesOfCases() throws {
         let letters: [UInt8] = [97, 0, 0, 0, 98, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0]
         let npy = try NpyFile(file("{'descr': '<U2', 'fortran_order': False, 'shape': (2,), }", letters), name: "case")

@@ -1,4 +1,4 @@
-# 64-bit ARM with Debian's cross compiler: on the PATH, or unpacked into the folder MFS_CROSS_ROOT (get_cross_compiler.py).
+# 64-bit ARM with Debian's cross compiler: on the PATH, or in the folder MFS_CROSS_ROOT (get_dependencies.py cross-compiler).
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 if(DEFINED ENV{MFS_CROSS_ROOT})

@@ -82,8 +82,8 @@ typedef struct mfs_bundle mfs_bundle;
 /* Reads the manifest and checks every file of it against its size and SHA-256. */
 MFS_API mfs_status mfs_bundle_open(const char* folder, mfs_bundle** bundle);
 MFS_API void mfs_bundle_close(mfs_bundle* bundle);
-/* JSON: {"architecture", "contract", "contract_sha256", "manifest_sha256", "label", "disclosure", "artifacts": {name: {"recipe",
- * "layout", "files", "inputs", "outputs"}}}.  Owned by the bundle. */
+/* JSON: {"architecture", "size", "contract": {"input", "swapped", "mask": names of tensors}, "contract_sha256", "manifest_sha256",
+ * "label", "disclosure", "artifacts": {name: {"recipe", "layout", "files", "inputs", "outputs"}}}.  Owned by the bundle. */
 MFS_API const char* mfs_bundle_json(const mfs_bundle* bundle);
 /* Side of a crop in pixels, and whether the network gives a mask. */
 MFS_API int32_t mfs_bundle_size(const mfs_bundle* bundle);
@@ -123,9 +123,10 @@ MFS_API mfs_status mfs_smooth(mfs_smoother* smoother, const double measured[10],
 typedef struct mfs_session mfs_session;
 
 typedef struct mfs_load {
-  const char* backend;  /* "ncnn" or "tflite" */
-  int32_t threads;      /* 1 to 16 */
-  const char* litert;   /* path of libLiteRt.so for "tflite"; NULL searches as dlopen does */
+  const char* backend; /* "ncnn" or "tflite" */
+  int32_t threads;     /* 1 to 16 */
+  const char*
+      litert; /* path of libLiteRt.so for "tflite"; NULL searches as dlopen does; it stays loaded, whatever is named later */
   const char* detector; /* folder with detector.param and detector.bin (SCRFD); NULL takes the bundle's own, if it has one */
 } mfs_load;
 
@@ -142,8 +143,9 @@ MFS_API mfs_status mfs_session_load(mfs_session* session, const char* folder, co
 /* Swaps the face in a frame, in place.  `landmarks` NULL asks the detector.  `seconds` is the frame's time on any steady clock. */
 MFS_API mfs_status mfs_session_swap(mfs_session* session, mfs_frame* frame, const double* landmarks, double seconds,
                                     mfs_result* result);
-/* One run of the network alone, on an RGB crop: swapped (3, S, S) and mask (S, S; may be NULL) as float32 in [0, 1]. */
-MFS_API mfs_status mfs_session_run(mfs_session* session, const uint8_t* rgb, float* swapped, float* mask);
+/* One run of the network alone, on an RGB crop of side S = `size`: swapped (3, S, S) and mask (S, S; may be NULL) as float32 in
+ * [0, 1]. */
+MFS_API mfs_status mfs_session_run(mfs_session* session, const uint8_t* rgb, int32_t size, float* swapped, float* mask);
 /* JSON: {"bundle", "backend", "runtime", "recipe", "precision", "threads", "detector", "frames", "fps", "sustained_fps",
  * "latency_ms": {stage: {"p50", "p90", "p99"}}}.  To be freed with mfs_string_free. */
 MFS_API mfs_status mfs_session_json(mfs_session* session, char** json);

@@ -49,6 +49,12 @@ double number_of(const std::string& name, const std::string& text, double low, d
   return value;
 }
 
+int whole_of(const std::string& name, const std::string& text, int low, int high) {
+  double value = number_of(name, text, low, high);
+  if (value != int(value)) throw Usage(name + " " + shown(text) + ": a whole number is needed");
+  return int(value);
+}
+
 Options parse(int argc, char** argv) {
   Options out;
   for (int i = 1; i < argc; i += 2) {
@@ -69,11 +75,11 @@ Options parse(int argc, char** argv) {
     } else if (name == "--detector") {
       out.detector = value;
     } else if (name == "--threads") {
-      out.network.threads = int(number_of(name, value, 1, 16));
+      out.network.threads = whole_of(name, value, 1, 16);
     } else if (name == "--warmup") {
-      out.warmup = int(number_of(name, value, 0, 1e5));
+      out.warmup = whole_of(name, value, 0, 100000);
     } else if (name == "--runs") {
-      out.runs = int(number_of(name, value, 0, 1e6));
+      out.runs = whole_of(name, value, 0, 1000000);
     } else if (name == "--sustained") {
       out.sustained = number_of(name, value, 0, 86400);
     } else {
@@ -87,48 +93,33 @@ Options parse(int argc, char** argv) {
 
 // A frame to time on: the reference's photo and its landmarks, or a grey 720p frame with a face of half its height.
 struct Scene {
-  std::vector<uint8_t> pixels;
-  int width = 1280, height = 720;
+  Array photo{"|u1", {720, 1280, 3}, {}};
   Landmarks landmarks{};
   std::string name = "grey";
 
   Scene(const Engine& engine, const std::string& reference) {
     if (!reference.empty() && has_npy(reference, "frame_rgb") && has_npy(reference, "landmarks")) {
-      Array frame = read_npy(reference, "frame_rgb");
-      frame.bytes_of({-1, -1, 3}, "frame_rgb");
+      photo = read_npy(reference, "frame_rgb");
       std::copy_n(read_npy(reference, "landmarks").doubles_of({5, 2}, "landmarks"), 10, landmarks.begin());
-      pixels = frame.bytes;
-      height = int(std::min<int64_t>(frame.shape[0], 1 << 20));
-      width = int(std::min<int64_t>(frame.shape[1], 1 << 20));
       name = "reference";
       return;
     }
-    pixels.assign(size_t(width) * height * 3, 128);
+    photo.bytes.assign(photo.count(), 128);
     const AlignmentTemplate& at = engine.bundle().alignment;
-    double scale = height / 2 / at.base;
+    double height = double(photo.shape[0]), width = double(photo.shape[1]), scale = height / 2 / at.base;
     for (size_t i = 0; i < 10; i += 2) {
-      landmarks[i] = width / 4.0 + at.points[i] * scale;
-      landmarks[i + 1] = height / 4.0 + at.points[i + 1] * scale;
+      landmarks[i] = width / 4 + at.points[i] * scale;
+      landmarks[i + 1] = height / 4 + at.points[i + 1] * scale;
     }
-  }
-
-  mfs_frame view() {
-    mfs_frame out{};
-    out.format = MFS_RGB;
-    out.width = width;
-    out.height = height;
-    out.planes[0] = pixels.data();
-    out.row_stride[0] = width * 3;
-    return out;
   }
 };
 
 StageTimes frame(Engine& engine, const Scene& scene, Scene& canvas) {
-  canvas.pixels = scene.pixels;  // a camera's next frame; not timed
+  canvas.photo.bytes = scene.photo.bytes;  // a camera's next frame; not timed
   StageTimes ms{};
   double start = now();
   Landmarks found = scene.landmarks;
-  Frame view(canvas.view());
+  const Frame view = frame_of(canvas.photo);
   if (engine.detector() != nullptr) {
     engine.find(view, found);
     ms[kDetect] = (now() - start) * 1e3;
@@ -194,7 +185,12 @@ int run(const Options& options) {
   out.close();
   engine.write(out);
   out.member("open_ms", (opened - start) * 1e3).member("warmup", options.warmup).member("runs", options.runs);
-  out.key("frame").open('{').member("name", scene.name).member("width", scene.width).member("height", scene.height).close();
+  out.key("frame")
+      .open('{')
+      .member("name", scene.name)
+      .member("width", scene.photo.shape[1])
+      .member("height", scene.photo.shape[0])
+      .close();
   if (!frames.empty()) write_stages(out, frames);
   if (options.sustained > 0) sustained(out, engine, scene, canvas, options.sustained);
   out.key("parity");

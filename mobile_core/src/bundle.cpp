@@ -1,7 +1,6 @@
 #include "bundle.h"
 
 #include <fstream>
-#include <set>
 #include <system_error>
 
 #include "error.h"
@@ -104,8 +103,7 @@ void Bundle::read(const Json& manifest) {
   disclosure = manifest["synthetic_media"]["disclosure"].text(1000);
   for (const auto& [file, entry] : manifest["files"].members(kMostFiles)) {
     if (!is_inside(file)) throw bad_bundle("manifest.files: " + shown(file) + " is no path inside a bundle");
-    File said{uint64_t(entry["bytes"].integer(0, kLargestFile)), entry["sha256"].text(64)};
-    if (!files_.emplace(file, said).second) throw bad_bundle("manifest.files has " + shown(file) + " twice");
+    files_.emplace(file, File{uint64_t(entry["bytes"].integer(0, kLargestFile)), entry["sha256"].text(64)});
   }
   for (const auto& [recipe, entry] : manifest["recipes"].members(16)) recipes.emplace(recipe, read_recipe(entry));
   for (const auto& [backend, entry] : manifest["artifacts"].members(16)) {

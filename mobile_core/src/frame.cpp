@@ -4,7 +4,7 @@
 
 namespace mfs {
 
-YuvMatrix::YuvMatrix(mfs_colour colour) {
+YuvMatrix::YuvMatrix(int32_t colour) {
   bool is_709 = colour == MFS_BT709_FULL || colour == MFS_BT709_VIDEO,
        is_full = colour == MFS_BT601_FULL || colour == MFS_BT709_FULL;
   kr = is_709 ? 0.2126f : 0.299f;
@@ -23,7 +23,7 @@ Frame::Frame(const mfs_frame& frame)
       row{},
       step{},
       opacity(nullptr),
-      matrix(mfs_colour(frame.colour)) {
+      matrix(frame.colour) {
   auto is_from = [](int value, int low, int high, const char* what) {
     if (value < low || value > high) {
       throw bad_argument(std::string("frame: ") + what + " is " + std::to_string(value) + ", must be from " + std::to_string(low) +

@@ -9,9 +9,9 @@ namespace mfs {
 
 // How a colour matrix and its range take YUV bytes to RGB and back.  Sources: ITU-R BT.601, BT.709; JFIF 1.02 for full range.
 struct YuvMatrix {
-  explicit YuvMatrix(mfs_colour colour);
-  float kr, kb;                      // weights of red and blue in luma
-  float y_offset, y_scale, c_scale;  // bytes per unit of luma and chroma, where RGB is in [0, 255]
+  explicit YuvMatrix(int32_t colour);  // an mfs_colour
+  float kr, kb;                        // weights of red and blue in luma
+  float y_offset, y_scale, c_scale;    // bytes per unit of luma and chroma, where RGB is in [0, 255]
 
   void to_rgb(float y, float u, float v, float rgb[3]) const {
     float luma = (y - y_offset) / y_scale, blue = (u - 128) / c_scale, red = (v - 128) / c_scale;

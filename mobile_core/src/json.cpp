@@ -2,9 +2,11 @@
 
 #include <yyjson.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <set>
 
 #include "error.h"
 
@@ -12,8 +14,10 @@ namespace mfs {
 
 std::string shown(const std::string& text) {
   std::string out = "'";
-  for (unsigned char c : text.substr(0, 80)) out += c < 0x20 || c == 0x7f ? '?' : char(c);
-  return out + (text.size() > 80 ? "...'" : "'");
+  size_t end = std::min<size_t>(text.size(), 80);
+  while (end > 0 && end < text.size() && (text[end] & 0xc0) == 0x80) end--;  // no half of a letter
+  for (unsigned char c : text.substr(0, end)) out += c < 0x20 || c == 0x7f ? '?' : char(c);
+  return out + (text.size() > end ? "...'" : "'");
 }
 
 Json::Json(std::shared_ptr<yyjson_doc> document, yyjson_val* value, std::string place)
@@ -31,13 +35,13 @@ void Json::refuse(const std::string& wanted) const { throw bad_bundle(place_ + "
 
 bool Json::has(const char* key) const { return yyjson_is_obj(value_) && yyjson_obj_get(value_, key) != nullptr; }
 
+// Readers differ on which of two members of one name they take, so a file could mean one thing here and another in Python.
 Json Json::operator[](const char* key) const {
   if (!yyjson_is_obj(value_)) refuse("an object");
   yyjson_val* found = nullptr;
   yyjson_obj_iter all = yyjson_obj_iter_with(value_);
   while (yyjson_val* name = yyjson_obj_iter_next(&all)) {
     if (!yyjson_equals_str(name, key)) continue;
-    // Readers differ on which of two they take, so a file could mean one thing here and another in Python.
     if (found != nullptr) throw bad_bundle(place_ + " has '" + key + "' twice");
     found = yyjson_obj_iter_get_val(name);
   }
@@ -48,9 +52,11 @@ Json Json::operator[](const char* key) const {
 std::vector<std::pair<std::string, Json>> Json::members(size_t most) const {
   if (!yyjson_is_obj(value_) || yyjson_obj_size(value_) > most) refuse("an object of at most " + std::to_string(most) + " entries");
   std::vector<std::pair<std::string, Json>> out;
+  std::set<std::string> seen;
   yyjson_obj_iter all = yyjson_obj_iter_with(value_);
   while (yyjson_val* name = yyjson_obj_iter_next(&all)) {
     std::string key(yyjson_get_str(name), yyjson_get_len(name));
+    if (!seen.insert(key).second) throw bad_bundle(place_ + " has " + shown(key) + " twice");
     out.emplace_back(key, Json(document_, yyjson_obj_iter_get_val(name), place_ + "." + shown(key)));
   }
   return out;

@@ -20,7 +20,7 @@ class Json {
 
   bool has(const char* key) const;
   Json operator[](const char* key) const;                                // of an object; exactly one such key
-  std::vector<std::pair<std::string, Json>> members(size_t most) const;  // of an object
+  std::vector<std::pair<std::string, Json>> members(size_t most) const;  // of an object; no key twice
   std::vector<Json> items(size_t most) const;                            // of a list
 
   std::string text(size_t longest = 200) const;

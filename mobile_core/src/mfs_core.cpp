@@ -2,7 +2,6 @@
 #include "mfs_core.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -17,8 +16,10 @@
 #include "stats.h"
 
 struct mfs_bundle {
-  explicit mfs_bundle(const char* folder) : bundle(std::filesystem::path(folder)), json(bundle.json()) {}
+  explicit mfs_bundle(const char* folder)
+      : bundle(std::filesystem::path(folder)), paster(bundle.paste_back, bundle.contract.size), json(bundle.json()) {}
   const mfs::Bundle bundle;
+  const mfs::Paster paster;  // to be copied: it works in place, and a bundle is for many threads
   const std::string json;
 };
 
@@ -38,6 +39,14 @@ namespace {
 
 thread_local std::string last_error;
 
+void say(const char* why) noexcept {
+  try {
+    last_error = why;
+  } catch (const std::bad_alloc&) {
+    last_error = "memory ran out";  // short enough to need none
+  }
+}
+
 template <class Body>
 mfs_status guarded(Body body) noexcept {
   try {
@@ -45,14 +54,14 @@ mfs_status guarded(Body body) noexcept {
     body();
     return MFS_OK;
   } catch (const mfs::Error& error) {
-    last_error = error.what();
+    say(error.what());
     return error.status;
   } catch (const std::bad_alloc&) {
-    last_error = "memory ran out";
+    say("memory ran out");
   } catch (const std::exception& error) {
-    last_error = error.what();
+    say(error.what());
   } catch (...) {
-    last_error = "an unknown failure";
+    say("an unknown failure");
   }
   return MFS_ERROR_RUNTIME;
 }
@@ -83,10 +92,11 @@ mfs::Affine affine_of(const double* back) {
 }
 
 float from_half(uint16_t bits) {
-  int exponent = bits >> 10 & 31, fraction = bits & 1023;
-  float magnitude = exponent == 0    ? std::ldexp(float(fraction), -24)
-                    : exponent == 31 ? (fraction != 0 ? NAN : INFINITY)
-                                     : std::ldexp(float(fraction | 1024), exponent - 25);
+  uint32_t wide = uint32_t(bits & 0x7fff) << 13;  // exponent and fraction in their places, the exponent's bias not yet
+  if (wide >= 31u << 23) wide |= 255u << 23;      // infinite, or no number
+  float magnitude;
+  std::memcpy(&magnitude, &wide, sizeof magnitude);
+  magnitude *= 0x1p112f;
   return bits & 0x8000 ? -magnitude : magnitude;
 }
 
@@ -132,12 +142,12 @@ void swap(mfs_session& session, const mfs::Frame& frame, const double* points, d
     ms[mfs::kDetect] = (mfs::now() - start) * 1e3;
   }
   if (has_face) {
-    found = session.smoother.smooth(found, seconds);
     try {
+      found = session.smoother.smooth(found, seconds);
       engine.swap(frame, found, ms);
     } catch (const mfs::Error& error) {
       session.smoother.reset();
-      // What a detector found on one line is no face.
+      // What a detector found on one line, or nowhere, is no face.
       if (points != nullptr || error.status != MFS_ERROR_ARGUMENT) throw;
       has_face = false;
     }
@@ -216,12 +226,15 @@ mfs_status mfs_paste(const mfs_bundle* bundle, mfs_frame* frame, const mfs_tenso
     mfs::Outputs outputs;
     outputs.swapped = read_tensor(given(swapped, "swapped"), 3, size);
     if (b.contract.has_mask()) outputs.mask = read_tensor(given(mask, "mask"), 1, size);
-    mfs::Paster(b.paste_back, size).paste(mfs::Frame(given(frame, "frame")), outputs, affine_of(back));
+    mfs::Paster(bundle->paster).paste(mfs::Frame(given(frame, "frame")), outputs, affine_of(back));
   });
 }
 
 mfs_status mfs_smoother_create(mfs_smoother** smoother) {
-  return guarded([&] { given(smoother, "smoother") = new mfs_smoother; });
+  return guarded([&] {
+    given(smoother, "smoother");  // by itself: of an assignment the right side comes first
+    *smoother = new mfs_smoother;
+  });
 }
 
 void mfs_smoother_destroy(mfs_smoother* smoother) { delete smoother; }
@@ -276,12 +289,14 @@ mfs_status mfs_session_swap(mfs_session* session, mfs_frame* frame, const double
   });
 }
 
-mfs_status mfs_session_run(mfs_session* session, const uint8_t* rgb, float* swapped, float* mask) {
+mfs_status mfs_session_run(mfs_session* session, const uint8_t* rgb, int32_t size, float* swapped, float* mask) {
   return guarded([&] {
     mfs_session& s = given(session, "session");
     given(rgb, "rgb");
     given(swapped, "swapped");
     std::lock_guard<std::mutex> one(s.running);
+    const int wanted = engine_of(s).bundle().contract.size;
+    if (size != wanted) throw mfs::bad_argument("size is " + std::to_string(size) + ", this bundle's is " + std::to_string(wanted));
     mfs::Outputs outputs;
     engine_of(s).network().run(rgb, outputs);
     std::copy(outputs.swapped.begin(), outputs.swapped.end(), swapped);

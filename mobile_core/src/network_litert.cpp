@@ -194,10 +194,14 @@ class LitertNetwork : public Network {
     if (inputs != 1 || outputs != 1 + contract_.mask.size())
       throw bad_bundle(artifact.files[0] + " has other inputs and outputs than the contract");
     input_ = tensor(signature, 0, true);
-    for (size_t i = 0; i < outputs; i++) outputs_.push_back(tensor(signature, i, false));
-    gives_pixels = input_.type != kTypeFloat32;
+    for (size_t i = 0; i < outputs; i++) {
+      outputs_.push_back(tensor(signature, i, false));
+      gives_pixels = gives_pixels || (outputs_[i].channels == 3 && outputs_[i].type != kTypeFloat32);
+    }
+    if (outputs == 2 && outputs_[0].channels == outputs_[1].channels)
+      throw bad_bundle(artifact.files[0] + " has two outputs of one name");
     runtime = "LiteRT (XNNPACK CPU)";
-    precision = gives_pixels ? "int8" : "as the model says";
+    precision = input_.type != kTypeFloat32 ? "int8" : "as the model says";
   }
 
   Tensor tensor(Handle signature, size_t index, bool is_input) {

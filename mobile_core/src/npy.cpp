@@ -10,6 +10,7 @@ namespace mfs {
 namespace {
 
 constexpr uint64_t kLargest = 200'000'000;
+constexpr int64_t kMostTexts = 1000;
 
 // What stands behind 'key': in the header, a dict as Python writes it.
 std::string value_of(const std::string& header, const std::string& key, const std::string& name) {
@@ -28,7 +29,8 @@ size_t item_size(const std::string& dtype, const std::string& name) {
   if (dtype == "<f8") return 8;
   bool is_text = dtype.size() >= 3 && dtype.size() <= 6 && dtype.compare(0, 2, "<U") == 0 &&
                  dtype.find_first_not_of("0123456789", 2) == std::string::npos;
-  if (is_text) return 4 * size_t(std::stoi(dtype.substr(2)));
+  int letters = is_text ? std::stoi(dtype.substr(2)) : 0;
+  if (letters > 0) return 4 * size_t(letters);
   throw bad_bundle(name + ".npy is of type " + shown(dtype));
 }
 
@@ -62,7 +64,8 @@ const double* Array::doubles_of(const std::vector<int64_t>& sides, const std::st
 }
 
 std::vector<std::string> Array::texts() const {
-  if (shape.size() != 1 || dtype.compare(0, 2, "<U") != 0) throw bad_bundle("the reference's case is no list of names");
+  bool fits = shape.size() == 1 && shape[0] <= kMostTexts && dtype.compare(0, 2, "<U") == 0;
+  if (!fits) throw bad_bundle("the reference's case is no list of at most " + std::to_string(kMostTexts) + " names");
   size_t width = count() == 0 ? 0 : bytes.size() / count();
   std::vector<std::string> out(count());
   for (size_t i = 0; i < bytes.size(); i += 4) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine.h"
+#include "npy.h"
 
 namespace mfs {
 
@@ -28,5 +29,8 @@ struct SelfCheck {
 // `folder` holds reference.npz unpacked: case.npy, target_rgb.npy and so on.  Where `dump` is given, the engine's outputs are
 // written there as (N, C, S, S) float32 .npy files, by the names of the contract, for `mfs parity`.
 SelfCheck self_check(Engine& engine, const std::filesystem::path& folder, const std::filesystem::path& dump = {});
+
+// The reference's photo, frame_rgb (H, W, 3), as a frame: a view of its bytes.
+Frame frame_of(Array& photo);
 
 }  // namespace mfs

@@ -91,6 +91,7 @@ void json_that_means_two_things() {
   REFUSES(MFS_ERROR_BUNDLE, "not JSON", read("{\"a\": NaN}"));
   REFUSES(MFS_ERROR_BUNDLE, "not JSON", read(""));
   REFUSES(MFS_ERROR_BUNDLE, "'a' twice", read("{\"a\": 1, \"a\": 2}")["a"]);
+  REFUSES(MFS_ERROR_BUNDLE, "it has 'b' twice", read("{\"a\": 1, \"b\": 2, \"b\": 2}").members(3));
   REFUSES(MFS_ERROR_BUNDLE, "it lacks 'b'", read("{\"a\": 1}")["b"]);
   REFUSES(MFS_ERROR_BUNDLE, "it.a must be a whole number from 0 to 5", read("{\"a\": 6}")["a"].integer(0, 5));
   REFUSES(MFS_ERROR_BUNDLE, "whole number", read("{\"a\": 1.0}")["a"].integer(0, 5));
@@ -100,6 +101,7 @@ void json_that_means_two_things() {
   REFUSES(MFS_ERROR_BUNDLE, "a list of at most 1", read("{\"a\": [1, 2]}")["a"].items(1));
   std::string deep(200000, '[');
   REFUSES(MFS_ERROR_BUNDLE, "not JSON", read(deep));
+  CHECK(shown(std::string(79, 'a') + "\u00e4b") == "'" + std::string(79, 'a') + "...'");  // no half of a letter
   JsonWriter out;
   out.open('{').member("a", "x\"\\\n").key("b").open('[').value(1).value(0.5).value(NAN).close().member("c", true).close();
   CHECK(out.text() == "{\"a\":\"x\\\"\\\\\\u000a\",\"b\":[1,0.5,null],\"c\":true}");
@@ -404,6 +406,15 @@ void arrays(const std::filesystem::path& scratch) {
   std::vector<uint8_t> file = read_file(scratch, "it.npy", 1000);
   file.pop_back();
   REFUSES(MFS_ERROR_BUNDLE, "bytes of its shape", parse_npy(file, "it"));
+  auto names = [](const std::string& descr, const std::string& count, size_t bytes) {
+    std::string header = "{'descr': '" + descr + "', 'fortran_order': False, 'shape': (" + count + ",)}";
+    std::string text =
+        "\x93NUMPY\x01" + std::string(1, 0) + char(header.size()) + std::string(1, 0) + header + std::string(bytes, 0);
+    return parse_npy(bytes_of(text), "it").texts();
+  };
+  CHECK(names("<U2", "3", 24).size() == 3);
+  REFUSES(MFS_ERROR_BUNDLE, "of type '<U0'", names("<U0", "999999999", 0));  // names without end, out of no bytes
+  REFUSES(MFS_ERROR_BUNDLE, "at most 1000 names", names("<U1", "1001", 4004));
 }
 
 void heat_and_clocks(const std::filesystem::path& scratch) {
@@ -438,6 +449,7 @@ void null_everywhere() {
   CHECK(mfs_smoother_create(nullptr) == MFS_ERROR_ARGUMENT);
   CHECK(mfs_smooth(nullptr, kPoints.data(), 0, nullptr) == MFS_ERROR_ARGUMENT);
   mfs_session_destroy(nullptr);
+  CHECK(mfs_session_create(nullptr) == MFS_ERROR_ARGUMENT);
   mfs_session* session = nullptr;
   CHECK(mfs_session_create(&session) == MFS_OK && *mfs_last_error() == 0);
   mfs_load options{};
@@ -450,6 +462,32 @@ void null_everywhere() {
   CHECK(mfs_session_json(session, &json) == MFS_ERROR_ARGUMENT && json == nullptr);
   CHECK(mfs_session_self_check(session, nullptr, nullptr, &json) == MFS_ERROR_ARGUMENT && json == nullptr);
   mfs_session_destroy(session);
+}
+
+// One open bundle, and several threads that align and paste with it.
+void a_bundle_of_many(const char* folder) {
+  mfs_bundle* bundle = nullptr;
+  CHECK(mfs_bundle_open(folder, &bundle) == MFS_OK);
+  const int size = mfs_bundle_size(bundle);
+  auto work = [&](Picture& picture, int& failed) {
+    for (int i = 0; i < 3; i++) {
+      Picture crop(MFS_RGBA, size, size);
+      double back[6];
+      failed += mfs_align(bundle, &picture.view, kPoints.data(), &crop.view, back) != MFS_OK;
+      std::vector<uint8_t> mask(size_t(size) * size, 200);
+      const mfs_tensor swapped{crop.planes[0].data(), MFS_UINT8, 1, crop.view.row_stride[0], 4},
+          soft{mask.data(), MFS_UINT8, 0, size, 1};
+      failed += mfs_paste(bundle, &picture.view, &swapped, &soft, back) != MFS_OK;
+    }
+  };
+  Picture before(MFS_NV21, 161, 119), one(MFS_NV21, 161, 119), two(MFS_NV21, 161, 119);
+  int failed[2] = {};
+  std::thread other([&] { work(one, failed[0]); });
+  work(two, failed[1]);
+  other.join();
+  CHECK(failed[0] == 0 && failed[1] == 0);
+  CHECK(one.planes[0] == two.planes[0] && one.planes[1] == two.planes[1] && one.planes[0] != before.planes[0]);
+  mfs_bundle_close(bundle);
 }
 
 void a_session(const char* folder) {
@@ -481,7 +519,11 @@ void a_session(const char* folder) {
   options.threads = 99;
   CHECK(mfs_session_load(session, folder, &options) == MFS_ERROR_ARGUMENT);
   int so_far = frames;
-  while (frames < so_far + 2) std::this_thread::yield();
+  while (frames < so_far + 2) {
+    char* figures = nullptr;
+    CHECK(mfs_session_json(session, &figures) == MFS_OK);
+    mfs_string_free(figures);
+  }
   stop = true;
   camera.join();
   CHECK(frames > 0 && wrong == 0);
@@ -491,6 +533,10 @@ void a_session(const char* folder) {
   Json said = Json::parse(bytes_of(json), "session");
   CHECK(said["backend"].text() == "ncnn" && said["frames"].integer(1, 1 << 20) <= frames);
   mfs_string_free(json);
+  CHECK(mfs_session_run(session, Picture(MFS_RGB, 64, 64).planes[0].data(), 64, nullptr, nullptr) == MFS_ERROR_ARGUMENT);
+  float swapped;
+  CHECK(mfs_session_run(session, Picture(MFS_RGB, 64, 64).planes[0].data(), 64, &swapped, nullptr) == MFS_ERROR_ARGUMENT);
+  CHECK(std::strstr(mfs_last_error(), "size is 64") != nullptr);
   mfs_result result;
   Picture picture(MFS_RGB, 320, 240);
   CHECK(mfs_session_swap(session, &picture.view, nullptr, 0, &result) == MFS_ERROR_ARGUMENT);  // there is no detector
@@ -520,7 +566,10 @@ int main(int argc, char** argv) {
   arrays(scratch);
   heat_and_clocks(scratch);
   null_everywhere();
-  if (argc > 1) a_session(argv[1]);
+  if (argc > 1) {
+    a_bundle_of_many(argv[1]);
+    a_session(argv[1]);
+  }
   std::filesystem::remove_all(scratch);
   std::printf("%s\n", failures == 0 ? "all is well" : "failed");
   return failures == 0 ? 0 : 1;

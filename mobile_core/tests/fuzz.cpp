@@ -61,7 +61,7 @@ bool feed(Kind kind, const std::vector<uint8_t>& content, const std::vector<uint
 #ifdef MFS_LIBFUZZER
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size > 0) feed(Kind(data[0] % 2), {data + 1, data + size}, {});  // ncnn is not instrumented
+  if (size > 0) feed(data[0] % 2 ? kArray : kManifest, {data + 1, data + size}, {});  // ncnn is not instrumented
   return 0;
 }
 

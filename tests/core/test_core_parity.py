@@ -128,6 +128,7 @@ def test_an_artifact_that_departs_is_told_and_fails(host, copy, reference, golde
     [
         ((), 2, "--bundle DIR is needed"),
         (("--bundle", "B", "--threads", "many"), 2, "--threads 'many': a number from 1 to 16 is needed"),
+        (("--bundle", "B", "--runs", "1.5"), 2, "--runs '1.5': a whole number is needed"),
         (("--bundle", "B", "--frames", "1"), 2, "there is no option '--frames'"),
         (("--bundle", "B", "--dump", "x"), 2, "--dump needs --reference"),
         (("--bundle", "B", "--backend", "onnx"), 5, "this core runs ncnn and tflite artifacts"),

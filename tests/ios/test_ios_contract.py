@@ -161,6 +161,12 @@ def test_the_app_s_report_has_all_that_the_core_s_has(sources):
     assert keys - written == set()
 
 
+def test_the_app_dumps_arrays_as_the_core_does(sources):
+    (header,) = re.findall(r'header = "(.*)"', sources["NpyFile.swift"].text.decode())
+    assert header.count(r"\(sides)") == 1
+    assert all(f'"{part}"' in core("npy.cpp") for part in header.split(r"\(sides)"))
+
+
 def test_the_app_counts_as_the_core_does(sources):
     statistics, agreement = (sources[f"{name}.swift"].constants() for name in ("FrameStatistics", "Agreement"))
     assert statistics["window"] == core_constant("stats.h", "kWindow")

@@ -139,6 +139,13 @@ def test_every_name_of_the_core_that_swift_uses_is_in_its_header(sources):
     assert {name for name in used if not re.search(rf"\b{name}\b", header)} == set()
 
 
+def test_the_readme_s_commands_are_those_of_the_app(sources):
+    (known,) = re.findall(r"known: Set = \[(.*)\]", sources["BenchCommand.swift"].text.decode())
+    shown = (APP / "README.md").read_text("utf-8").split("org.example.MfsDemo -- ")[1].split("xcrun")[0]
+    options = re.findall(r"--[a-z]+", shown)
+    assert {"--bench", "--report", "--dump"} <= set(options) <= set(re.findall(r"--[a-z]+", known))
+
+
 def test_scripts_are_shell():
     for name in ("build_core.sh", "check.sh"):
         subprocess.run(["sh", "-n", str(APP / name)], check=True)

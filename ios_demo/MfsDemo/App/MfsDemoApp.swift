@@ -8,8 +8,8 @@ struct MfsDemoApp: App {
         do {
             command = try BenchCommand.parse(CommandLine.arguments)
         } catch {
-            BenchCommand.complain(error.localizedDescription)
-            exit(BenchCommand.ExitCode.usage)
+            let report = BenchCommand.report(in: CommandLine.arguments)
+            exit(BenchCommand.fail(BenchCommand.ExitCode.usage, error.localizedDescription, report: report))
         }
     }
 

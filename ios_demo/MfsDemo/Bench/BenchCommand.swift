@@ -1,9 +1,11 @@
 import Foundation
+import MfsCore
 
-/// The bench as a Mac starts it on a phone, without a finger: MfsDemo --bench face01 --report now.json [--units "CPU only"] ...
+/// The bench as a Mac starts it on a phone, without a finger: MfsDemo --bench face01 --report now.json [--dump now] ...
 struct BenchCommand: Equatable {
     let bundle: String
     let report: String
+    var dump: String?
     var units = ComputeUnits.all
     var warmup = 10
     var runs = 50
@@ -14,6 +16,7 @@ struct BenchCommand: Equatable {
         static let usage: Int32 = 2
         static let failed: Int32 = 6
         static let parity: Int32 = 7
+        static let bundle: Int32 = 8
     }
 
     /// nil where the arguments do not ask for a bench.  Throws BundleProblem where one is not understood.
@@ -25,13 +28,18 @@ struct BenchCommand: Equatable {
             guard let value = rest.popFirst() else { throw BundleProblem(message: "\(option) needs a value") }
             values[option] = value
         }
-        let known: Set = ["--bench", "--report", "--units", "--warmup", "--runs", "--sustained"]
+        let known: Set = ["--bench", "--report", "--dump", "--units", "--warmup", "--runs", "--sustained"]
         if let odd = values.keys.sorted().first(where: { !known.contains($0) }) {
             throw BundleProblem(message: "there is no option \(odd), only \(known.sorted().joined(separator: ", "))")
         }
         var command = BenchCommand(
             bundle: try fileName(values["--bench"], of: "--bench"), report: try fileName(values["--report"], of: "--report")
         )
+        if let text = values["--dump"] {
+            let name = try fileName(text, of: "--dump")
+            guard name != command.report else { throw BundleProblem(message: "--dump and --report need two names") }
+            command.dump = name
+        }
         if let text = values["--units"] {
             guard let units = ComputeUnits(rawValue: text) else {
                 let choices = ComputeUnits.allCases.map { $0.rawValue }.joined(separator: ", ")
@@ -45,25 +53,44 @@ struct BenchCommand: Equatable {
         return command
     }
 
-    /// Runs it and gives the exit code.  The report lies in Documents/reports; what went wrong is on stderr.
+    /// What the report is to be called by arguments that are otherwise not understood.
+    static func report(in arguments: [String]) -> String? {
+        guard let at = arguments.firstIndex(of: "--report"), at + 1 < arguments.count else { return nil }
+        return try? fileName(arguments[at + 1], of: "--report")
+    }
+
+    /// Runs it and gives the exit code.  The report lies in Documents/reports; what went wrong is on stderr, and in the report.
     func run() async -> Int32 {
+        BenchReport.remove(report)  // whoever waits for this run's must not find an earlier one
         guard let folder = BundleLibrary.list().first(where: { $0.name == bundle }) else {
-            BenchCommand.complain("there is no bundle \(bundle) in the app's Documents")
-            return ExitCode.usage
+            return BenchCommand.fail(ExitCode.usage, "there is no bundle \(bundle) in the app's Documents", report: report)
+        }
+        if dump != nil && folder.reference == nil {
+            let message = "--dump needs the bundle's reference folder, which prepare_bundle.py unpacks"
+            return BenchCommand.fail(ExitCode.usage, message, report: report)
         }
         var options = BenchOptions(bundle: folder, computeUnits: units)
         options.warmup = warmup
         options.runs = runs
         options.sustainedSeconds = sustained
         options.reportName = report
+        options.dumpName = dump
         do {
             let outcome = try await BenchRun.run(options) { _ in }
             outcome.complaints.forEach(BenchCommand.complain)
             return outcome.complaints.isEmpty ? 0 : ExitCode.parity
         } catch {
-            BenchCommand.complain(error.localizedDescription)
-            return ExitCode.failed
+            let isBundle = error is BundleProblem || (error as? NativeError)?.status == MFS_ERROR_BUNDLE
+            let code = isBundle ? ExitCode.bundle : ExitCode.failed
+            return BenchCommand.fail(code, error.localizedDescription, report: report)
         }
+    }
+
+    /// Says on stderr what went wrong, and in the report, for whoever waits for one.  Returns the code.
+    static func fail(_ code: Int32, _ message: String, report: String?) -> Int32 {
+        complain(message)
+        if let name = report { _ = try? BenchReport.write(["error": message], name: name) }
+        return code
     }
 
     static func complain(_ message: String) {

@@ -66,12 +66,14 @@ enum BenchReport {
         return ["seconds": jsonNumber(seconds), "heat": [String: Any](), "khz": [Any](), "thermal_state": state]
     }
 
+    /// Where reports and what is dumped with them go.
+    static var reports: URL {
+        BundleLibrary.documents.appendingPathComponent("reports", isDirectory: true)
+    }
+
     /// Into Documents/reports, whole or not at all: under `name`, or a new one.
-    static func write(
-        _ report: [String: Any], name: String? = nil, folder: URL = BundleLibrary.documents
-    ) throws -> (file: URL, json: String) {
+    static func write(_ report: [String: Any], name: String? = nil) throws -> (file: URL, json: String) {
         let data = try JSONSerialization.data(withJSONObject: report, options: [.sortedKeys, .prettyPrinted])
-        let reports = folder.appendingPathComponent("reports", isDirectory: true)
         try FileManager.default.createDirectory(at: reports, withIntermediateDirectories: true)
         let formatter = DateFormatter()
         formatter.locale = Locale(identifier: "en_US_POSIX")
@@ -79,6 +81,19 @@ enum BenchReport {
         let file = reports.appendingPathComponent(name ?? "bench-\(formatter.string(from: Date())).json")
         try data.write(to: file, options: .atomic)
         return (file, String(decoding: data, as: UTF8.self))
+    }
+
+    /// A folder of that name in Documents/reports, with nothing in it.
+    static func emptyFolder(_ name: String) throws -> URL {
+        let folder = reports.appendingPathComponent(name, isDirectory: true)
+        remove(name)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        return folder
+    }
+
+    /// What an earlier run has left under that name.
+    static func remove(_ name: String) {
+        try? FileManager.default.removeItem(at: reports.appendingPathComponent(name))
     }
 
     private static var system: String {

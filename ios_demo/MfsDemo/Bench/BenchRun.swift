@@ -9,6 +9,7 @@ struct BenchOptions {
     var runs = 50
     var sustainedSeconds = 0.0
     var reportName: String?  // nil: one made of the time
+    var dumpName: String?  // a folder beside the report, for the network's outputs on the reference's crops
 }
 
 struct BenchOutcome {
@@ -82,7 +83,7 @@ final class BenchRun {
         var check: SelfCheck?
         if let folder = options.bundle.reference {
             progress("checking")
-            check = try SelfCheck(swapper, folder: folder)
+            check = try SelfCheck(swapper, folder: folder, dump: try options.dumpName.map { try BenchReport.emptyFolder($0) })
         }
         progress("timing")
         for _ in 0..<options.warmup { _ = try frame() }
@@ -110,13 +111,15 @@ final class BenchRun {
     /// One whole frame.  Vision is timed where there is a face to find; the landmarks are the scene's, the same on all phones.
     private func frame() throws -> StageTimes {
         try copyScene()  // a camera's next frame; not timed
-        let start = now()
-        if hasFace { _ = try swapper.findsFace(in: canvas) }
-        let detected = now()
-        var times = try swapper.swap(canvas, landmarks: scene.landmarks)
-        times.detect = hasFace ? (detected - start) * 1e3 : 0
-        times.total = (now() - start) * 1e3
-        return times
+        return try autoreleasepool { () throws -> StageTimes in
+            let start = now()
+            if hasFace { _ = try swapper.findsFace(in: canvas) }
+            let detected = now()
+            var times = try swapper.swap(canvas, landmarks: scene.landmarks)
+            times.detect = hasFace ? (detected - start) * 1e3 : 0
+            times.total = (now() - start) * 1e3
+            return times
+        }
     }
 
     /// Frames without a pause, in parts of a second: does it stay as fast once the phone is warm?
@@ -127,7 +130,7 @@ final class BenchRun {
         var samples = [BenchReport.sample(seconds: 0)]
         var fps: [Double] = []
         while now() - start < options.sustainedSeconds {
-            try autoreleasepool { _ = try frame() }
+            _ = try frame()
             total += 1
             inPart += 1
             let done = now()

@@ -3,6 +3,7 @@ import Foundation
 /// One of NumPy's .npy files, version 1 or 2, C order, of the types that reference tensors have.
 struct NpyFile {
     static let mostBytes = 200_000_000
+    static let mostTexts = 1000
 
     let dtype: String  // "|u1", "<f4", "<f8", or "<U" with the number of characters
     let shape: [Int]
@@ -60,6 +61,20 @@ struct NpyFile {
         return try NpyFile(data, name: name)
     }
 
+    /// Writes float32 values as folder/name.npy.
+    static func write(_ values: [Float], shape: [Int], name: String, in folder: URL) throws {
+        let sides = shape.map { "\($0), " }.joined()
+        var header = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(sides)), }"
+        header += String(repeating: " ", count: 63 - (10 + header.utf8.count) % 64) + "\n"  // values begin at a multiple of 64
+        let length = header.utf8.count
+        var file = Data([0x93])
+        file.append(contentsOf: "NUMPY".utf8)
+        file.append(contentsOf: [1, 0, UInt8(length & 255), UInt8(length >> 8)])
+        file.append(contentsOf: header.utf8)
+        values.withUnsafeBytes { file.append(contentsOf: $0) }
+        try file.write(to: folder.appendingPathComponent("\(name).npy"))
+    }
+
     /// The values, checked to be of the type and the shape; -1 stands for any side.
     func bytes(_ sides: [Int], name: String) throws -> [UInt8] { try values("|u1", sides, name, zero: 0) }
     func floats(_ sides: [Int], name: String) throws -> [Float] { try values("<f4", sides, name, zero: 0) }
@@ -67,8 +82,8 @@ struct NpyFile {
 
     /// A list of strings; what is not printable ASCII becomes "?".
     func texts() throws -> [String] {
-        guard dtype.hasPrefix("<U"), shape.count == 1, let width = Int(dtype.dropFirst(2)) else {
-            throw BundleProblem(message: "the reference's case is no list of names")
+        guard dtype.hasPrefix("<U"), shape.count == 1, shape[0] <= NpyFile.mostTexts, let width = Int(dtype.dropFirst(2)) else {
+            throw BundleProblem(message: "the reference's case is no list of at most \(NpyFile.mostTexts) names")
         }
         let bytes = [UInt8](content)
         return (0..<shape[0]).map { item in

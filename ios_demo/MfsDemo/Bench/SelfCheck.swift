@@ -19,13 +19,14 @@ struct SelfCheck {
     /// What is outside the recipe's tolerance; empty when all is well.
     private(set) var complaints: [String] = []
 
-    /// `folder`: reference.npz unpacked.  Throws where it is damaged, or the network fails.
-    init(_ swapper: Swapper, folder: URL) throws {
+    /// `folder`: reference.npz unpacked.  `dump`: a folder that receives the network's outputs on the reference's crops, as float32
+    /// .npy files (N, C, S, S) by the names of the contract.  Throws where the reference is damaged, or the network fails.
+    init(_ swapper: Swapper, folder: URL, dump: URL? = nil) throws {
         let contract = swapper.contract
         let size = contract.size
         let pixels = size * size
         let names = try NpyFile.read("case", in: folder).texts()
-        guard (1...1000).contains(names.count) else { throw BundleProblem(message: "the reference has \(names.count) cases") }
+        guard !names.isEmpty else { throw BundleProblem(message: "the reference has no cases") }
         let count = names.count
         let crops = try NpyFile.read("target_rgb", in: folder).bytes([count, size, size, 3], name: "target_rgb")
         let swapped = try NpyFile.read("swapped", in: folder).floats([count, 3, size, size], name: "swapped")
@@ -33,15 +34,25 @@ struct SelfCheck {
         if contract.maskName != nil {
             masks = try NpyFile.read("mask", in: folder).floats([count, 1, size, size], name: "mask")
         }
+        var all: (swapped: [Float], mask: [Float]) = ([], [])
         for (i, name) in names.enumerated() {
             try SelfCheck.fill(swapper.engine.crop, with: crops[(i * pixels * 3)..<((i + 1) * pixels * 3)], size: size)
             let output = try swapper.engine.run()
+            let picture = try SelfCheck.floats(ofPicture: output.swapped, size: size)
+            let mask = try output.mask.map { try SelfCheck.floats(ofMask: $0, size: size) } ?? []
             let wantMask = masks.isEmpty ? nil : masks[(i * pixels)..<((i + 1) * pixels)]
-            try add(name, output, swapped[(i * pixels * 3)..<((i + 1) * pixels * 3)], wantMask, contract)
+            add(name, picture, mask, swapped[(i * pixels * 3)..<((i + 1) * pixels * 3)], wantMask, contract.recipe)
+            all.swapped += picture
+            all.mask += mask
             if i == 0 && NpyFile.exists("frame_rgb", in: folder) {
                 let first = ReferenceOutput(swapped: Array(swapped.prefix(pixels * 3)), mask: Array(masks.prefix(pixels)))
                 try checkPhoto(swapper, folder, crop: Array(crops.prefix(pixels * 3)), reference: first, output: output)
             }
+        }
+        guard let place = dump else { return }
+        try NpyFile.write(all.swapped, shape: [count, 3, size, size], name: contract.swappedName, in: place)
+        if let name = contract.maskName {
+            try NpyFile.write(all.mask, shape: [count, 1, size, size], name: name, in: place)
         }
     }
 
@@ -69,19 +80,17 @@ struct SelfCheck {
 
     private mutating func add(
         _ name: String,
-        _ output: NetworkOutput,
-        _ wantSwapped: ArraySlice<Float>,
+        _ picture: [Float],
+        _ mask: [Float],
+        _ wantPicture: ArraySlice<Float>,
         _ wantMask: ArraySlice<Float>?,
-        _ contract: CoreMLContract
-    ) throws {
-        let (psnr, largest) = Agreement.compare(try SelfCheck.floats(ofPicture: output.swapped, size: contract.size), wantSwapped)
-        var maskMean = Double.nan
-        if let want = wantMask, let buffer = output.mask {
-            maskMean = Agreement.meanError(try SelfCheck.floats(ofMask: buffer, size: contract.size), want)
-        }
+        _ recipe: Manifest.Recipe
+    ) {
+        let (psnr, largest) = Agreement.compare(picture, wantPicture)
+        let maskMean = wantMask.map { Agreement.meanError(mask, $0) } ?? Double.nan
         cases.append(Case(name: name, swappedPsnrDb: psnr, swappedMax: largest, maskMean: maskMean))
-        if name == "noise" && contract.recipe.isStatic { return }  // integer ranges cannot hold noise
-        let gate = Agreement.forPixels(contract.recipe.gate)
+        if name == "noise" && recipe.isStatic { return }  // integer ranges cannot hold noise
+        let gate = Agreement.forPixels(recipe.gate)
         // Written so that NaN is a complaint.
         require(psnr >= gate.swappedPsnrDb, "swapped_psnr_db on \(name)", psnr, gate.swappedPsnrDb)
         require(largest <= gate.swappedMax, "swapped_max on \(name)", largest, gate.swappedMax)

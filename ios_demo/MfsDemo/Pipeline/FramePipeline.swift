@@ -37,7 +37,8 @@ final class FramePipeline {
         let swapper = self.swapper
         lock.unlock()
         do {
-            if let times = try swapper?.swap(frame) {
+            let seconds = CMSampleBufferGetPresentationTimeStamp(sample).seconds
+            if let times = try swapper?.swap(frame, seconds: seconds) {
                 lock.lock()
                 if swapper === self.swapper { figures.add(times, seconds: now()) }
                 lock.unlock()

@@ -11,6 +11,7 @@ final class Swapper {
     let engine: CoreMLEngine
     private let label: SyntheticLabel
     private let faces = FaceLandmarks()
+    private let smoother: LandmarkSmoother
 
     /// Reads, checks and compiles a bundle.  Throws before anything that is in use has been touched.
     init(bundle: BundleFolder, computeUnits: ComputeUnits) async throws {
@@ -19,6 +20,7 @@ final class Swapper {
         let contract = try manifest.coreML()
         let engine = try await CoreMLEngine(contract: contract, folder: bundle.url, computeUnits: computeUnits)
         let label = try SyntheticLabel(text: contract.label)
+        smoother = try LandmarkSmoother()
         self.bundle = bundle
         self.native = native
         self.manifest = manifest
@@ -27,23 +29,29 @@ final class Swapper {
         self.label = label
     }
 
-    /// Finds a face and swaps it, in place.  Returns the times, or nil where there is no face and the frame is as it was.
-    func swap(_ frame: CVPixelBuffer) throws -> StageTimes? {
+    /// Finds a face and swaps it, in place; its landmarks are smoothed from frame to frame.  `seconds`: the frame's time on any
+    /// steady clock.  Returns the times, or nil where there is no face and the frame is as it was.
+    func swap(_ frame: CVPixelBuffer, seconds: Double) throws -> StageTimes? {
         let start = now()
         let found = try faces.find(in: frame)
         let detected = now()
-        guard let landmarks = found else { return nil }
+        guard let measured = found else {
+            smoother.reset()
+            return nil
+        }
         do {
-            var times = try swap(frame, landmarks: landmarks)
+            var times = try swap(frame, landmarks: try smoother.smooth(measured, seconds: seconds))
             times.detect = (detected - start) * 1e3
             times.total = (now() - start) * 1e3
             return times
-        } catch is LandmarkProblem {
-            return nil  // what Vision found on one line is no face; nothing has been written yet
+        } catch {
+            smoother.reset()
+            if error is LandmarkProblem { return nil }  // what Vision found on one line is no face; nothing has been written yet
+            throw error
         }
     }
 
-    /// Swaps the face at ten given numbers, in place.
+    /// Swaps the face at ten given numbers as they are, in place.
     func swap(_ frame: CVPixelBuffer, landmarks: [Double]) throws -> StageTimes {
         var times = StageTimes()
         let start = now()
