@@ -223,9 +223,11 @@ def _peak_mb() -> float | None:
 
 
 def mark_frames(runner: Runner, target: Array, frames: int) -> None:
-    """Run frames with a mark before the first and after each: a system call that fails and that the counting plugin sees."""
+    """Run frames with a mark before the first and after each: a system call that fails and that the counting plugin sees.
+
+    The runner has run a frame before, so what is done once is not counted.
+    """
     frame = runner.frame(target)
-    frame()
     mark()
     for _ in range(frames):
         frame()
