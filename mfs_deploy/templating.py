@@ -21,7 +21,6 @@ import mfs_deploy
 from mfs_deploy import cache, contents
 from mfs_deploy.backends import quiet, workers
 from mfs_deploy.backends.worker import Job
-from mfs_deploy.backends.workers import Done
 from mfs_deploy.errors import ConversionError, MfsError
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
@@ -91,17 +90,16 @@ def build(
     simplified = [{name: p.detach().numpy() for name, p in simplify(arch.load(baked)).named_parameters()} for baked in people]
     weights = [Weights(arrays(baked), contents.weights_sha256(baked)) for baked in people]
     factors = find.sources(weights[0].baked, simplified[0], weights[1].baked, simplified[1])
-    made: list[dict[tuple[str, str], Done]] = []
-    files: list[dict[tuple[str, str], dict[str, bytes]]] = []
-    for person, baked in zip(weights, people, strict=True):
-        with workers.scratch() as scratch:
-            todo = jobs(person.digest)
-            target = np.zeros((1, *arch.interface.contract(todo[0].size).input.shape[1:]), np.float32)
-            done = workers.run(todo, target, scratch, weights=baked, on_done=lambda job: progress.note(f"{job.backend} converted"))
-            made.append({one.job.key: one for one in done})
-            files.append({one.job.key: read(one.folder / "out") for one in done})
+    todo = [jobs(person.digest) for person in weights]
+    target = np.zeros((1, *arch.interface.contract(todo[0][0].size).input.shape[1:]), np.float32)
+    with workers.scratch() as scratch:
+        made = workers.convert_people(
+            todo, people, target, scratch, on_done=lambda job: progress.note(f"{job.backend} converted {PEOPLE} times")
+        )
+        files = [{one.job.key: read(one.folder / "out") for one in theirs} for theirs in made]
     built, reasons = {}, {}
-    for name, one in made[0].items():
+    for one in made[0]:
+        name = one.job.key
         try:
             template = Template(
                 backend=one.job.backend,

@@ -1,8 +1,8 @@
 """Runs one backend in a process of its own: convert, open from disk, run.
 
 Converters disagree about protobuf, OpenMP and MLIR, are slow to import, and can crash; apart they cannot take each other or the
-caller down, and they run side by side.  The parent writes a job folder, starts ``python -m mfs_deploy.backends.worker FOLDER``,
-and reads the answer back:
+caller down, and they run side by side.  The parent writes a job folder, starts ``python -m mfs_deploy.backends.worker FOLDER...``,
+which takes one folder after another, and reads the answer back:
 
     job.json           Job, as JSON
     weights.safetensors  the baked network (only where something is to be converted)
@@ -24,6 +24,7 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,9 +223,11 @@ def _peak_mb() -> float | None:
 
 
 def mark_frames(runner: Runner, target: Array, frames: int) -> None:
-    """Run frames with a mark before the first and after each: a system call that fails and that the counting plugin sees."""
+    """Run frames with a mark before the first and after each: a system call that fails and that the counting plugin sees.
+
+    The runner has run a frame before, so what is done once is not counted.
+    """
     frame = runner.frame(target)
-    frame()
     mark()
     for _ in range(frames):
         frame()
@@ -258,18 +261,20 @@ def end_with(parent: int) -> None:
     os._exit(1)
 
 
-def main(folder: Path) -> int:
+def main(folders: Sequence[Path]) -> int:
+    """To the first job that fails, whose exit code it returns."""
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
-    try:
-        result = work(folder)
-    except errors.MfsError as exc:
-        return fail(folder, exc)
-    except OSError as exc:
-        refused = errors.OutputError.from_os(exc)
-        if refused is None:
-            raise
-        return fail(folder, refused)
-    (folder / "result.json").write_text(json.dumps(asdict(result)), "utf-8")
+    for folder in folders:
+        try:
+            result = work(folder)
+        except errors.MfsError as exc:
+            return fail(folder, exc)
+        except OSError as exc:
+            refused = errors.OutputError.from_os(exc)
+            if refused is None:
+                raise
+            return fail(folder, refused)
+        (folder / "result.json").write_text(json.dumps(asdict(result)), "utf-8")
     return 0
 
 
@@ -281,7 +286,7 @@ def fail(folder: Path, error: errors.MfsError) -> int:
 
 
 if __name__ == "__main__":
-    code = main(Path(sys.argv[1]))
+    code = main([Path(folder) for folder in sys.argv[1:]])
     sys.stdout.flush()
     sys.stderr.flush()
     # Some runtimes crash while unloading, after the work is done and written; nothing is left to clean up here.

@@ -55,10 +55,14 @@ HERE = Machine(platform.machine(), (sys.executable,))
 TENSORFLOW = replace(HERE, name="TensorFlow", environment={tflite.INTERPRETER: tflite.TENSORFLOW})
 
 
+Part = tuple[Job, Path]  # with the folder that it is done in
+
+
 @dataclass
 class _Process:
-    job: Job
-    folder: Path
+    """A worker and the jobs that it does one after another."""
+
+    parts: list[Part]
     popen: subprocess.Popen[bytes]
 
 
@@ -91,28 +95,53 @@ def run(
     Raises:
         the first job's error, after the others were stopped; ConversionError if a worker crashed.
     """
-    waiting = [_prepare(job, targets, folder, weights) for job in jobs]
-    running: list[_Process] = []
-    finished: list[_Process] = []
+    waiting = [[_prepare(job, targets, folder, weights)] for job in jobs]
     at_once = (os.cpu_count() or 1) if side_by_side else 1
+    return [one for (one,) in _run(waiting, on_done, at_once, machine)]
+
+
+def convert_people(
+    jobs: Sequence[Sequence[Job]],
+    weights: Sequence[Mapping[str, Tensor]],
+    targets: Array,
+    folder: Path,
+    *,
+    on_done: OnDone = lambda job: None,
+) -> list[list[Done]]:
+    """As ``run``, for several people: the same jobs for each, and each one's answers.
+
+    What differs between people is done in one process, since converters are slow to import.
+    """
+    places = [
+        [_prepare(job, targets, folder / str(person), baked) for job in theirs]
+        for person, (theirs, baked) in enumerate(zip(jobs, weights, strict=True))
+    ]
+    waiting = [list(parts) for parts in zip(*places, strict=True)]
+    done = _run(waiting, on_done, os.cpu_count() or 1, HERE)
+    return [list(theirs) for theirs in zip(*done, strict=True)]
+
+
+def _run(waiting: list[list[Part]], on_done: OnDone, at_once: int, machine: Machine) -> list[list[Done]]:
+    """The answers of one process for each list of parts."""
+    processes: list[_Process] = []
+    running: list[_Process] = []
     try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                running.append(_start(*waiting.pop(0), machine))
+        while len(processes) < len(waiting) or running:
+            while len(processes) < len(waiting) and len(running) < at_once:
+                processes.append(_start(waiting[len(processes)], machine))
+                running.append(processes[-1])
             for process in [p for p in running if p.popen.poll() is not None]:
                 running.remove(process)
                 _raise_failure(process)
-                finished.append(process)
-                on_done(process.job)
+                on_done(process.parts[-1][0])
             time.sleep(POLL_S)
     finally:
         for process in running:
             _stop(process)
-    by_job = {id(p.job): p for p in finished}
-    return [_collect(by_job[id(job)]) for job in jobs]
+    return [[_collect(*part) for part in process.parts] for process in processes]
 
 
-def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tensor] | None) -> tuple[Job, Path]:
+def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tensor] | None) -> Part:
     place = folder / f"{job.backend}-{job.recipe_name}"
     place.mkdir(parents=True)
     (place / "job.json").write_text(json.dumps(asdict(job)), "utf-8")
@@ -125,13 +154,14 @@ def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tenso
     return job, place
 
 
-def _start(job: Job, folder: Path, machine: Machine) -> _Process:
+def _start(parts: list[Part], machine: Machine) -> _Process:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(machine.threads))
-    temporary = folder / "tmp"
+    folders = [folder for _, folder in parts]
+    temporary = folders[0] / "tmp"
     temporary.mkdir()
-    with open(folder / "log.txt", "wb") as log:
+    with open(folders[0] / "log.txt", "wb") as log:
         popen = subprocess.Popen(
-            [*machine.command, "-m", "mfs_deploy.backends.worker", str(folder)],
+            [*machine.command, "-m", "mfs_deploy.backends.worker", *map(str, folders)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -143,7 +173,7 @@ def _start(job: Job, folder: Path, machine: Machine) -> _Process:
             },  # what converters leave behind goes with the job
             start_new_session=True,  # so that what a converter starts can be stopped with it, and Ctrl-C reaches only us
         )
-    return _Process(job, folder, popen)
+    return _Process(parts, popen)
 
 
 def _stop(process: _Process) -> None:
@@ -154,18 +184,19 @@ def _stop(process: _Process) -> None:
 
 def _raise_failure(process: _Process) -> None:
     code = process.popen.returncode
-    error_file = process.folder / "error.json"
-    if error_file.exists():
-        said = json.loads(error_file.read_text("utf-8"))
-        kind: type[errors.MfsError] = getattr(errors, said["class"])
-        error = kind(said["message"], hint=said["hint"], kind=said["kind"])
-        error.exit_code = said["exit_code"]
-        raise error
-    if code == 0 and (process.folder / "result.json").exists():
+    for _, folder in process.parts:
+        error_file = folder / "error.json"
+        if error_file.exists():
+            said = json.loads(error_file.read_text("utf-8"))
+            kind: type[errors.MfsError] = getattr(errors, said["class"])
+            error = kind(said["message"], hint=said["hint"], kind=said["kind"])
+            error.exit_code = said["exit_code"]
+            raise error
+    if code == 0 and all((folder / "result.json").exists() for _, folder in process.parts):
         return
     what = f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"stopped with exit code {code}"
     raise errors.ConversionError(
-        f"the {process.job.backend} worker {what}: {_last_line(process.folder / 'log.txt')}",
+        f"the {process.parts[0][0].backend} worker {what}: {_last_line(process.parts[0][1] / 'log.txt')}",
         hint="mfs doctor shows whether this backend works here",
     )
 
@@ -175,7 +206,7 @@ def _last_line(log: Path) -> str:
     return lines[-1][:300] if lines else "it printed nothing"
 
 
-def _collect(process: _Process) -> Done:
-    result = Result(**json.loads((process.folder / "result.json").read_text("utf-8")))
-    outputs = {path.stem: np.load(path) for path in (process.folder / OUTPUTS).glob("*.npy")}
-    return Done(process.job, result, outputs, process.folder)
+def _collect(job: Job, folder: Path) -> Done:
+    result = Result(**json.loads((folder / "result.json").read_text("utf-8")))
+    outputs = {path.stem: np.load(path) for path in (folder / OUTPUTS).glob("*.npy")}
+    return Done(job, result, outputs, folder)

@@ -64,7 +64,7 @@ def clip(frames: int, size: int = 256) -> list[Scene]:
 
 def crops(size: int) -> Image:
     """(64, S, S, 3) aligned faces of rendered people, none of them held out: what ``demo`` stands for as a calibration set."""
-    return np.ascontiguousarray(triplets.make(triplets.SHARD, CALIBRATION, size).target.permute(0, 2, 3, 1).numpy())
+    return _pixels(triplets.targets(triplets.SHARD, CALIBRATION, size))
 
 
 def _scenes(people: People, attributes: Attributes, size: int) -> list[Scene]:

@@ -52,6 +52,13 @@ def make(n: int, seed: int, size: int, device: torch.device | str = "cpu", sourc
     return Triplets(*((t * 255).round().byte().cpu() for t in (face.image, before.image, after.image, before.mask)))
 
 
+def targets(n: int, seed: int, size: int) -> Tensor:
+    """(N, 3, S, S) in [0, 1]: the targets' crops of ``make``, without rendering the rest."""
+    _, them = people(seed, n)
+    scenes = sample_attributes(n, 2 * seed)
+    return render(them, scenes, size, crop_view(scene_landmarks(them, scenes), size)).image
+
+
 def people(seed: int, n: int = SHARD) -> tuple[People, People]:
     """The sources and the targets of ``make``."""
     return sample_people(n, 2 * seed), sample_people(n, 2 * seed + 1)

@@ -42,28 +42,39 @@ def mfs(capfd) -> Callable[..., Ran]:
     return run
 
 
-@pytest.fixture(scope="module")
-def photo(portrait, tmp_path_factory) -> Path:
+@pytest.fixture(scope="session")
+def photo(portrait, once) -> Path:
     from PIL import Image
 
-    path = tmp_path_factory.mktemp("photo") / "eileen.png"
-    Image.fromarray(portrait).save(path)
-    return path
+    return once("photo", lambda folder: Image.fromarray(portrait).save(folder / "eileen.png")) / "eileen.png"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def export_args(checkpoint, photo) -> list[str]:
     """A real export of one backend, as short as it can be."""
     args = ["export", "--checkpoint", checkpoint, "--source", photo, "--landmarks", LANDMARKS, "--targets", "onnx"]
     return [str(a) for a in args]
 
 
-@pytest.fixture(scope="module")
-def made(export_args, tmp_path_factory) -> Path:
+@pytest.fixture(scope="session")
+def made(export_args, once) -> Path:
     """A bundle with an ONNX artifact in fp32; not to be changed."""
-    out = tmp_path_factory.mktemp("made") / "face01"
-    assert cli.main([*export_args, "--recipe", "fp32", "--out", str(out), "--quiet"]) == 0
-    return out
+
+    def make(folder: Path) -> None:
+        assert cli.main([*export_args, "--recipe", "fp32", "--out", str(folder / "face01"), "--quiet"]) == 0
+
+    return once("made", make) / "face01"
+
+
+@pytest.fixture(scope="session")
+def made_int8(once) -> Path:
+    """A bundle of the demo with an NCNN artifact in int8; not to be changed."""
+
+    def make(folder: Path) -> None:
+        args = ["export", "--checkpoint", "demo", "--source", "demo", "--targets", "ncnn", "--recipe", "w8a8"]
+        assert cli.main([*args, "--calibration", "demo", "--out", str(folder / "face"), "--quiet"]) == 0
+
+    return once("made-int8", make) / "face"
 
 
 @pytest.fixture
@@ -108,7 +119,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scrfd(portrait, tmp_path_factory) -> Path:
     """A model of SCRFD's form that finds the portrait's face and no other."""
     import importlib.util

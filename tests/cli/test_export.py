@@ -108,7 +108,7 @@ def made_landmarks() -> str:
 
 def test_size_256_aligns_the_source_at_224_as_the_original_does(made, mfs, export_args, tmp_path):
     out = tmp_path / "face01"
-    ran = mfs(*export_args, "--size", "256", "--recipe", "fp32", "--out", out, "--json")
+    ran = mfs(*export_args, "--size", "256", "--recipe", "fp32", "--full-conversion", "--out", out, "--json")
     assert ran.code == 0
     assert ran.json["manifest"]["weights"] == manifest.read(made)["weights"]
     assert ran.json["manifest"]["contract"]["input"]["shape"] == [1, 3, 256, 256]
@@ -176,7 +176,7 @@ def test_a_place_without_a_name_is_the_output_s_fault(mfs, export_args, tmp_path
 def test_a_private_umask_keeps_the_bundle_private(mfs, export_args, tmp_path):
     before = os.umask(0o077)
     try:
-        assert mfs(*export_args, "--out", tmp_path / "face01").code == 0
+        assert mfs(*export_args, "--recipe", "fp32", "--out", tmp_path / "face01").code == 0
     finally:
         os.umask(before)
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "face01", *(tmp_path / "face01").rglob("*")))
@@ -326,6 +326,6 @@ def test_the_preview_shows_a_row_for_pytorch_and_one_for_each_backend(made):
 
 
 def test_quiet_prints_nothing_and_json_only_json(mfs, export_args, tmp_path):
-    ran = mfs(*export_args, "--out", tmp_path / "a", "--quiet", "--json")
+    ran = mfs(*export_args, "--recipe", "fp32", "--out", tmp_path / "a", "--quiet", "--json")
     assert ran.json["bundle"] == str(tmp_path / "a")
     assert ran.err == ""

@@ -6,17 +6,17 @@ import json
 
 import pytest
 
+from mfs_deploy import manifest
+
 DEMO = ("--checkpoint", "demo", "--source", "demo", "--targets", "ncnn")
 
 
-def test_the_recipe_found_exports_to_the_quality_that_was_asked_for(mfs, tmp_path, monkeypatch):
+def test_the_recipe_found_exports_to_the_quality_that_was_asked_for(made_int8, mfs, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    plain = mfs("export", *DEMO, "--recipe", "w8a8", "--calibration", "demo", "--out", tmp_path / "plain", "--json")
-    assert plain.code == 0, plain.err
-    before = plain.json["manifest"]["artifacts"]["ncnn"]["parity"]["cases"][0]["swapped_psnr_db"]
+    before = manifest.read(made_int8)["artifacts"]["ncnn"]["parity"]["cases"][0]["swapped_psnr_db"]
     wanted = before + 2
     recipe = tmp_path / "mine.toml"
-    ranges = ("--calibration-ranges", tmp_path / "plain" / "ranges.json")
+    ranges = ("--calibration-ranges", made_int8 / "ranges.json")
     found = mfs("quantize", *DEMO, *ranges, "--min-psnr", wanted, "--out", recipe, "--json")
     assert found.code == 0, found.err
     assert found.json["psnr_db"]["ncnn"] >= wanted
@@ -25,7 +25,7 @@ def test_the_recipe_found_exports_to_the_quality_that_was_asked_for(mfs, tmp_pat
     (kept,) = (tmp_path / "cache" / "mfs-deploy").rglob("*.json")
     assert {one["name"] for one in json.loads(kept.read_text())} == {one["name"] for one in found.json["layers"]}
 
-    made = mfs("export", *DEMO, *ranges, "--recipe", recipe, "--out", tmp_path / "mixed", "--json")
+    made = mfs("export", *DEMO, *ranges, "--recipe", recipe, "--full-conversion", "--out", tmp_path / "mixed", "--json")
     assert made.code == 0, made.err
     artifact = made.json["manifest"]["artifacts"]["ncnn"]
     assert artifact["parity"]["cases"][0]["swapped_psnr_db"] == pytest.approx(found.json["psnr_db"]["ncnn"], abs=0.01)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from mfs_deploy import cli
 from mfs_deploy.backends.all import has
 from mfs_deploy.quant import recipe as recipes
 
 DEMO = ["export", "--checkpoint", "demo", "--source", "demo", "--quiet", "--targets", "ncnn"]
 
 
-@pytest.fixture(scope="module")
-def w8a8(tmp_path_factory) -> Path:
-    """A bundle in int8; not to be changed."""
-    out = tmp_path_factory.mktemp("w8a8") / "face"
-    assert cli.main([*DEMO, "--recipe", "w8a8", "--calibration", "demo", "--out", str(out)]) == 0
-    return out
+@pytest.fixture
+def again(made_int8) -> tuple[object, ...]:
+    """Arguments that take the ranges of an earlier export, which take a while to measure, and no template."""
+    return ("--calibration-ranges", made_int8 / "ranges.json", "--full-conversion")
 
 
-def test_an_int8_bundle_is_small_near_pytorch_and_says_what_it_was_calibrated_on(w8a8, mfs):
-    said = json.loads((w8a8 / "manifest.json").read_text())
+def test_an_int8_bundle_is_small_near_pytorch_and_says_what_it_was_calibrated_on(made_int8, mfs):
+    said = json.loads((made_int8 / "manifest.json").read_text())
     artifact = said["artifacts"]["ncnn"]
     assert artifact["parameters"]["int8"] > 400_000
     assert artifact["bytes"] < 0.33 * 2_000_000
@@ -32,20 +28,20 @@ def test_an_int8_bundle_is_small_near_pytorch_and_says_what_it_was_calibrated_on
     assert target["quality"]["psnr_db"] > target["quality"]["reference_psnr_db"] - 0.5
     assert said["calibration"]["coverage"]["crops"] == 64
     assert "demo" not in json.dumps(said["calibration"])
-    assert mfs("parity", w8a8).code == 0
+    assert mfs("parity", made_int8).code == 0
 
 
-def test_ranges_of_one_bundle_serve_another_export_and_the_same_bytes_come_out(w8a8, mfs, tmp_path):
+def test_ranges_of_one_bundle_serve_another_export_and_the_same_bytes_come_out(made_int8, mfs, tmp_path):
     out = tmp_path / "again"
-    ran = mfs(*DEMO, "--recipe", "w8a8", "--calibration-ranges", w8a8 / "ranges.json", "--out", out, "--json")
+    ran = mfs(*DEMO, "--recipe", "w8a8", "--calibration-ranges", made_int8 / "ranges.json", "--out", out, "--json")
     assert ran.code == 0, ran.err
     assert ran.json["manifest"]["calibration"]["reused"] is True
     for name in ("swap.param", "swap.bin", "ranges.json"):
-        assert (out / name).read_bytes() == (w8a8 / name).read_bytes()
+        assert (out / name).read_bytes() == (made_int8 / name).read_bytes()
 
 
-def test_ranges_that_cut_this_identity_off_are_refused(w8a8, mfs, tmp_path):
-    said = json.loads((w8a8 / "ranges.json").read_text())
+def test_ranges_that_cut_this_identity_off_are_refused(made_int8, mfs, tmp_path):
+    said = json.loads((made_int8 / "ranges.json").read_text())
     low, high = said["ranges"]["leaky_relu_3"]
     said["ranges"]["leaky_relu_3"] = [low / 5, high / 5]
     (tmp_path / "ranges.json").write_text(json.dumps(said))
@@ -77,10 +73,10 @@ def test_what_cannot_be_calibrated_or_does_not_exist_is_said_and_nothing_is_left
     assert not (tmp_path / "face").exists()
 
 
-def test_a_recipe_from_a_file_that_names_an_unknown_layer_lists_the_layers(w8a8, mfs, tmp_path):
+def test_a_recipe_from_a_file_that_names_an_unknown_layer_lists_the_layers(made_int8, again, mfs, tmp_path):
     text = recipes.to_toml(recipes.load("w8a8")) + '[layers.encoder_77]\nweights = "float16"\nactivations = "float16"\n'
     (tmp_path / "mine.toml").write_text(text)
-    args = ("--recipe", tmp_path / "mine.toml", "--calibration", "demo", "--out", tmp_path / "face")
+    args = ("--recipe", tmp_path / "mine.toml", *again, "--out", tmp_path / "face")
     ran = mfs(*DEMO, *args)
     assert ran.code == 2
     assert "encoder_77" in ran.err
@@ -92,14 +88,14 @@ def test_a_recipe_from_a_file_that_names_an_unknown_layer_lists_the_layers(w8a8,
     assert next(iter(ran.json["manifest"]["recipes"].values()))["layers"] == {
         "decoder_1_1": {"weights": "float16", "activations": "float16"}
     }
-    default = json.loads((w8a8 / "manifest.json").read_text())
+    default = json.loads((made_int8 / "manifest.json").read_text())
     mine, plain = (said["artifacts"]["ncnn"]["parameters"] for said in (ran.json["manifest"], default))
     assert mine["float16"] - plain["float16"] == plain["int8"] - mine["int8"] == 512 * 128
 
 
-def test_auto_tries_every_recipe_and_the_bundle_holds_what_it_took(mfs, tmp_path):
+def test_auto_tries_every_recipe_and_the_bundle_holds_what_it_took(again, mfs, tmp_path):
     out = tmp_path / "face"
-    ran = mfs(*DEMO, "--recipe", "auto", "--calibration", "demo", "--out", out, "--json")
+    ran = mfs(*DEMO, "--recipe", "auto", *again, "--out", out, "--json")
     assert ran.code == 0, ran.err
     trials = ran.json["trials"]
     assert {t["recipe"] for t in trials} == {name for name in recipes.names() if has("ncnn", recipes.load(name))}

@@ -35,6 +35,10 @@ def test_samples_are_the_same_for_a_seed_and_exact_outside_the_face(few):
     assert not torch.equal(few.target, few.result)
 
 
+def test_targets_alone_are_those_of_the_samples(few):
+    assert torch.equal((triplets.targets(4, 0, 64) * 255).round().byte(), few.target)
+
+
 def test_the_encoder_has_the_interface_of_the_published_one():
     embedding, feature_map = SmallEncoder().eval()(torch.rand(2, 3, 112, 112))
     assert feature_map.shape == (2, 512, 7, 7)

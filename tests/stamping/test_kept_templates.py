@@ -52,7 +52,10 @@ def conversions(cache, monkeypatch, arch) -> list[str]:
     """The made-up converter in place of all; a line for each time that it runs."""
     ran: list[str] = []
 
-    def run(jobs, targets, folder, *, weights, on_done) -> list[Done]:
+    def convert(jobs, weights, targets, folder, *, on_done) -> list[list[Done]]:
+        return [one(*person, targets, folder / str(n)) for n, person in enumerate(zip(jobs, weights, strict=True))]
+
+    def one(jobs, weights, targets, folder) -> list[Done]:
         network = simplify(arch.load(dict(weights)))
         content = b"".join(name.encode() + values.detach().numpy().tobytes() for name, values in network.named_parameters())
         done = []
@@ -65,7 +68,7 @@ def conversions(cache, monkeypatch, arch) -> list[str]:
             done.append(Done(job, Result(job.backend, "", False, 0, 0, info, None), {"swapped": targets, "mask": targets}, place))
         return done
 
-    monkeypatch.setattr(workers, "run", run)
+    monkeypatch.setattr(workers, "convert_people", convert)
     return ran
 
 
@@ -98,7 +101,7 @@ def test_the_next_person_s_template_comes_from_the_cache_and_no_converter_runs(g
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("a converter ran")
 
-    monkeypatch.setattr(workers, "run", fail)
+    monkeypatch.setattr(workers, "convert_people", fail)
     again, reasons = get()
     assert reasons == {}
     assert again.keys() == first.keys()
@@ -192,7 +195,7 @@ def test_a_converter_that_fails_for_random_people_is_a_reason_and_no_error(get, 
     def fail(*args: object, **kwargs: object) -> None:
         raise ConversionError("beyond float16")
 
-    monkeypatch.setattr(workers, "run", fail)
+    monkeypatch.setattr(workers, "convert_people", fail)
     assert get() == ({}, {NAME: "beyond float16"})
 
 
@@ -200,6 +203,6 @@ def test_a_full_disk_is_an_error_and_not_a_reason(get, monkeypatch):
     def fail(*args: object, **kwargs: object) -> None:
         raise OutputError("No space left on device")
 
-    monkeypatch.setattr(workers, "run", fail)
+    monkeypatch.setattr(workers, "convert_people", fail)
     with pytest.raises(OutputError):
         get()
