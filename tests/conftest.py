@@ -197,7 +197,7 @@ def artifact(new_artifact, once, graph) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def golden_bundle(artifact, contract, net, portrait, once) -> Path:
-    """For ncnn and LiteRT, in float32, with the photo that the authors' own code was recorded on and what PyTorch makes of it."""
+    """For all that phones run, in float32, with the photo of the recorded numbers and what PyTorch makes of it."""
     import core_bundles
     import torch
 
@@ -210,7 +210,7 @@ def golden_bundle(artifact, contract, net, portrait, once) -> Path:
             swapped, mask = net(torch.from_numpy(parity.inputs(cases)))
         (folder / "golden").mkdir()
         outputs = parity.Outputs(swapped.numpy(), mask.numpy())
-        artifacts = {name: artifact(name, "fp32") for name in ("ncnn", "tflite")}
+        artifacts = {name: artifact(name, "fp32") for name in ("ncnn", "tflite", "coreml")}
         core_bundles.write(folder / "golden", contract, artifacts, cases, outputs)
 
     return once("bundle-golden", make) / "golden"
