@@ -1,14 +1,19 @@
 """The Android Debug Bridge: which phone, what to run on it, and what its refusals mean.
 
-States and wording: adb's own (packages/modules/adb of Android: transport.cpp, file_sync_client.cpp).
+States and wording are adb's own.  Its exit codes are not relied on for what runs on a phone: where the cable is pulled meanwhile,
+``adb shell`` ends with 0 and half of the output.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shlex
 import shutil
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from mfs_deploy.devices import tool
@@ -27,8 +32,11 @@ STATES = {
         "on Linux udev rules allow it (package android-sdk-platform-tools-common)",
     ),
     "offline": ("does not answer", "unplug it and plug it in again; else: adb kill-server"),
+    "connecting": ("does not answer yet", "unplug it and plug it in again; else: adb kill-server"),
 }
-NOISE = ("*", "List of devices")
+PASSING = ("authorizing", "offline", "connecting")  # states of the first moments after adb's server has started
+SETTLE_S, POLL_S = 5.0, 0.5
+LINE = re.compile(r"(\(no serial number\)|\S+)\s+(no permissions|\S+)(.*)")
 PLUG_IN = "plug it in, unlock it, and turn on USB debugging in its developer options; 'adb devices' must list it"
 
 
@@ -54,19 +62,33 @@ def program() -> str:
 
 
 def listed(adb: str) -> list[Listed]:
-    """Phones that adb sees, in whatever state."""
+    """Phones that adb sees, in whatever state; waits a moment where one may yet become ready."""
+    end = time.monotonic() + SETTLE_S
+    while True:
+        states = _states(adb)
+        if READY in states.values() or not set(PASSING) & set(states.values()) or time.monotonic() > end:
+            return [_phone(serial, state, name) for (serial, name), state in states.items()]
+        time.sleep(POLL_S)
+
+
+def _states(adb: str) -> dict[tuple[str, str], str]:
+    """By serial and model, out of lines like ``SERIAL  device usb:1-2 product:P model:Pixel_8 device:D transport_id:3``."""
     done = tool.run([adb, "devices", "-l"], ANSWER_S)
     if done.code != 0:
         raise DeviceError(f"adb does not work: {done.last_words}", kind="device-tool")
-    return [_phone(line.split()) for line in done.out.splitlines() if len(line.split()) > 1 and not line.startswith(NOISE)]
+    found = {}
+    for line in done.out.splitlines():
+        matched = None if line.startswith(("*", "List of devices")) else LINE.match(line)
+        if matched is not None:
+            serial, state, rest = matched.groups()
+            models = re.findall(r"\bmodel:(\S+)", rest)
+            found[serial, models[0].replace("_", " ") if models else state] = state
+    return found
 
 
-def _phone(words: list[str]) -> Listed:
-    """A line such as ``SERIAL  device usb:1-2 product:P model:Pixel_8 device:D transport_id:3``."""
-    state = "no permissions" if words[1:3] == ["no", "permissions"] else words[1]
-    model = next((word.removeprefix("model:") for word in words if word.startswith("model:")), state)
+def _phone(serial: str, state: str, name: str) -> Listed:
     problem, hint = ("", "") if state == READY else STATES.get(state, (f"is in the state {state!r}", "start it normally"))
-    return Listed(words[0], model.replace("_", " "), problem=problem, hint=hint)
+    return Listed(serial, name, problem=problem, hint=hint)
 
 
 class Adb:
@@ -76,38 +98,51 @@ class Adb:
         self._adb, self.serial = adb, serial
 
     def shell(self, *words: str, timeout_s: float = ANSWER_S) -> Finished:
-        """A command on the phone, which may fail; adb passes on its exit code.  Words reach it as they are."""
-        return self._run("shell", "-n", shlex.join(words), timeout_s=timeout_s)
+        """A command on the phone, which may fail there.  Words reach it as they are.
+
+        Raises:
+            DeviceError: the phone went away before the command had ended.
+        """
+        end = f"mfs-{secrets.token_hex(8)}"
+        done = self._run("shell", "-n", f"{shlex.join(words)}; e=$?; echo; echo {end} $e", timeout_s=timeout_s)
+        out, mark, code = done.out.rpartition(f"\n{end} ")
+        if not mark:
+            raise self.failure(f"'{' '.join(words[:2])}' ran there", done)
+        return Finished(int(code), out, done.err)
 
     def call(self, *words: str) -> str:
         """A command on the phone that must not fail; what it printed."""
         done = self.shell(*words)
         if done.code != 0:
-            raise self.failure(f"'{' '.join(words[:3])}'", done)
+            raise self.failure(f"'{' '.join(words[:2])}' ran there", done)
         return done.out.strip()
 
-    def push(self, local: Path, remote: PurePosixPath) -> None:
-        done = self._run("push", str(local), str(remote), timeout_s=COPY_S)
-        if done.code != 0:
-            raise self.failure(f"copying {local.name} to the phone", done)
+    def push(self, files: Mapping[PurePosixPath, Path]) -> None:
+        """Files by the paths that they get.  Their folders are made first: adb's own making of folders fails on some phones."""
+        self.call("mkdir", "-p", *sorted({str(remote.parent) for remote in files}))
+        for remote, local in files.items():
+            done = self._run("push", str(local), str(remote), timeout_s=COPY_S)
+            if done.code != 0:
+                raise self.failure(f"{remote.name} was copied there", done)
 
     def pull(self, remote: PurePosixPath, local: Path) -> None:
+        """A file."""
         done = self._run("pull", str(remote), str(local), timeout_s=COPY_S)
         if done.code != 0:
-            raise self.failure(f"copying {remote.name} from the phone", done)
+            raise self.failure(f"{remote.name} was fetched", done)
 
     def failure(self, doing: str, done: Finished) -> DeviceError:
-        """Why a step failed: the phone is gone, or full, or in adb's own words."""
-        if not self.is_there():
+        """Why a step failed: the phone is gone, or full, or in its own words."""
+        if not self.is_there() or done.code == 0:
             return DeviceError(
                 f"the phone {self.serial} went away while {doing}", hint="plug it in again, and run this again", kind="device-lost"
             )
         if "No space left" in done.out + done.err:
-            return DeviceError(f"the phone is full: {doing} failed", hint="make room on the phone", kind="device-full")
-        return DeviceError(f"{doing} failed: {done.last_words}")
+            return DeviceError(f"the phone is full: it failed while {doing}", hint="make room on the phone", kind="device-full")
+        return DeviceError(f"the phone failed while {doing}: {done.last_words}")
 
     def is_there(self) -> bool:
-        return any(phone.serial == self.serial and not phone.problem for phone in listed(self._adb))
+        return READY in [state for (serial, _), state in _states(self._adb).items() if serial == self.serial]
 
     def _run(self, *words: str, timeout_s: float) -> Finished:
         return tool.run([self._adb, "-s", self.serial, *words], timeout_s)

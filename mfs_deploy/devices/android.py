@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 import secrets
 import struct
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mfs_deploy import reference_file
-from mfs_deploy.devices import adb, phone
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy import manifest, reference_file
+from mfs_deploy.devices import adb, phone, tool
 from mfs_deploy.devices.adb import Adb
 from mfs_deploy.devices.choose import choose
 from mfs_deploy.devices.phone import Measured, Refused, Run
 from mfs_deploy.devices.tool import Finished
-from mfs_deploy.errors import BundleError, DeviceError, UsageError
+from mfs_deploy.errors import BundleError, DeviceError, MfsError, UsageError
 
 OLDEST, OLDEST_NAME = 28, "Android 9"  # android_demo's minSdk, and the oldest that mobile_core is built for
 ABI = "arm64-v8a"
@@ -30,10 +33,19 @@ LITERT = "libLiteRt.so"
 APP = "mfs.demo"
 FILES = PurePosixPath(f"/sdcard/Android/data/{APP}/files")
 POLL_S = 1.0
+FIRST_S = 20.0  # that the app's first start may take
 
-# Exit codes of mfs-bench-device, which are this package's, and of the phone's shell.
-UNSUPPORTED, PARITY, BUNDLE, CANNOT_RUN = 5, 7, 8, (126, 127)
+# Exit codes of mfs-bench-device, which are this package's; of the phone's shell; and of a program that a signal ended.
+UNSUPPORTED, PARITY, BUNDLE, CANNOT_RUN, SIGNALS = 5, 7, 8, (126, 127), range(129, 193)
 MFS_ERROR_UNSUPPORTED = 3  # of mobile_core, as the app reports it
+
+PROPERTIES = (
+    "ro.build.version.release",
+    "ro.build.version.sdk",
+    "ro.product.cpu.abilist",
+    "ro.product.manufacturer",
+    "ro.product.model",
+)
 
 
 @dataclass(frozen=True)
@@ -55,22 +67,18 @@ def connect(serial: str | None) -> Found:
     program = adb.program()
     serial = serial or os.environ.get("ANDROID_SERIAL") or None
     link = Adb(program, choose(adb.listed(program), serial, adb.PLUG_IN).serial)
-    release, level, abis, maker, model = (
-        link.call("getprop", name)
-        for name in (
-            "ro.build.version.release",
-            "ro.build.version.sdk",
-            "ro.product.cpu.abilist",
-            "ro.product.manufacturer",
-            "ro.product.model",
-        )
-    )
+    said = dict(re.findall(r"^\[(.*?)\]: \[(.*)\]$", link.call("getprop"), re.MULTILINE))
+    release, level, abis, maker, model = (said.get(name, "") for name in PROPERTIES)
     if not level.isdecimal() or int(level) < OLDEST:
         raise DeviceError(
-            f"the phone has Android {release} (API {level}); {OLDEST_NAME} (API {OLDEST}) or newer is needed", kind="device-old"
+            f"the phone has Android {release} (API {level}); {OLDEST_NAME} (API {OLDEST}) or newer is needed",
+            hint="use a newer phone",
+            kind="device-old",
         )
     if ABI not in abis.split(","):
-        raise DeviceError(f"the phone's processor takes {abis or 'nothing known'}; {ABI} is needed", kind="device-old")
+        raise DeviceError(
+            f"the phone's processor takes {abis or 'nothing known'}; {ABI} is needed", hint="use another phone", kind="device-old"
+        )
     return Found(link, f"{maker} {model}, Android {release}".strip())
 
 
@@ -81,25 +89,80 @@ def check_runner(path: Path) -> None:
         UsageError: it is not; says what it is.
     """
     hint = "build it as mobile_core/README.md says: -DMFS_STATIC=ON for aarch64, or by the NDK"
+    kind, loader = _elf(path, "--runner", hint)
+    if kind == LIBRARY and not loader:
+        raise UsageError(f"--runner {path} is a library", hint=hint)
+    if loader not in ("", "/system/bin/linker64"):
+        raise UsageError(f"--runner {path} asks for {loader}, which phones do not have", hint=hint)
+
+
+def check_litert(path: Path) -> None:
+    """That a file is a library for 64-bit ARM.  Raises UsageError."""
+    hint = "take it from LiteRT's package for Android, arm64-v8a"
+    kind, _ = _elf(path, "--litert", hint)
+    if kind != LIBRARY:
+        raise UsageError(f"--litert {path} is no library", hint=hint)
+
+
+LIBRARY = 3  # ET_DYN, which programs that may lie anywhere in memory are too, with a loader
+
+
+def _elf(path: Path, option: str, hint: str) -> tuple[int, str]:
+    """The kind of an ELF file for 64-bit ARM, and the loader that it asks for or "" (System V ABI, chapters 4 and 5)."""
     try:
         with open(path, "rb") as f:
             head = f.read(1 << 16)
     except OSError as exc:
-        raise UsageError(f"--runner {path}: {exc.strerror}", hint=hint) from exc
+        raise UsageError(f"{option} {path}: {exc.strerror}", hint=hint) from exc
     try:
-        magic, wide, (machine,) = head[:4], head[4], struct.unpack_from("<H", head, 18)
-        if magic != b"\x7fELF" or wide != 2 or machine != 183:
-            raise UsageError(f"--runner {path} is not a program for 64-bit ARM", hint=hint)
+        if head[:4] != b"\x7fELF" or head[4] != 2:
+            raise ValueError("no ELF file of 64 bits")
+        kind, machine = struct.unpack_from("<HH", head, 16)
+        if machine != 183:
+            raise ValueError("another processor's")
         (table,), (size, count) = struct.unpack_from("<Q", head, 32), struct.unpack_from("<HH", head, 54)
-        for i in range(count):
-            (kind,), (at,), (length,) = (
-                struct.unpack_from(form, head, table + i * size + offset) for form, offset in (("<I", 0), ("<Q", 8), ("<Q", 32))
-            )
-            loader = head[at : at + length].rstrip(b"\0").decode("utf-8", "replace")
-            if kind == 3 and loader != "/system/bin/linker64":  # PT_INTERP
-                raise UsageError(f"--runner {path} asks for {loader}, which phones do not have", hint=hint)
-    except (struct.error, IndexError, OverflowError) as exc:
-        raise UsageError(f"--runner {path} is not a program for 64-bit ARM", hint=hint) from exc
+        for at in range(table, table + size * count, size or 1):
+            (segment,) = struct.unpack_from("<I", head, at)
+            if segment == 3:  # PT_INTERP
+                (start,), (length,) = struct.unpack_from("<Q", head, at + 8), struct.unpack_from("<Q", head, at + 32)
+                return kind, head[start : start + length].rstrip(b"\0").decode("utf-8", "replace")
+    except (struct.error, ValueError, IndexError, OverflowError) as exc:
+        raise UsageError(f"{option} {path} is not for 64-bit ARM", hint=hint) from exc
+    return kind, ""
+
+
+@contextlib.contextmanager
+def clearing(link: Adb, places: Sequence[PurePosixPath], *stop: str) -> Iterator[None]:
+    """Whatever happens inside, what measures is stopped by the command ``stop``, and the places are deleted.
+
+    Raises:
+        DeviceError: a place could not be deleted.  Where another error is on its way, that one says so instead.
+    """
+
+    def clear() -> str:
+        try:
+            link.shell(*stop)
+            if link.shell("rm", "-rf", *map(str, places)).code == 0:
+                return ""
+        except DeviceError:
+            pass  # the phone is gone
+        return f"what was copied is still on the phone, in {places[0]}, and holds a face: delete it there"
+
+    try:
+        yield
+    except MfsError as exc:
+        exc.hint = "; ".join(filter(None, (exc.hint, clear())))
+        raise
+    except BaseException:
+        clear()
+        raise
+    if left := clear():
+        raise DeviceError("the phone's copy of the bundle could not be deleted", hint=left)
+
+
+def contents(bundle: Path, target: PurePosixPath) -> dict[PurePosixPath, Path]:
+    """The files of a bundle, by their paths below ``target``."""
+    return {target / name: bundle / name for name in (manifest.NAME, *manifest.read(bundle)["files"])}
 
 
 class Runner:
@@ -117,23 +180,16 @@ class Runner:
     @contextlib.contextmanager
     def place(self, bundle: Path) -> Iterator[PlacedForRunner]:
         root = TEMPORARY / f"mfs-{secrets.token_hex(6)}"
-        try:
-            self._adb.call("mkdir", str(root))
-            self._adb.push(self._runner, root / RUNNER)
-            self._adb.call("chmod", "755", str(root / RUNNER))
-            if self._litert is not None:
-                self._adb.push(self._litert, root / LITERT)
-            self._adb.push(bundle, root / "bundle")
+        # After Ctrl-C the program would go on.  The brackets keep the pattern from finding the shell that asks.
+        with clearing(self._adb, (root,), "pkill", "-f", f"{root.name}/[m]{RUNNER[1:]}"):
             with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
-                reference = Path(scratch, "reference")
-                reference.mkdir()
-                reference_file.unpack(bundle / reference_file.NAME, reference)
-                self._adb.push(reference, root / "reference")
+                reference_file.unpack(bundle / reference_file.NAME, Path(scratch))
+                files = {root / RUNNER: self._runner, **contents(bundle, root / "bundle")}
+                files |= {root / "reference" / array.name: array for array in sorted(Path(scratch).iterdir())}
+                files |= {} if self._litert is None else {root / LITERT: self._litert}
+                self._adb.push(files)
+            self._adb.call("chmod", "755", str(root / RUNNER))
             yield PlacedForRunner(self._adb, root, bundle, has_litert=self._litert is not None)
-        finally:
-            with contextlib.suppress(DeviceError):  # the phone may be gone
-                self._adb.shell("pkill", RUNNER[:15])  # after Ctrl-C it would go on
-                self._adb.shell("rm", "-rf", str(root))
 
 
 @dataclass(frozen=True)
@@ -144,33 +200,30 @@ class PlacedForRunner:
     has_litert: bool
 
     def measure(self, run: Run) -> Measured:
+        out = self.root / "out"
         words = [str(self.root / RUNNER), "--bundle", str(self.root / "bundle"), "--backend", run.backend]
         words += ["--reference", str(self.root / "reference"), "--threads", str(run.threads), "--warmup", str(run.warmup)]
         words += ["--runs", str(run.runs), "--sustained", str(run.sustained)]
         words += ["--litert", str(self.root / LITERT)] if self.has_litert else []
-        words += ["--dump", str(self.root / "out")] if run.dump else []
+        words += ["--dump", str(out)] if run.dump else []
         done = self.adb.shell(*words, timeout_s=run.patience_s)
         if done.code not in (0, PARITY):
             raise self._failure(run, done)
         report = phone.check(done.out, run, self.bundle)
-        if not run.dump:
-            return Measured(report, {})
-        with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
-            self.adb.pull(self.root / "out", Path(scratch, "out"))
-            self.adb.call("rm", "-rf", str(self.root / "out"))
-            return Measured(report, phone.read_outputs(Path(scratch, "out"), self.bundle))
+        return Measured(report, fetch(self.adb, out, self.bundle) if run.dump else {})
 
     def _failure(self, run: Run, done: Finished) -> DeviceError | BundleError:
-        said = done.err.split("\n")[0].removeprefix("error: ") if done.err.startswith("error: ") else done.last_words
+        said = next((line.removeprefix("error: ") for line in done.err.splitlines() if line.startswith("error: ")), done.last_words)
+        words = tool.one_line(said)
         if done.code == UNSUPPORTED:
-            return Refused(f"{run.backend}: {said}")
+            return Refused(f"{run.backend}: {words}")
         if done.code == BUNDLE:
-            return BundleError(f"on the phone: {said}")
+            return BundleError(f"on the phone: {words}")
         if done.code in CANNOT_RUN:
-            return DeviceError(f"the phone cannot start {RUNNER}: {said}")
-        if done.code > 128 and self.adb.is_there():
+            return DeviceError(f"the phone cannot start {RUNNER}: {words}")
+        if done.code in SIGNALS:
             return DeviceError(f"{RUNNER} was ended on the phone by signal {done.code - 128}", hint="adb logcat says more")
-        return self.adb.failure(f"measuring {run.backend}", done)
+        return DeviceError(f"{RUNNER} failed on the phone with {run.backend}: {words}")
 
 
 class App:
@@ -182,8 +235,6 @@ class App:
     def __init__(self, found: Found) -> None:
         self.name, self._adb = found.name, found.adb
         if found.adb.shell("pm", "path", APP).code != 0:
-            if not found.adb.is_there():
-                raise found.adb.failure("looking for the app", Finished(1, "", ""))
             raise DeviceError(
                 f"the app {APP} is not on {found.name}",
                 hint="install android_demo, or give --runner mfs-bench-device (mobile_core/README.md)",
@@ -192,17 +243,36 @@ class App:
 
     @contextlib.contextmanager
     def place(self, bundle: Path) -> Iterator[PlacedForApp]:
+        """adb's own writing into an app's folder fails on some phones, so the phone copies from where it never does."""
         name = f"mfs-{secrets.token_hex(6)}"
-        try:
-            self._adb.call("mkdir", "-p", str(FILES / "bundles"))
-            self._adb.push(bundle, FILES / "bundles" / name)
-            self._adb.shell("input", "keyevent", "KEYCODE_WAKEUP")  # a dark screen's app is slowed down
+        copied, inside, report = TEMPORARY / name, FILES / "bundles" / name, FILES / "bench" / name
+        with clearing(self._adb, (inside, copied, report, report.with_suffix(".json")), "am", "force-stop", APP):
+            self._make_folder()
+            self._adb.push(contents(bundle, copied))
+            self._adb.call("mkdir", "-p", str(inside.parent))
+            self._adb.call("cp", "-r", str(copied), str(inside))
+            self._adb.call("rm", "-rf", str(copied))
             yield PlacedForApp(self._adb, name, bundle)
-        finally:
-            with contextlib.suppress(DeviceError):
-                self._adb.shell("am", "force-stop", APP)
-                for place in (FILES / "bundles" / name, FILES / "bench" / name, FILES / "bench" / f"{name}.json"):
-                    self._adb.shell("rm", "-rf", str(place))
+
+    def _make_folder(self) -> None:
+        """By starting the app: in a folder that the shell made, the app could not read."""
+        end = time.monotonic() + FIRST_S
+        while self._adb.shell("ls", str(FILES)).code != 0:
+            if time.monotonic() > end:
+                raise DeviceError(
+                    f"the app has not made its folder {FILES}", hint="open the app once on the phone", kind="device-app"
+                )
+            start(self._adb)
+            time.sleep(POLL_S)
+
+
+def start(link: Adb, *extras: str) -> None:
+    """Start BenchActivity, in place of one that runs.  Raises DeviceError where Android refuses."""
+    done = link.shell("am", "start", "-S", "-W", "-n", f"{APP}/.BenchActivity", *extras)
+    wrong = [line for line in (done.out + "\n" + done.err).splitlines() if "Error" in line or "Exception" in line]
+    if wrong or done.code != 0:
+        words = tool.one_line(wrong[-1] if wrong else done.last_words)
+        raise DeviceError(f"the app cannot be started: {words}", hint="install android_demo again", kind="device-app")
 
 
 @dataclass(frozen=True)
@@ -212,49 +282,30 @@ class PlacedForApp:
     bundle: Path
 
     def measure(self, run: Run) -> Measured:
-        report, dumped = FILES / "bench" / f"{self.name}.json", FILES / "bench" / self.name
+        report, out = FILES / "bench" / f"{self.name}.json", FILES / "bench" / self.name
         self.adb.call("rm", "-f", str(report))
-        words = [
-            "am",
-            "start",
-            "-S",
-            "-W",
-            "-n",
-            f"{APP}/.BenchActivity",
-            "--es",
-            "bundle",
-            self.name,
-            "--es",
-            "backend",
-            run.backend,
-        ]
-        words += ["--es", "report", report.name, *(("--es", "dump", self.name) if run.dump else ())]
+        extras = ["--es", "bundle", self.name, "--es", "backend", run.backend, "--es", "report", report.name]
+        extras += ["--es", "dump", self.name] if run.dump else []
         for key in ("threads", "warmup", "runs", "sustained"):
-            words += ["--ei", key, str(getattr(run, key))]
-        started = self.adb.call(*words)
-        if "Error" in started:
-            last = started.splitlines()[-1].strip()
-            raise DeviceError(f"the app cannot be started: {last}", hint="install android_demo again", kind="device-app")
+            extras += ["--ei", key, str(getattr(run, key))]
+        start(self.adb, *extras)
         self._wait(report, run.patience_s)
         with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
             local = Path(scratch, "report.json")
             self.adb.pull(report, local)
             text = local.read_text("utf-8", errors="replace")
-            self._raise_error(text, run)
-            found = phone.check(text, run, self.bundle)
-            if not run.dump:
-                return Measured(found, {})
-            self.adb.pull(dumped, Path(scratch, "out"))
-            self.adb.call("rm", "-rf", str(dumped))
-            return Measured(found, phone.read_outputs(Path(scratch, "out"), self.bundle))
+        said = phone.error(text)
+        if said is not None:
+            words = f"{run.backend}: {said.words}"
+            raise Refused(words) if said.status == MFS_ERROR_UNSUPPORTED else DeviceError(words, kind="device-app")
+        found = phone.check(text, run, self.bundle)
+        return Measured(found, fetch(self.adb, out, self.bundle) if run.dump else {})
 
     def _wait(self, report: PurePosixPath, patience_s: float) -> None:
         """Until the report is there: the app writes it whole, whatever happens, unless it dies."""
         end = time.monotonic() + patience_s
         while self.adb.shell("ls", str(report)).code != 0:
             if self.adb.shell("pidof", APP).code != 0 and self.adb.shell("ls", str(report)).code != 0:
-                if not self.adb.is_there():
-                    raise self.adb.failure("measuring", Finished(1, "", ""))
                 raise DeviceError(
                     "the app stopped before its report was written",
                     hint="adb logcat -s mfs-bench AndroidRuntime",
@@ -268,12 +319,11 @@ class PlacedForApp:
                 )
             time.sleep(POLL_S)
 
-    def _raise_error(self, text: str, run: Run) -> None:
-        try:
-            said = json.loads(text)
-        except (ValueError, RecursionError):
-            return  # phone.check says what is wrong
-        if not isinstance(said, dict) or "error" not in said:
-            return
-        words = f"{run.backend}: {str(said['error'])[:300]}"
-        raise Refused(words) if said.get("status") == MFS_ERROR_UNSUPPORTED else DeviceError(words, kind="device-app")
+
+def fetch(link: Adb, folder: PurePosixPath, bundle: Path) -> dict[str, NDArray[np.float32]]:
+    """Outputs that were written on a phone, which are deleted there."""
+    with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
+        for name in phone.output_names(bundle):
+            link.pull(folder / f"{name}.npy", Path(scratch, f"{name}.npy"))
+        link.call("rm", "-rf", str(folder))
+        return phone.read_outputs(Path(scratch), bundle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from mfs_deploy import manifest
 from mfs_deploy.backends.worker import Job, Result
 from mfs_deploy.backends.workers import Done
+from mfs_deploy.devices import tool
 from mfs_deploy.errors import DeviceError, ParityError
 from mfs_deploy.manifest import Number, Text, misfit
 
@@ -33,7 +35,7 @@ FORM: dict[str, Any] = {
     "frame": {"name": Text, "width": int, "height": int},
 }
 MACHINE = {"system": Text, "architecture": Text, "cpu": Text, "cores": int}
-SUSTAINED = {"seconds": Number, "frames": int, "fps": Number, "fps_by_second": DISTRIBUTION}
+SUSTAINED = {"seconds": Number, "frames": int, "fps": Number, "fps_by_second": DISTRIBUTION, "samples": [dict]}
 PARITY = {"complaints": [Text]}
 AROUND = ("align_max", "paste_max")  # what complaints about the steps around the network begin with
 
@@ -132,9 +134,9 @@ class OnPhone:
                     measured = placed.measure(Run(job.backend, warmup=0, runs=0, dump=True))
                 except Refused as exc:
                     self.refused[job.backend] = exc.message
-                    continue
-                finally:
                     on_done(job)
+                    continue
+                on_done(job)
                 # What it says of the network is judged here, by the outputs themselves.
                 around = [line for line in measured.report["parity"]["complaints"] if line.startswith(AROUND)]
                 if around:
@@ -209,6 +211,29 @@ def _problem(found: Any, run: Run) -> str | None:
 def _part(found: dict[str, Any], form: dict[str, Any]) -> dict[str, Any]:
     """Without the entries that are not used here."""
     return {key: value for key, value in found.items() if key in form}
+
+
+@dataclass(frozen=True)
+class Said:
+    """What went wrong in an app, which it writes in place of a report; ``status`` is its mfs_status, where mobile_core refused."""
+
+    words: str
+    status: object
+
+
+def error(text: str) -> Said | None:
+    """None where a report says of no error; what else may be wrong with it is for ``check``."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or "error" not in said:
+        return None
+    return Said(tool.one_line(str(said["error"])), said.get("status"))
+
+
+def output_names(bundle: Path) -> list[str]:
+    return [spec["name"] for spec in manifest.read(bundle)["contract"]["outputs"]]
 
 
 def read_outputs(folder: Path, bundle: Path) -> dict[str, NDArray[np.float32]]:

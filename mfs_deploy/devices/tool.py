@@ -20,9 +20,13 @@ class Finished:
     @property
     def last_words(self) -> str:
         """What it said last, errors first, fit for one line."""
-        lines = [line.strip() for text in (self.err, self.out) for line in reversed(text.splitlines()) if line.strip()]
-        words = "".join(c for c in lines[0] if c.isprintable()) if lines else f"exit code {self.code}, without a word"
-        return words[:SHOWN]
+        lines = [line for text in (self.err, self.out) for line in reversed(text.splitlines()) if line.strip()]
+        return one_line(lines[0]) if lines else f"exit code {self.code}, without a word"
+
+
+def one_line(words: str) -> str:
+    """What a program of others said, fit for a message."""
+    return "".join(c for c in words.strip() if c.isprintable())[:SHOWN]
 
 
 def run(command: Sequence[str], timeout_s: float) -> Finished:
@@ -33,7 +37,13 @@ def run(command: Sequence[str], timeout_s: float) -> Finished:
     """
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False, timeout=timeout_s
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=timeout_s,
         )
     except subprocess.TimeoutExpired as exc:
         raise DeviceError(
