@@ -24,7 +24,7 @@ from mfs_deploy.arm64 import machine as arm64
 from mfs_deploy.backends import workers
 from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.worker import Job
-from mfs_deploy.devices.phone import Phone, Refused, Run, require_one
+from mfs_deploy.devices.phone import STAGES, SUSTAINED, Phone, Refused, Run, require_one
 from mfs_deploy.errors import BundleError, ParityError, UsageError
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipe as recipes
@@ -101,6 +101,7 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
     found: dict[str, Any] = {}
     refused: dict[str, str] = {}
     machine: dict[str, Any] = {}
+    said_threads: int | None = None
     with phone.place(folder) as placed:
         progress.step(f"copied to {phone.name}")
         for name, job in jobs.items():
@@ -114,9 +115,11 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
                 raise ParityError(
                     f"{name} on {phone.name}: {report['parity']['complaints'][0]}", hint="mfs parity --device says more"
                 )
-            machine = report["machine"]
-            keys = ("precision", "open_ms", "frame", "latency_ms", *(("sustained",) if sustained else ()))
-            found[name] = {"recipe": job.recipe_name, "runtime": report["runtime"], **{key: report[key] for key in keys}}
+            machine, said_threads = report["machine"], report["threads"]
+            found[name] = {"recipe": job.recipe_name, **{key: report[key] for key in ("runtime", "precision", "open_ms", "frame")}}
+            found[name]["latency_ms"] = {stage: report["latency_ms"][stage] for stage in STAGES}
+            if sustained:
+                found[name]["sustained"] = {key: report["sustained"][key] for key in SUSTAINED}
             progress.step(f"{name}: {report['latency_ms']['total']['p50']:.1f} ms")
     require_one(found, refused)
     processor = {"processor": machine["cpu"], "cores": machine["cores"], "system": f"{machine['system']} {machine['architecture']}"}
@@ -126,7 +129,7 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
         "phone": phone.name,
         "by": phone.way,
         "machine": processor,
-        "threads": threads,
+        "threads": said_threads,
         "runs": runs,
         "artifacts": found,
         "refused": refused,

@@ -24,7 +24,7 @@ IPHONE = {
     "identifier": "5B4C4E0B-0000-4000-8000-00000000A001",
     "connectionProperties": {"pairingState": "paired", "transportType": "wired", "tunnelState": "connected"},
     "deviceProperties": {"name": "somebody's phone", "osVersionNumber": "18.1", "developerModeStatus": "enabled"},
-    "hardwareProperties": {"platform": "iOS", "marketingName": "iPhone 15 Pro", "productType": "iPhone16,1"},
+    "hardwareProperties": {"platform": "iOS", "marketingName": "iPhone 15 Pro", "productType": "iPhone16,1", "udid": "00008130-1"},
 }
 
 
@@ -71,8 +71,7 @@ def install_android(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **state: An
     """A Pixel with the demo app, which measures."""
     pixel = {"phones": [{"serial": SERIAL, "state": "device", "model": "Pixel_8"}], "properties": PIXEL, "apps": ["mfs.demo"]}
     phones = install("adb", tmp_path, monkeypatch, {**pixel, "app": "measures", **state})
-    for folder in ("data/local/tmp", "sdcard/Android/data/mfs.demo/files"):
-        (phones.root / folder).mkdir(parents=True)
+    (phones.root / "data/local/tmp").mkdir(parents=True)
     return phones
 
 

@@ -59,6 +59,8 @@ def command(
         raise UsageError("--sustained is for phones, which slow down as they warm up", hint="add --device")
     if device is not None and old is not None:
         raise UsageError("--compare is not for phones: their clocks follow their heat", hint="leave it out")
+    if device == "ios" and threads != 1:
+        raise UsageError("Core ML takes as many threads as it likes", hint="leave --threads out")
     phone = options.make_phone(device, serial, runner, litert)
     before = None if old is None else benching.read(old)
     if phone is not None:
@@ -82,7 +84,8 @@ def phone_text(found: dict[str, Any]) -> str:
         sustained = f"{a['sustained']['fps']:.1f} ({a['sustained']['seconds']:.0f} s)" if "sustained" in a else "-"
         whole = (f"{times['total'][key]:.2f} ms" for key in ("p50", "p90", "p99"))
         rows.append([name, a["recipe"], *whole, *(f"{times[stage]['p50']:.2f} ms" for stage in stages), sustained, a["runtime"]])
-    lines = [f"a whole frame on {found['phone']}, by {found['by']}, {found['threads']} threads", table(header, rows)]
+    threads = "" if found["threads"] is None else f", {found['threads']} thread{'s' if found['threads'] != 1 else ''}"
+    lines = [f"a whole frame on {found['phone']}, by {found['by']}{threads}", table(header, rows)]
     return "\n".join([*lines, *(f"not run: {why}" for why in found["refused"].values())])
 
 

@@ -65,8 +65,10 @@ def make_phone(device: str | None, serial: str | None, runner: Path | None, lite
     """
     from mfs_deploy.errors import UsageError
 
-    if device != "android" and runner is not None:
-        raise UsageError("--runner is for Android phones", hint="add --device android")
+    if device is None and serial is not None:
+        raise UsageError("--serial is of a phone", hint="add --device")
+    if device != "android" and (runner is not None or litert is not None):
+        raise UsageError("--runner and --litert are for Android phones", hint="add --device android")
     if runner is None and litert is not None:
         raise UsageError("--litert goes with --runner; the app brings its own", hint="add --runner")
     if device == "android":
@@ -74,6 +76,8 @@ def make_phone(device: str | None, serial: str | None, runner: Path | None, lite
 
         if runner is not None:
             android.check_runner(runner)
+        if litert is not None:
+            android.check_litert(litert)
         found = android.connect(serial)
         return android.App(found) if runner is None else android.Runner(found, runner, litert)
     if device == "ios":

@@ -22,7 +22,7 @@ from mfs_deploy.devices.adb import Adb
 from mfs_deploy.devices.choose import choose
 from mfs_deploy.devices.phone import Measured, Refused, Run
 from mfs_deploy.devices.tool import Finished
-from mfs_deploy.errors import BundleError, DeviceError, MfsError, UsageError
+from mfs_deploy.errors import BundleError, DeviceError, UsageError
 
 OLDEST, OLDEST_NAME = 28, "Android 9"  # android_demo's minSdk, and the oldest that mobile_core is built for
 ABI = "arm64-v8a"
@@ -131,33 +131,15 @@ def _elf(path: Path, option: str, hint: str) -> tuple[int, str]:
     return kind, ""
 
 
-@contextlib.contextmanager
-def clearing(link: Adb, places: Sequence[PurePosixPath], *stop: str) -> Iterator[None]:
-    """Whatever happens inside, what measures is stopped by the command ``stop``, and the places are deleted.
-
-    Raises:
-        DeviceError: a place could not be deleted.  Where another error is on its way, that one says so instead.
-    """
-
-    def clear() -> str:
-        try:
-            link.shell(*stop)
-            if link.shell("rm", "-rf", *map(str, places)).code == 0:
-                return ""
-        except DeviceError:
-            pass  # the phone is gone
-        return f"what was copied is still on the phone, in {places[0]}, and holds a face: delete it there"
-
+def clear(link: Adb, places: Sequence[PurePosixPath], *stop: str) -> str:
+    """Stop what measures by the command ``stop`` and delete the places.  What is left, and where, or ""."""
     try:
-        yield
-    except MfsError as exc:
-        exc.hint = "; ".join(filter(None, (exc.hint, clear())))
-        raise
-    except BaseException:
-        clear()
-        raise
-    if left := clear():
-        raise DeviceError("the phone's copy of the bundle could not be deleted", hint=left)
+        link.shell(*stop)
+        if link.shell("rm", "-rf", *map(str, places)).code == 0:
+            return ""
+    except DeviceError:
+        pass  # the phone is gone
+    return f"what was copied is still on the phone, in {places[0]}, and holds a face: delete it there"
 
 
 def contents(bundle: Path, target: PurePosixPath) -> dict[PurePosixPath, Path]:
@@ -181,7 +163,8 @@ class Runner:
     def place(self, bundle: Path) -> Iterator[PlacedForRunner]:
         root = TEMPORARY / f"mfs-{secrets.token_hex(6)}"
         # After Ctrl-C the program would go on.  The brackets keep the pattern from finding the shell that asks.
-        with clearing(self._adb, (root,), "pkill", "-f", f"{root.name}/[m]{RUNNER[1:]}"):
+        stop = ("pkill", "-f", f"{root.name}/[m]{RUNNER[1:]}")
+        with phone.clearing(lambda: clear(self._adb, (root,), *stop)):
             with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
                 reference_file.unpack(bundle / reference_file.NAME, Path(scratch))
                 files = {root / RUNNER: self._runner, **contents(bundle, root / "bundle")}
@@ -246,7 +229,8 @@ class App:
         """adb's own writing into an app's folder fails on some phones, so the phone copies from where it never does."""
         name = f"mfs-{secrets.token_hex(6)}"
         copied, inside, report = TEMPORARY / name, FILES / "bundles" / name, FILES / "bench" / name
-        with clearing(self._adb, (inside, copied, report, report.with_suffix(".json")), "am", "force-stop", APP):
+        places = (inside, copied, report, report.with_suffix(".json"))
+        with phone.clearing(lambda: clear(self._adb, places, "am", "force-stop", APP)):
             self._make_folder()
             self._adb.push(contents(bundle, copied))
             self._adb.call("mkdir", "-p", str(inside.parent))

@@ -10,13 +10,17 @@ from mfs_deploy.errors import DeviceError
 
 @dataclass(frozen=True)
 class Listed:
-    """A phone as adb or devicectl lists it.  ``problem`` is why it cannot be used, "" where it can, and ``hint`` what to do."""
+    """A phone as adb or devicectl lists it.
+
+    ``problem`` is why it cannot be used, "" where it can, and ``hint`` what to do; ``also`` is another name of its for ``serial``.
+    """
 
     serial: str
     name: str
     system: str = ""
     problem: str = ""
     hint: str = ""
+    also: str = ""
 
 
 def choose(phones: Sequence[Listed], serial: str | None, plug_in: str) -> Listed:
@@ -31,7 +35,7 @@ def choose(phones: Sequence[Listed], serial: str | None, plug_in: str) -> Listed
     """
     there = ", ".join(f"{phone.serial} ({phone.name})" for phone in phones)
     if serial is not None:
-        phones = [phone for phone in phones if phone.serial == serial]
+        phones = [phone for phone in phones if serial in (phone.serial, phone.also)]
         if not phones:
             beside = f"; there is {there}" if there else ", and no other"
             raise DeviceError(f"no phone {serial!r} is connected{beside}", hint=plug_in, kind="device-none")

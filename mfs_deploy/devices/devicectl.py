@@ -1,6 +1,7 @@
-"""Apple's ``xcrun devicectl`` (Xcode 15 or later): which phone, files to and from an app's container, starting the app.
+"""Apple's ``xcrun devicectl``: which phone, files to and from an app's container, starting the app.
 
-Only its JSON is read, which Apple calls stable; what it prints is not.
+It comes with Xcode; waiting for an app to end came with Xcode 16, and phones need iOS 17.  Only its JSON is read, which Apple calls
+stable; what it prints is not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mfs_deploy.errors import DeviceError
 
 ANSWER_S = 60
 COPY_S = 300  # it waits without end where an app's container cannot be reached
-USABLE = ("connected", "disconnected")  # its tunnel is built when it is needed
+OLDEST = 17
 PLUG_IN = "plug it in, unlock it, and trust this Mac; 'xcrun devicectl list devices' must list it"
 
 
@@ -26,18 +27,27 @@ def listed() -> list[Listed]:
     found = []
     for entry in call("list", "devices").get("devices", []):
         hardware, own, link = (_object(entry, key) for key in ("hardwareProperties", "deviceProperties", "connectionProperties"))
-        if hardware.get("platform") not in ("iOS", "iPadOS", None) or hardware.get("reality") == "virtual":
+        if not hardware or not own or not link:
+            raise DeviceError(
+                "this Xcode's devicectl lists phones in a form that is not known here",
+                hint="xcrun devicectl --version tells it: report it, or use Xcode 16",
+                kind="device-tool",
+            )
+        if hardware.get("platform") not in ("iOS", "iPadOS") or hardware.get("reality") == "virtual":
             continue
         problem = hint = ""
-        if link.get("pairingState", "paired") != "paired":
+        if link.get("pairingState") == "unsupported":
+            problem, hint = "is too old for devicectl", f"iOS {OLDEST} or newer is needed"
+        elif link.get("pairingState") != "paired":
             problem, hint = "does not trust this Mac", "unlock it, and choose Trust when it asks"
-        elif link.get("tunnelState", "connected") not in USABLE:
+        elif link.get("tunnelState") == "unavailable":
             problem, hint = "is out of reach", PLUG_IN
         elif own.get("developerModeStatus", "enabled") != "enabled":
             problem, hint = "has Developer Mode off", "turn it on in Settings, Privacy & Security, Developer Mode"
         model = hardware.get("marketingName") or hardware.get("productType") or "iPhone"
-        system = str(own.get("osVersionNumber", ""))
-        found.append(Listed(str(entry.get("identifier", "")), str(model), system, problem, hint))
+        identifier, udid, system = entry.get("identifier"), hardware.get("udid"), own.get("osVersionNumber")
+        phone = Listed(str(identifier), str(model), str(system or "unknown"), problem, hint, also=str(udid or ""))
+        found.append(phone)
     return found
 
 
@@ -49,7 +59,7 @@ def call(*words: str, timeout_s: float = ANSWER_S) -> dict[str, Any]:
     """
     if shutil.which("xcrun") is None:
         raise DeviceError(
-            "xcrun is not here: iPhones are reached from a Mac with Xcode 15 or later", hint="run this there", kind="device-tool"
+            "xcrun is not here: iPhones are reached from a Mac with Xcode 16 or later", hint="run this there", kind="device-tool"
         )
     with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
         path = Path(scratch, "result.json")
@@ -75,7 +85,7 @@ class Container:
         self._app = app
 
     def push(self, local: Path, remote: PurePosixPath) -> None:
-        """A file; folders above it are made."""
+        """A file or a folder, to a path where nothing is yet; folders above it are made."""
         self._copy("to", str(local), str(remote))
 
     def pull(self, remote: PurePosixPath, local: Path) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mfs_deploy import manifest, reference_file
+from mfs_deploy import reference_file
 from mfs_deploy.devices import devicectl, phone
 from mfs_deploy.devices.choose import choose
 from mfs_deploy.devices.devicectl import Container
@@ -18,7 +18,6 @@ from mfs_deploy.devices.phone import Measured, Run
 from mfs_deploy.errors import DeviceError
 
 APP = "MfsDemo"  # the name it shows; its identifier is the developer's own
-OLDEST = 16  # ios_demo's deployment target
 DOCUMENTS = PurePosixPath("Documents")
 REPORTS = DOCUMENTS / "reports"
 
@@ -36,9 +35,6 @@ class App:
         """
         found = choose(devicectl.listed(), serial, devicectl.PLUG_IN)
         self.name = f"{found.name}, iOS {found.system}"
-        major = found.system.split(".")[0]
-        if not major.isdecimal() or int(major) < OLDEST:
-            raise DeviceError(f"the phone has iOS {found.system or 'unknown'}; iOS {OLDEST} or newer is needed", kind="device-old")
         app = devicectl.apps(found.serial).get(APP)
         if app is None:
             raise DeviceError(f"the app {APP} is not on {self.name}", hint="install ios_demo from Xcode", kind="device-app")
@@ -47,19 +43,24 @@ class App:
     @contextlib.contextmanager
     def place(self, bundle: Path) -> Iterator[PlacedForApp]:
         name = f"mfs-{secrets.token_hex(6)}"
-        folder = DOCUMENTS / name
-        placed = PlacedForApp(self._container, name, bundle)
-        try:
-            for file in (manifest.NAME, *manifest.read(bundle)["files"]):
-                self._container.push(bundle / file, folder / file)
+        with phone.clearing(lambda: self._clear(name)):
             with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
-                reference_file.unpack(bundle / reference_file.NAME, Path(scratch))
-                for array in sorted(Path(scratch).iterdir()):
-                    self._container.push(array, folder / "reference" / array.name)
-            yield placed
-        finally:
-            with contextlib.suppress(DeviceError):
-                self._container.start("--forget", name, timeout_s=devicectl.ANSWER_S)
+                staged = Path(scratch, name)
+                shutil.copytree(bundle, staged)
+                (staged / "reference").mkdir()  # the app reads no archives
+                reference_file.unpack(bundle / reference_file.NAME, staged / "reference")
+                self._container.push(staged, DOCUMENTS / name)
+            yield PlacedForApp(self._container, name, bundle)
+
+    def _clear(self, name: str) -> str:
+        """What to do where the app cannot be had to delete the copy, or ""."""
+        try:
+            self._container.start("--forget", name, timeout_s=devicectl.ANSWER_S)
+        except DeviceError:
+            return (
+                f"what was copied may still be on the phone and holds a face: delete {name} in the Files app, On My iPhone, {APP}"
+            )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -84,21 +85,11 @@ class PlacedForApp:
             except DeviceError as exc:
                 raise ended or exc from exc
             text = local.read_text("utf-8", errors="replace")
-            _raise_error(text)
+            if (said := phone.error(text)) is not None:
+                raise DeviceError(f"coreml: {said.words}", kind="device-app")
             found = phone.check(text, run, self.bundle)
             if not run.dump:
                 return Measured(found, {})
-            for spec in manifest.read(self.bundle)["contract"]["outputs"]:
-                file = f"{spec['name']}.npy"
-                self.container.pull(REPORTS / self.name / file, Path(scratch, file))
+            for name in phone.output_names(self.bundle):
+                self.container.pull(REPORTS / self.name / f"{name}.npy", Path(scratch, f"{name}.npy"))
             return Measured(found, phone.read_outputs(Path(scratch), self.bundle))
-
-
-def _raise_error(text: str) -> None:
-    """What went wrong in the app, which it reports in place of figures."""
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        return  # phone.check says what is wrong
-    if isinstance(said, dict) and "error" in said:
-        raise DeviceError(f"coreml: {str(said['error'])[:300]}", kind="device-app")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Sized
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from mfs_deploy import manifest
 from mfs_deploy.backends.worker import Job, Result
 from mfs_deploy.backends.workers import Done
 from mfs_deploy.devices import tool
-from mfs_deploy.errors import DeviceError, ParityError
+from mfs_deploy.errors import DeviceError, MfsError, ParityError
 from mfs_deploy.manifest import Number, Text, misfit
 
 SCHEMA = 1
@@ -31,6 +31,7 @@ FORM: dict[str, Any] = {
     "schema": int,
     "tool": Text,
     **dict.fromkeys(("manifest_sha256", "backend", "runtime", "recipe", "precision"), Text),
+    "threads": (int, None),  # None: the runtime decides
     "open_ms": Number,
     "frame": {"name": Text, "width": int, "height": int},
 }
@@ -99,6 +100,25 @@ class Phone(Protocol):
 
     def place(self, bundle: Path) -> AbstractContextManager[Placed]:
         """Copy a bundle there, under a name that tells nothing; it is deleted afterwards where the phone allows that."""
+
+
+@contextmanager
+def clearing(clear: Callable[[], str]) -> Iterator[None]:
+    """Whatever happens inside, ``clear`` is called; it deletes what lies on a phone, and says what it could not.
+
+    Raises:
+        DeviceError: something is left there.  Where another error is on its way, that one says so too.
+    """
+    try:
+        yield
+    except MfsError as exc:
+        exc.hint = "; ".join(filter(None, (exc.hint, clear())))
+        raise
+    except BaseException:
+        clear()
+        raise
+    if left := clear():
+        raise DeviceError("the phone's copy of the bundle could not be deleted", hint=left)
 
 
 @dataclass(frozen=True)

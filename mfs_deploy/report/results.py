@@ -34,7 +34,7 @@ ON_PHONE = {
     "frame": {"name": Text, "width": int, "height": int},
     "latency_ms": dict.fromkeys(STAGES, DISTRIBUTION),
 }
-SAMPLED = {"sustained": SUSTAINED | {"samples": [dict]}}
+SAMPLED = {"sustained": SUSTAINED}
 # By kind: the key that tells it from the others, what must be there, and what may be.
 KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     PARITY: (
@@ -50,7 +50,15 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     PHONE: (
         "phone",
         {
-            **{"schema": int, **NETWORK, "machine": MEASURED["machine"], "phone": Text, "by": Text, "threads": int, "runs": int},
+            **{
+                "schema": int,
+                **NETWORK,
+                "machine": MEASURED["machine"],
+                "phone": Text,
+                "by": Text,
+                "threads": (int, None),
+                "runs": int,
+            },
             **{"artifacts": {...: dict}, "refused": {...: Text}},  # its artifacts are checked one by one
         },
         {},
@@ -72,7 +80,7 @@ BY_LAYER = {"layers": {...: {...: int}}}
 
 @dataclass(frozen=True)
 class Results:
-    """``said`` has the form that ``KINDS`` gives its kind, and all its numbers are finite and none is negative."""
+    """``said`` has the form that ``KINDS`` gives its kind, all its numbers are finite, and none but a temperature is negative."""
 
     path: Path
     kind: str

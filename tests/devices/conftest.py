@@ -63,11 +63,11 @@ def mfs(capfd) -> Callable[..., Ran]:
 
 @pytest.fixture(scope="session")
 def elf() -> Callable[..., bytes]:
-    """The head of a program: its machine's number, its word size, and the loader that it asks for."""
+    """The head of a program, or with kind 3 of a library: its processor's number, its word size, the loader that it asks for."""
 
-    def make(machine: int = 183, wide: bool = True, loader: str | None = None) -> bytes:
+    def make(machine: int = 183, wide: bool = True, loader: str | None = None, kind: int = 2) -> bytes:
         interpreter = b"" if loader is None else loader.encode() + b"\0"
-        head = b"\x7fELF" + bytes([2 if wide else 1, 1, 1]) + bytes(9) + struct.pack("<HHI", 2, machine, 1)
+        head = b"\x7fELF" + bytes([2 if wide else 1, 1, 1]) + bytes(9) + struct.pack("<HHI", kind, machine, 1)
         head += struct.pack("<QQQIHHHHHH", 0, 64, 0, 0, 64, 56, 0 if loader is None else 1, 0, 0, 0)
         if loader is not None:
             head += struct.pack("<IIQQQQQQ", 3, 4, 120, 0, 0, len(interpreter), len(interpreter), 1)
@@ -112,6 +112,7 @@ import json, pathlib, shutil, sys
 given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 backend, recorded, dump = given["--backend"], pathlib.Path({str(recorded)!r}), pathlib.Path(given.get("--dump", "/nowhere"))
 report = json.loads((recorded / f"{{backend}}.json").read_text())
+report["threads"] = int(given["--threads"]) if "--threads" in given else None
 if "--dump" in given:
     shutil.copytree(recorded / backend, dump)
 {change}

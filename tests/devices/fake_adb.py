@@ -10,9 +10,12 @@ Its phones are told by the file in FAKE_PHONES:
     environment  for that command
     stand_in     true: `program` is run in place of the phone's programs, not given their path
     app          how BenchActivity behaves: "measures" (by the program at `runner`), "dies", "is silent", or an error to report
+    am           what `am start` says: "" where all is well, and its exit code at `am_code`
     runner       a program for the phone's processor that the app measures with
     bytes        how much the phone holds
-    lost_after   commands to a phone after which it is unplugged
+    lost_after   commands to a phone after which it is unplugged, in the middle of the next
+    keeps        a word: `rm` refuses what has it in its path
+    hangs        a word: a command with it never ends
     took         appended: every command to a phone, for tests to look at
 """
 
@@ -20,17 +23,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NoReturn
 
 STATE = Path(os.environ["FAKE_PHONES"])
 WRITABLE = ("/data/local/tmp", "/sdcard")
-COMM = 15  # characters of a process's name that Linux keeps
 
 
 def told() -> dict[str, Any]:
@@ -63,7 +67,8 @@ def count(command: list[str]) -> None:
     part.rename(STATE)  # tests look at it meanwhile
     if lost:
         if command[0] == "shell":
-            leave(255)
+            print("half of")  # what had come; adb says nothing, and ends with 0
+            sys.exit(0)
         leave(1, f"adb: error: failed to copy '{command[-2]}' to '{command[-1]}': couldn't read from device")
 
 
@@ -75,13 +80,9 @@ def devices(long: bool) -> None:
     print()
 
 
-def chosen(serial: str | None) -> None:
+def chosen(serial: str) -> None:
     phones = told()["phones"]
-    if serial is None and not phones:
-        leave(1, "adb: no devices/emulators found")
-    if serial is None and len(phones) > 1:
-        leave(1, "adb: more than one device/emulator")
-    phone = next((p for p in phones if serial in (None, p["serial"])), None)
+    phone = next((p for p in phones if p["serial"] == serial), None)
     if phone is None:
         leave(1, f"adb: device '{serial}' not found")
     if phone["state"] == "unauthorized":
@@ -94,26 +95,22 @@ def chosen(serial: str | None) -> None:
 
 
 def push(source: str, target: str) -> None:
+    """A file, which is all that is asked for.  Folders are not made, as some phones refuse it."""
+
     def refused(why: str) -> NoReturn:
         leave(1, f"adb: error: failed to copy '{source}' to '{target}': remote {why}")
 
     here, there = Path(source), local(target)
-    if not here.exists():
+    if not here.is_file():
         leave(1, f"adb: error: cannot stat '{source}': No such file or directory")
-    if not target.startswith(WRITABLE):
-        refused("couldn't create file: Permission denied")
-    if there.is_dir():
-        there = there / here.name
-    elif not there.parent.is_dir() and not here.is_dir():
-        there.parent.mkdir(parents=True)  # as adb's sync does
-    size = sum(path.stat().st_size for path in here.rglob("*") if path.is_file()) if here.is_dir() else here.stat().st_size
-    if holds() + size > told().get("bytes", 1 << 40):
+    if not target.startswith("/data/local/tmp/"):
+        refused("fchown failed: Operation not permitted")  # what Android 11 says of apps' folders
+    if not there.parent.is_dir():
+        refused("secure_mkdirs failed: Operation not permitted")
+    if holds() + here.stat().st_size > told().get("bytes", 1 << 40):
         refused("write failed: No space left on device")
-    if here.is_dir():
-        shutil.copytree(here, there, symlinks=False)
-    else:
-        shutil.copyfile(here, there)
-        there.chmod(0o644)  # whatever a test's file system says: nobody may count on it
+    shutil.copyfile(here, there)
+    there.chmod(0o644)  # whatever a test's file system says: nobody may count on it
     print(f"{source}: 1 file pushed, 0 skipped.")
 
 
@@ -129,8 +126,21 @@ def pull(source: str, target: str) -> None:
 
 
 def shell(words: list[str]) -> int:
-    """One simple command; its words were joined by the client and are split by the phone's shell."""
-    name, *rest = shlex.split(" ".join(words))
+    """A simple command, and behind it one that tells its exit code; joined by the client, split by the phone's shell."""
+    line = " ".join(words)
+    ended = re.fullmatch(r"(.*); e=\$\?; echo; echo (\S+) \$e", line)
+    code = simple(shlex.split(line if ended is None else ended[1]))
+    sys.stdout.flush()
+    if ended is None:
+        return code
+    print(f"\n{ended[2]} {code}")
+    return 0
+
+
+def simple(words: list[str]) -> int:
+    name, *rest = words
+    if "hangs" in told() and told()["hangs"] in words:
+        time.sleep(3600)
     if name.startswith("/"):
         return program(name, rest)
     applet = APPLETS.get(name)
@@ -148,33 +158,56 @@ def program(name: str, rest: list[str]) -> int:
     if not os.access(path, os.X_OK) or not path.stat().st_mode & 0o111:
         print(f"/system/bin/sh: {name}: can't execute: Permission denied", file=sys.stderr)
         return 126
-    return emulate(path, rest).returncode
+    with emulate(path, rest) as process:
+        pids = Path(told()["root"]).parent / "pids"
+        pids.mkdir(exist_ok=True)
+        (pids / str(process.pid)).write_text(f"{name} {' '.join(rest)}", "utf-8")
+        code = process.wait()
+        (pids / str(process.pid)).unlink()
+    return code if code >= 0 else 128 - code
 
 
-def emulate(path: Path, rest: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+def emulate(path: Path, rest: list[str], **how: Any) -> subprocess.Popen[str]:
     state = told()
     command = [*state["program"], *(() if state.get("stand_in") else (str(path),))]
     words = [str(local(word)) if word.startswith(WRITABLE) else word for word in rest]
-    return subprocess.run([*command, *words], env={**os.environ, **state.get("environment", {})}, text=True, check=False, **how)
+    return subprocess.Popen([*command, *words], env={**os.environ, **state.get("environment", {})}, text=True, **how)
 
 
 def getprop(rest: list[str]) -> int:
-    print(told()["properties"].get(rest[0], ""))
+    assert rest == []
+    for name, value in told()["properties"].items():
+        print(f"[{name}]: [{value}]")
     return 0
 
 
 def mkdir(rest: list[str]) -> int:
-    parents = rest[0] == "-p"
-    path = rest[-1]
-    if not path.startswith(WRITABLE):
-        print(f"mkdir: '{path}': Permission denied", file=sys.stderr)
+    assert rest[0] == "-p"
+    for path in rest[1:]:
+        if not path.startswith(WRITABLE):
+            print(f"mkdir: '{path}': Permission denied", file=sys.stderr)
+            return 1
+        local(path).mkdir(parents=True, exist_ok=True)
+    return 0
+
+
+def cp(rest: list[str]) -> int:
+    """Within what apps can read, a folder that the shell made is none."""
+    assert rest[0] == "-r"
+    source, target = map(local, rest[1:])
+    if holds() + sum(path.stat().st_size for path in source.rglob("*") if path.is_file()) > told().get("bytes", 1 << 40):
+        print(f"cp: {rest[2]}: No space left on device", file=sys.stderr)
         return 1
-    local(path).mkdir(parents=parents, exist_ok=parents)
+    shutil.copytree(source, target)
     return 0
 
 
 def rm(rest: list[str]) -> int:
-    for path in (local(word) for word in rest if word.startswith("/")):
+    for word in (word for word in rest if word.startswith("/")):
+        if "keeps" in told() and told()["keeps"] in word:
+            print(f"rm: {word}: Permission denied", file=sys.stderr)
+            return 1
+        path = local(word)
         if path.is_dir() and "-rf" in rest:
             shutil.rmtree(path)
         elif path.exists():
@@ -214,14 +247,15 @@ def pidof(rest: list[str]) -> int:
 
 
 def pkill(rest: list[str]) -> int:
-    """Nothing runs once a command has ended here; what the real one asks is asked all the same."""
-    if len(rest[0]) > COMM:
-        print(f"pkill: {rest[0]}: longer than a process's name", file=sys.stderr)
-    return 1
-
-
-def input_(rest: list[str]) -> int:
-    return 0 if rest == ["keyevent", "KEYCODE_WAKEUP"] else 1
+    """By the whole command line, as toybox's with -f; one that finds the shell that asked would end that too."""
+    assert rest[0] == "-f"
+    assert re.search(rest[1], f"pkill -f {rest[1]}") is None
+    found = 1
+    for path in (Path(told()["root"]).parent / "pids").glob("*"):
+        if re.search(rest[1], path.read_text("utf-8")):
+            os.kill(int(path.name), signal.SIGTERM)
+            found = 0
+    return found
 
 
 def am(rest: list[str]) -> int:
@@ -231,9 +265,15 @@ def am(rest: list[str]) -> int:
     component = rest[rest.index("-n") + 1]
     package = component.split("/")[0]
     print(f"Starting: Intent {{ cmp={component} (has extras) }}")
+    if told().get("am"):
+        print(told()["am"], file=sys.stderr)
+        return told()["am_code"]
     if package not in told()["apps"]:
         print(f"Error type 3\nError: Activity class {{{component}}} does not exist.")
         return 1
+    local("/sdcard/Android/data/mfs.demo/files").mkdir(parents=True, exist_ok=True)  # by the system, for the app
+    if "bundle" not in rest:
+        return 0
     running().touch()
     subprocess.Popen([sys.executable, __file__, "activity", *rest], start_new_session=True, stdout=subprocess.DEVNULL)
     print("Status: ok\nLaunchState: COLD\nComplete")
@@ -270,15 +310,17 @@ def measured(files: Path, extras: dict[str, str]) -> str:
     words += ["--dump", str(files / "bench" / extras["dump"])] if "dump" in extras else []
     for name in ("threads", "warmup", "runs", "sustained"):
         words += [f"--{name}", extras[name]]
-    done = emulate(Path(told()["runner"]), words, capture_output=True)
-    if done.returncode in (0, 7):
-        return done.stdout
-    return json.dumps({"error": done.stderr.split("\n")[0].removeprefix("error: "), "status": {5: 3}.get(done.returncode, 4)})
+    with emulate(Path(told()["runner"]), words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        out, err = process.communicate()
+    shutil.rmtree(unpacked)
+    if process.returncode in (0, 7):
+        return out
+    return json.dumps({"error": err.split("\n")[0].removeprefix("error: "), "status": {5: 3}.get(process.returncode, 4)})
 
 
 APPLETS = {
-    **{"getprop": getprop, "mkdir": mkdir, "rm": rm, "chmod": chmod, "ls": ls, "pm": pm, "pidof": pidof, "pkill": pkill},
-    **{"input": input_, "am": am},
+    **{"getprop": getprop, "mkdir": mkdir, "cp": cp, "rm": rm, "chmod": chmod, "ls": ls, "pm": pm, "am": am},
+    **{"pidof": pidof, "pkill": pkill},
 }
 
 
@@ -289,15 +331,12 @@ def main(arguments: list[str]) -> int:
     if arguments[0] == "devices":
         devices("-l" in arguments)
         return 0
-    serial = None
-    if arguments[0] == "-s":
-        serial, arguments = arguments[1], arguments[2:]
+    option, serial, verb, *rest = arguments
+    assert option == "-s"
     chosen(serial)
-    count(arguments)
-    verb, *rest = arguments
+    count([verb, *rest])
     if verb == "shell":
         return shell([word for word in rest if word != "-n"])
-    assert PurePosixPath(rest[-1 if verb == "push" else 0]).is_absolute()
     {"push": push, "pull": pull}[verb](*rest)
     return 0
 

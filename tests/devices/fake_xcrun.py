@@ -8,6 +8,7 @@ Its phones are told by the file in FAKE_PHONES:
     program     a command that measures in place of the app, with the options of mfs-bench-device
     app         how the app behaves: "measures", "dies", or an error to report
     refuses     words of Apple's for which every copy is refused
+    forgets     false: the app cannot be started to delete a copy
     took        appended: every command
 """
 
@@ -53,8 +54,10 @@ def copy(words: list[str], out: Path) -> NoReturn:
     if given["--domain-identifier"] not in state["apps"].values() or given["--domain-type"] != "appDataContainer":
         finish(out, "device.copy", None, "The specified application is not installed.")
     if words[0] == "to":
+        if inside.exists():
+            finish(out, "device.copy", None, f"The file “{inside.name}” is there already.")
         inside.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(given["--source"], inside)
+        (shutil.copytree if Path(given["--source"]).is_dir() else shutil.copyfile)(given["--source"], inside)
     elif not inside.is_file() or Path(given["--destination"]).exists():
         finish(out, "device.copy", None, f"The file “{inside.name}” could not be opened because there is no such file.")
     else:
@@ -67,6 +70,8 @@ def launch(words: list[str], arguments: list[str], out: Path) -> NoReturn:
     assert words[-1] in state["apps"].values()
     documents = Path(state["root"], "Documents")
     if "--forget" in given:
+        if not state.get("forgets", True):
+            finish(out, "device.process.launch", None, "The device is locked.")
         for path in (documents / given["--forget"], documents / "reports" / given["--forget"]):
             shutil.rmtree(path, ignore_errors=True)
         (documents / "reports" / f"{given['--forget']}.json").unlink(missing_ok=True)

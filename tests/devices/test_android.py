@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mfs_deploy import benching, manifest, recheck
 from mfs_deploy.backends.workers import Done
 from mfs_deploy.devices import android as phones
 from mfs_deploy.devices.phone import OnPhone
-from mfs_deploy.errors import DeviceError, ParityError
+from mfs_deploy.errors import DeviceError, ParityError, UsageError
 
 NAME = "Google Pixel 8, Android 14"
 OTHER = {"serial": "emulator-5554", "state": "device", "model": "sdk"}
@@ -59,9 +60,9 @@ def test_a_phone_that_computes_something_else_fails(mfs, android, bundle, runner
     assert f"fp32 ncnn on {NAME}: swapped_" in ran.err
 
 
-def test_times_come_with_the_phone_s_name_and_its_runtime(android, bundle, runner):
+def test_times_come_with_the_phone_s_name_and_its_runtime(android, bundle, runner, elf):
     litert = runner.with_name("libLiteRt.so")
-    litert.write_bytes(b"none")
+    litert.write_bytes(elf(kind=3))
     found = benching.on_phone(bundle, by_runner(runner, litert), runs=3, threads=2, sustained=5)
     assert (found["phone"], found["by"], found["threads"], found["runs"]) == (NAME, "mfs-bench-device", 2, 3)
     assert set(found["artifacts"]) == {"ncnn", "tflite"}
@@ -73,7 +74,7 @@ def test_times_come_with_the_phone_s_name_and_its_runtime(android, bundle, runne
 def test_the_app_measures_what_the_runner_measures(mfs, android, bundle):
     ran = mfs("bench", bundle, "--device", "android", "--runs", 100)
     assert ran.code == 0, ran.err
-    assert f"a whole frame on {NAME}, by app, 1 threads" in ran.out
+    assert f"a whole frame on {NAME}, by app, 1 thread\n" in ran.out
     assert [line.split()[0] for line in ran.out.splitlines()[2:]] == ["ncnn", "tflite"]
     done = outputs_of(phones.App(phones.connect(None)), bundle)
     assert [one.job.backend for one in done] == ["ncnn", "tflite"]
@@ -123,64 +124,104 @@ def test_outputs_of_another_shape_are_no_outputs(android, bundle, runner, replay
 
 @pytest.mark.parametrize("way", ["runner", "app"])
 def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(android, bundle, runner, way):
-    before = android.holds()
     phone = by_runner(runner) if way == "runner" else phones.App(phones.connect(None))
     benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
-    assert [file for file in android.holds() if "unpacked" not in file] == before
+    outputs_of(phone, bundle)
+    assert [file for file in android.holds() if file != "running"] == []
     assert not any("jane-doe" in words[-1] for words in android.took)
 
 
-def test_ctrl_c_leaves_nothing_on_the_phone(android, bundle, runner):
-    """In a process of its own, while the phone measures."""
-    android.tell(program=["sleep", "60"])
+def test_ctrl_c_leaves_nothing_on_the_phone_and_ends_what_runs_there(android, bundle, runner, tmp_path):
+    """In a process of its own, while the phone measures, which goes on by itself when adb is ended."""
+    android.tell(program=[sys.executable, "-c", "import time; time.sleep(60)"])
     command = [sys.executable, "-m", "mfs_deploy", "bench", str(bundle), "--device", "android", "--runner", str(runner)]
     process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True, process_group=0)
-    while not any(words[0] == "shell" and "--backend" in words[-1] for words in android.took):
-        assert process.poll() is None
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    try:
+        while not (found := list((tmp_path / "pids").glob("*"))):
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 130, out
     assert android.holds() == []
-    assert any("pkill mfs-bench-devic" in words[-1] for words in android.took)  # what runs there goes on by itself
+    time.sleep(0.5)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(found[0].name), 0)
+
+
+@pytest.mark.parametrize("way", ["runner", "app"])
+def test_a_copy_that_cannot_be_deleted_is_told_with_its_place(android, bundle, runner, way):
+    place = "/data/local/tmp/mfs-" if way == "runner" else "/sdcard/Android/data/mfs.demo/files/bundles/mfs-"
+    android.tell(keeps=place)
+    with pytest.raises(DeviceError, match="could not be deleted") as caught:
+        phone = by_runner(runner) if way == "runner" else phones.App(phones.connect(None))
+        benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
+    assert f"is still on the phone, in {place}" in caught.value.hint
 
 
 # ---- what goes wrong
 
 
 @pytest.mark.parametrize(
-    ("changes", "serial", "words"),
+    ("changes", "serial", "words", "hint"),
     [
-        ({"phones": []}, None, "no phone is connected"),
-        ({"phones": [OTHER]}, "R5CT1234567", "no phone 'R5CT1234567' is connected; there is emulator-5554 (sdk)"),
+        ({"phones": []}, None, "no phone is connected", "'adb devices' must list it"),
+        ({"phones": [OTHER]}, "R5CT", "no phone 'R5CT' is connected; there is emulator-5554 (sdk)", "'adb devices' must list it"),
         (
             {"phones": [OTHER, {"serial": "R5CT1234567", "state": "device", "model": "Pixel_8"}]},
             None,
             "several phones are connected: emulator-5554 (sdk), R5CT1234567 (Pixel 8)",
+            "choose one with --serial",
         ),
-        ({"phones": [{"serial": "X", "state": "unauthorized", "model": ""}]}, None, "does not let this computer in"),
-        ({"phones": [{"serial": "X", "state": "offline", "model": ""}]}, None, "does not answer"),
-        ({"phones": [{"serial": "X", "state": "recovery", "model": ""}]}, None, "is in the state 'recovery'"),
         (
-            {"phones": [{"serial": "X", "state": "no permissions (user in plugdev group; udev rules?)", "model": ""}]},
+            {"phones": [{"serial": "X", "state": "unauthorized", "model": ""}]},
             None,
-            "may not be opened by this user",
+            "the phone X (unauthorized) does not let this computer in",
+            "allow USB debugging when it asks",
         ),
-        ({"properties": {"ro.build.version.release": "8.1", "ro.build.version.sdk": "27"}}, None, "Android 8.1 (API 27)"),
+        ({"phones": [{"serial": "X", "state": "offline", "model": ""}]}, None, "does not answer", "adb kill-server"),
+        ({"phones": [{"serial": "X", "state": "recovery", "model": ""}]}, None, "is in the state 'recovery'", "start it normally"),
+        (
+            {"phones": [{"serial": "(no serial number)", "state": "no permissions (user in plugdev group)", "model": ""}]},
+            None,
+            "the phone (no serial number) (no permissions) may not be opened by this user",
+            "udev rules",
+        ),
+        (
+            {"properties": {"ro.build.version.release": "8.1", "ro.build.version.sdk": "27"}},
+            None,
+            "the phone has Android 8.1 (API 27); Android 9 (API 28) or newer is needed",
+            "use a newer phone",
+        ),
         (
             {"properties": {"ro.build.version.sdk": "34", "ro.product.cpu.abilist": "x86_64,x86"}},
             None,
             "processor takes x86_64,x86; arm64-v8a is needed",
+            "use another phone",
         ),
-        ({"apps": []}, None, "the app mfs.demo is not on Google Pixel 8"),
+        ({"apps": []}, None, "the app mfs.demo is not on Google Pixel 8", "install android_demo, or give --runner"),
     ],
 )
-def test_a_phone_that_cannot_be_used_is_told_by_name(mfs, android, bundle, changes, serial, words):
+def test_a_phone_that_cannot_be_used_is_told_by_name(mfs, android, bundle, monkeypatch, changes, serial, words, hint):
+    monkeypatch.setattr("mfs_deploy.devices.adb.SETTLE_S", 0)
     android.tell(**changes)
     ran = mfs("bench", bundle, "--device", "android", *(("--serial", serial) if serial else ()))
     assert ran.code == 11
     assert words in ran.err
-    assert "->" in ran.err or "older" in ran.err or "needed" in ran.err
+    assert hint in ran.err.splitlines()[-1]
+
+
+def test_a_phone_that_is_just_being_found_is_waited_for(android):
+    """adb's server says offline or authorizing for the first moments after it was started."""
+    ready = android.told["phones"]
+    android.tell(phones=[{**ready[0], "state": "authorizing"}])
+    later = threading.Timer(1.0, android.tell, kwargs={"phones": ready})
+    later.start()
+    assert phones.connect(None).name == NAME
+    later.join()
 
 
 def test_adb_s_own_choice_of_a_phone_holds(android, monkeypatch):
@@ -212,24 +253,73 @@ def test_adb_of_an_sdk_is_found(android, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("way", "steps"), [*(("runner", steps) for steps in (2, 6, 8, 10)), *(("app", steps) for steps in (2, 5, 6, 7, 9, 10, 11))]
+    ("way", "steps"),
+    [*(("runner", steps) for steps in (0, 1, 2, 9, 21, 22)), *(("app", steps) for steps in (1, 2, 3, 5, 18, 20, 22))],
 )
 def test_a_pulled_plug_is_told_as_one_whenever_it_happens(android, bundle, runner, way, steps):
-    """While asking, copying, measuring, and fetching."""
+    """While asking, copying, measuring, and fetching: adb shell says nothing then, and ends with 0."""
     android.tell(lost_after=steps)
     with pytest.raises(DeviceError) as caught:
+        outputs_of(by_runner(runner) if way == "runner" else phones.App(phones.connect(None)), bundle)
+    assert caught.value.kind == "device-lost", caught.value.message
+    assert "the phone R5CT1234567 went away while" in caught.value.message
+    if android.holds():
+        assert "is still on the phone, in /" in caught.value.hint
+
+
+@pytest.mark.parametrize(("way", "share"), [("runner", 0.3), ("runner", 1.0), ("app", 0.3), ("app", 1.5)])
+def test_a_full_phone_is_told_and_cleared(android, bundle, runner, way, share):
+    """While files are copied there, and while the phone copies them once more for the app; in shares of the bundle."""
+    android.tell(bytes=share * sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()))
+    with pytest.raises(DeviceError, match="the phone is full") as caught:
         phone = by_runner(runner) if way == "runner" else phones.App(phones.connect(None))
         benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
-    assert caught.value.kind == "device-lost", caught.value.message
-    assert "went away while" in caught.value.message
-
-
-def test_a_full_phone_is_told_and_cleared(android, bundle, runner):
-    android.tell(bytes=1_000_000)
-    with pytest.raises(DeviceError, match="the phone is full") as caught:
-        benching.on_phone(bundle, by_runner(runner), runs=1, threads=1, sustained=0)
     assert caught.value.kind == "device-full"
     assert android.holds() == []
+
+
+def test_a_phone_that_never_answers_is_given_up(android, monkeypatch):
+    android.tell(hangs="getprop")
+    monkeypatch.setattr("mfs_deploy.devices.adb.Adb.shell.__kwdefaults__", {"timeout_s": 1.0})
+    with pytest.raises(DeviceError, match="the phone has not answered") as caught:
+        phones.connect(None)
+    assert caught.value.kind == "device-silent"
+
+
+@pytest.mark.parametrize(
+    ("says", "code", "words"),
+    [
+        ("Error: Activity class {mfs.demo/mfs.demo.BenchActivity} does not exist.", 0, "does not exist."),
+        ("Error type 3\nError: Activity class {x} does not exist.", 1, "does not exist."),
+        (
+            "java.lang.SecurityException: Permission Denial: starting Intent { } requires android.permission.DUMP\n"
+            "\tat android.os.Binder.execTransact(Binder.java:1179)",
+            255,
+            "requires android.permission.DUMP",
+        ),
+    ],
+)
+def test_an_app_that_android_does_not_start_is_told_in_android_s_words(android, bundle, says, code, words):
+    (android.root / "sdcard/Android/data/mfs.demo/files").mkdir(parents=True)  # it has been started before
+    android.tell(am=says, am_code=code)
+    with pytest.raises(DeviceError, match="the app cannot be started: ") as caught:
+        benching.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
+    assert words in caught.value.message
+    assert caught.value.kind == "device-app"
+
+
+def test_words_of_a_runner_that_refuses_are_passed_on(android, bundle, runner):
+    """An older one, say: its usage, which follows, is not the news."""
+    script = "import sys; sys.exit(print('error: there is no option --dump\\nusage: ...\\n  --runs  N', file=sys.stderr) or 2)"
+    android.tell(program=[sys.executable, "-c", script])
+    with pytest.raises(DeviceError, match="mfs-bench-device failed on the phone with ncnn: there is no option --dump"):
+        outputs_of(by_runner(runner), bundle)
+
+
+def test_a_runner_that_crashes_is_told(android, bundle, runner):
+    android.tell(program=[sys.executable, "-c", "import os; os.kill(os.getpid(), 11)"])
+    with pytest.raises(DeviceError, match="mfs-bench-device was ended on the phone by signal 11"):
+        outputs_of(by_runner(runner), bundle)
 
 
 def test_an_app_that_dies_is_told(android, bundle):
@@ -265,8 +355,9 @@ def test_a_phone_without_any_runtime_for_the_bundle_fails(android, bundle, verb)
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        ({"machine": 62}, "is not a program for 64-bit ARM"),
-        ({"wide": False}, "is not a program for 64-bit ARM"),
+        ({"machine": 62}, "is not for 64-bit ARM"),
+        ({"wide": False}, "is not for 64-bit ARM"),
+        ({"kind": 3}, "is a library"),
         ({"loader": "/lib/ld-linux-aarch64.so.1"}, "asks for /lib/ld-linux-aarch64.so.1, which phones do not have"),
     ],
 )
@@ -283,20 +374,24 @@ def test_a_runner_that_is_no_program_is_refused(mfs, android, bundle, runner, co
     runner.write_bytes(content)
     ran = mfs("bench", bundle, "--device", "android", "--runner", runner)
     assert ran.code == 2
-    assert "is not a program for 64-bit ARM" in ran.err
+    assert "is not for 64-bit ARM" in ran.err
 
 
-def test_a_runner_by_the_ndk_is_taken(runner, elf):
-    runner.write_bytes(elf(loader="/system/bin/linker64"))
+def test_a_runner_by_the_ndk_is_taken_and_no_library_that_is_none(runner, elf):
+    runner.write_bytes(elf(kind=3, loader="/system/bin/linker64"))
     phones.check_runner(runner)
+    runner.write_bytes(elf())
+    with pytest.raises(UsageError, match="is no library"):
+        phones.check_litert(runner)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--device", "android", "--on", "arm64"), "--device and --on are two machines"),
-        (("--runner", "x"), "--runner is for Android phones"),
-        (("--device", "ios", "--runner", "x"), "--runner is for Android phones"),
+        (("--runner", "x"), "--runner and --litert are for Android phones"),
+        (("--device", "ios", "--litert", "x"), "--runner and --litert are for Android phones"),
+        (("--serial", "x"), "--serial is of a phone"),
         (("--device", "android", "--litert", "x"), "--litert goes with --runner"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy import benching, manifest, recheck
+from mfs_deploy import benching, recheck
 from mfs_deploy.devices import ios
 from mfs_deploy.devices.phone import OnPhone
 from mfs_deploy.errors import DeviceError
@@ -47,9 +47,15 @@ def test_bytes_are_judged_as_bytes(iphone, bundle, replay):
 def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(iphone, bundle):
     benching.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
     assert iphone.holds() == []
-    destinations = [words[words.index("--destination") + 1] for words in iphone.took if "to" in words]
-    assert len(destinations) > len(manifest.read(bundle)["files"])
-    assert not any("jane-doe" in destination for destination in destinations)
+    assert not any("jane-doe" in word for words in iphone.took for word in words)
+
+
+def test_a_copy_that_the_app_cannot_delete_is_told_with_its_place(iphone, bundle):
+    iphone.tell(forgets=False)
+    with pytest.raises(DeviceError, match="could not be deleted") as caught:
+        benching.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
+    assert "delete mfs-" in caught.value.hint
+    assert "in the Files app" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -58,7 +64,7 @@ def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(iphone, bun
         ({"connectionProperties": {"pairingState": "unpaired"}}, "does not trust this Mac"),
         ({"connectionProperties": {"tunnelState": "unavailable"}}, "is out of reach"),
         ({"deviceProperties": {"developerModeStatus": "disabled"}}, "has Developer Mode off"),
-        ({"deviceProperties": {"osVersionNumber": "15.8"}}, "the phone has iOS 15.8; iOS 16 or newer is needed"),
+        ({"connectionProperties": {"pairingState": "unsupported"}}, "is too old for devicectl"),
         ({"hardwareProperties": {"platform": "watchOS"}}, "no phone is connected"),
     ],
 )
@@ -80,6 +86,14 @@ def test_several_iphones_are_told_by_their_identifiers(mfs, iphone, bundle):
     assert ran.code == 11
     assert f"{first['identifier']} (iPhone 15 Pro), OTHER (iPhone 15 Pro)" in ran.err
     assert mfs("bench", bundle, "--device", "ios", "--serial", "OTHER", "--quiet").code == 0
+    iphone.tell(phones=[{**first, "hardwareProperties": {**first["hardwareProperties"], "udid": "00008140-2"}}, second])
+    assert mfs("bench", bundle, "--device", "ios", "--serial", "00008140-2", "--quiet").code == 0  # as Xcode shows it
+
+
+def test_phones_in_a_form_of_tomorrow_are_not_taken_for_others(iphone):
+    iphone.tell(phones=[{"identifier": "X", "properties": {"hardware": {"platform": "iOS"}}}])
+    with pytest.raises(DeviceError, match="in a form that is not known here"):
+        ios.App(None)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +126,10 @@ def test_the_app_has_the_names_that_are_asked_for():
     text = "".join(path.read_text("utf-8") for path in sorted(demo.rglob("*.swift")))
     for option in ("--bench", "--report", "--warmup", "--runs", "--sustained", "--dump", "--forget"):
         assert f'"{option}"' in text, option
-    project = (demo / "MfsDemo.xcodeproj" / "project.pbxproj").read_text("utf-8")
-    assert f"{ios.APP}.app" in project
-    assert f"IPHONEOS_DEPLOYMENT_TARGET = {ios.OLDEST}.0;" in project
+    assert f"{ios.APP}.app" in (demo / "MfsDemo.xcodeproj" / "project.pbxproj").read_text("utf-8")
+
+
+def test_threads_are_not_promised_where_core_ml_decides(mfs, iphone, bundle):
+    ran = mfs("bench", bundle, "--device", "ios", "--threads", 4)
+    assert ran.code == 2
+    assert "Core ML takes as many threads as it likes" in ran.err
