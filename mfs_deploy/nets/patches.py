@@ -23,7 +23,7 @@ class PatchConv(nn.Module):
         assert conv.dilation == (1, 1)
         assert isinstance(conv.padding, tuple)
         self.kernel, self.padding, self.out_channels = conv.kernel_size, conv.padding, conv.out_channels
-        weight = conv.weight.detach().permute(2, 3, 1, 0).reshape(-1, conv.out_channels)
+        weight = conv.weight.detach().permute(3, 2, 1, 0).reshape(-1, conv.out_channels)
         self.weight = nn.Parameter(weight.contiguous())
         self.bias = conv.bias
 
@@ -31,7 +31,8 @@ class PatchConv(nn.Module):
         (high, wide), (top, left) = self.kernel, self.padding
         x = F.pad(x, (left, left, top, top)).permute(0, 2, 3, 1)
         height, width = x.shape[1] - high + 1, x.shape[2] - wide + 1
-        patches = torch.cat([x[:, i : i + height, j : j + width] for i in range(high) for j in range(wide)], dim=3)
+        rows = torch.cat([x.narrow(1, i, height) for i in range(high)], dim=3)  # in two steps: a third of the slices
+        patches = torch.cat([rows.narrow(2, j, width) for j in range(wide)], dim=3)
         y = patches.flatten(0, 2) @ self.weight
         if self.bias is not None:
             y = y + self.bias
