@@ -66,11 +66,13 @@ const double* Array::doubles_of(const std::vector<int64_t>& sides, const std::st
 std::vector<std::string> Array::texts() const {
   bool fits = shape.size() == 1 && shape[0] <= kMostTexts && dtype.compare(0, 2, "<U") == 0;
   if (!fits) throw bad_bundle("the reference's case is no list of at most " + std::to_string(kMostTexts) + " names");
-  size_t width = count() == 0 ? 0 : bytes.size() / count();
   std::vector<std::string> out(count());
-  for (size_t i = 0; i < bytes.size(); i += 4) {
-    uint32_t code = uint32_t(bytes[i]) | uint32_t(bytes[i + 1]) << 8 | uint32_t(bytes[i + 2]) << 16 | uint32_t(bytes[i + 3]) << 24;
-    if (code != 0) out[i / width] += code >= 0x20 && code < 0x7f ? char(code) : '?';
+  const uint8_t* at = bytes.data();
+  for (std::string& name : out) {
+    for (const uint8_t* end = at + bytes.size() / out.size(); at < end; at += 4) {
+      uint32_t code = uint32_t(at[0]) | uint32_t(at[1]) << 8 | uint32_t(at[2]) << 16 | uint32_t(at[3]) << 24;
+      if (code != 0) name += code >= 0x20 && code < 0x7f ? char(code) : '?';
+    }
   }
   return out;
 }
