@@ -33,6 +33,23 @@ final class BenchCommandTests: XCTestCase {
         }
     }
 
+    func testOnlyWhatWasCopiedForABenchIsForgotten() throws {
+        let documents = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString, isDirectory: true)
+        defer { try? FileManager.default.removeItem(at: documents) }
+        for name in ["face01", "mfs-1", "mfs-2", "reports/mfs-1"] {
+            let folder = documents.appendingPathComponent(name, isDirectory: true)
+            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        }
+        try Data("{}".utf8).write(to: documents.appendingPathComponent("reports/mfs-1.json"))
+        XCTAssertTrue(try BenchCommand.forget(["MfsDemo", "--forget", "mfs-1"], documents: documents))
+        XCTAssertEqual(try FileManager.default.contentsOfDirectory(atPath: documents.path).sorted(), ["face01", "mfs-2", "reports"])
+        XCTAssertEqual(try FileManager.default.contentsOfDirectory(atPath: documents.path + "/reports"), [])
+        XCTAssertFalse(try BenchCommand.forget(["MfsDemo", "--bench", "face01"], documents: documents))
+        for name in ["face01", "../mfs-2", "mfs-2/../face01", ""] {
+            XCTAssertThrowsError(try BenchCommand.forget(["MfsDemo", "--forget", name], documents: documents), name)
+        }
+    }
+
     func testWhoeverWaitsForAReportIsToldWhatWentWrong() async throws {
         let name = "test-\(UUID().uuidString).json"
         let file = BenchReport.reports.appendingPathComponent(name)

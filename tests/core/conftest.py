@@ -74,6 +74,19 @@ def sanitized(built) -> Path:
 
 
 @pytest.fixture(scope="session")
+def arm64(environment, dependencies, built) -> Path:
+    """The programs for 64-bit ARM, and the emulated machine.  Skipped where this machine cannot have it."""
+    return built(
+        "arm64",
+        "-DMFS_STATIC=ON",
+        "-DMFS_UNITY=ON",
+        toolchain=dependencies.AARCH64,
+        settings=dependencies.cross_compiler(),
+        targets=("mfs-bench-device", "mfs-core-test"),
+    )
+
+
+@pytest.fixture(scope="session")
 def library(host: Path) -> core_library.Library:
     """The C API."""
     return core_library.Library(host / "tests" / "libmfs_core_shared.so")

@@ -6,26 +6,12 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mfs_deploy.arm64 import machine
 from mfs_deploy.backends.workers import Machine
-
-
-@pytest.fixture(scope="module")
-def arm64(environment, dependencies, built) -> Path:
-    """The programs for 64-bit ARM, and the emulated machine.  Skipped where this machine cannot have it."""
-    return built(
-        "arm64",
-        "-DMFS_STATIC=ON",
-        "-DMFS_UNITY=ON",
-        toolchain=dependencies.AARCH64,
-        settings=dependencies.cross_compiler(),
-        targets=("mfs-bench-device", "mfs-core-test"),
-    )
 
 
 @pytest.fixture(scope="module", params=["cortex-a76", pytest.param("cortex-a72", marks=pytest.mark.slow)])

@@ -6,6 +6,7 @@ struct MfsDemoApp: App {
 
     init() {
         do {
+            if try BenchCommand.forget(CommandLine.arguments) { exit(0) }
             command = try BenchCommand.parse(CommandLine.arguments)
         } catch {
             let report = BenchCommand.report(in: CommandLine.arguments)

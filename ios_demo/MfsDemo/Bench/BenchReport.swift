@@ -28,6 +28,7 @@ enum BenchReport {
             "weights": recipe.weights,
             "activations": recipe.activations,
             "precision": recipe.activations,  // what the program asks for; Core ML does not tell what it computed in
+            "pixels": true,  // the picture leaves Core ML as bytes
             "threads": NSNull(),  // Core ML's own affair
             "compute_units": swapper.engine.computeUnits.rawValue,
             "detector": detector.map { $0 as Any } ?? (NSNull() as Any),

@@ -12,6 +12,7 @@ import android.widget.TextView
 import java.io.File
 import java.io.IOException
 import kotlin.concurrent.thread
+import kotlin.system.exitProcess
 import mfs.core.Bench
 import mfs.core.BenchOptions
 import mfs.core.Machine
@@ -58,6 +59,7 @@ class BenchActivity : Activity() {
             say("$file: ${written.take(LONGEST)}")
         } catch (e: IOException) {
             say("${e.message}")
+            exitProcess(1) // whoever waits for the report sees that nobody will write it
         }
     }
 
