@@ -18,9 +18,10 @@ demo-mobilefsgan: $(INSTALLED)
 	$(BIN)/python tests/standin_mobilefsgan.py bundles/mobilefsgan-checkpoint
 	$(BIN)/mfs-export --arch mobilefsgan --checkpoint bundles/mobilefsgan-checkpoint --source demo --out bundles/mobilefsgan
 
-# One thread each: two processes of two threads on two cores hinder each other, some tests by thirty times.
+# One thread each: two processes of two threads on two cores hinder each other, some tests by thirty times.  Files start in the
+# order of tests/conftest.py, the longest first; xdist's own order has files of few tests last, and those are the longest.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore ,$(LONG))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(LONG))
 
 test-long: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LONG)

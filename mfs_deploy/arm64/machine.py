@@ -128,7 +128,7 @@ def machine(cpu: str, *, counts: Path | None = None) -> Machine:
         "LD_LIBRARY_PATH": str(place / "emulator/usr/lib/x86_64-linux-gnu"),
         "PYTHONPATH": f"{place / 'packages'}:{_package(place)}",
         "PYTHONNOUSERSITE": "1",
-        # Emulated, compiling what a runtime imports takes three times as long as all the rest of a start.
+        # Emulated, compiling what a runtime imports takes twice as long as all the rest of a start.
         "PYTHONPYCACHEPREFIX": str(place / "bytecode"),
         "PYTHONDONTWRITEBYTECODE": "",
     }

@@ -257,10 +257,3 @@ def test_build_and_pack_refuse_at_once_what_cannot_be_had(mfs, tmp_path, monkeyp
             assert (ran.code, ran.json["error"]["kind"]) == (2, "usage"), (verb, wrong, ran)
     assert mfs("template", "pack", "--checkpoint", "demo", "--out", tmp_path).code == 9
     assert os.listdir(tmp_path) == []
-
-
-def test_the_second_pack_takes_templates_from_the_cache_and_gives_the_same_bytes(kit, mfs, tmp_path, monkeypatch):
-    monkeypatch.setattr("mfs_deploy.templating.build", None)
-    ran = mfs("template", "pack", "--checkpoint", "demo", "--targets", "onnx,ncnn", "--out", tmp_path / "k", "--json")
-    assert ran.code == 0, ran
-    assert (tmp_path / "k").read_bytes() == kit.read_bytes()

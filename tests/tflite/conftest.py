@@ -16,11 +16,9 @@ from mfs_deploy.quant.ranges import observe
 
 
 @pytest.fixture(scope="session")
-def lowered(graph, contract, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+def lowered(graph, contract, once) -> bytes:
     """The network as the converter has it, to be finished."""
-    path = tmp_path_factory.mktemp("lowered") / tflite.FILES[0]
-    tflite.lower(graph, contract, path)
-    return path.read_bytes()
+    return (once("lowered", lambda folder: tflite.lower(graph, contract, folder / tflite.FILES[0])) / tflite.FILES[0]).read_bytes()
 
 
 @pytest.fixture(scope="session")
