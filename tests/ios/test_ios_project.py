@@ -141,9 +141,10 @@ def test_every_name_of_the_core_that_swift_uses_is_in_its_header(sources):
 
 def test_the_readme_s_commands_are_those_of_the_app(sources):
     (known,) = re.findall(r"known: Set = \[(.*)\]", sources["BenchCommand.swift"].text.decode())
-    shown = (APP / "README.md").read_text("utf-8").split("org.example.MfsDemo -- ")[1].split("xcrun")[0]
+    (shown,) = re.findall(r"`(--bench NAME [^`]*)`", (APP / "README.md").read_text("utf-8"))
     options = re.findall(r"--[a-z]+", shown)
     assert {"--bench", "--report", "--dump"} <= set(options) <= set(re.findall(r"--[a-z]+", known))
+    assert '"--forget"' in sources["BenchCommand.swift"].text.decode()
 
 
 def test_scripts_are_shell():

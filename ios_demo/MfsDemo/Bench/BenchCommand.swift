@@ -53,16 +53,17 @@ struct BenchCommand: Equatable {
         return command
     }
 
-    /// Deletes what `mfs bench` has copied and what was written of it, where the arguments ask for that: a Mac cannot delete by itself.
+    /// Deletes what `mfs bench` has copied and what was written of it, where the arguments ask for that: devicectl cannot.
     /// Throws BundleProblem where the name is another's.
     static func forget(_ arguments: [String], documents: URL = BundleLibrary.documents) throws -> Bool {
         guard let at = arguments.firstIndex(of: "--forget") else { return false }
         let name = try fileName(at + 1 < arguments.count ? arguments[at + 1] : nil, of: "--forget")
         guard name.hasPrefix("mfs-") else {
-            throw BundleProblem(message: "--forget \(name): only what mfs bench has copied, whose name begins with mfs-, is deleted")
+            throw BundleProblem(message: "--forget \(name): only copies of mfs bench are deleted, whose names begin with mfs-")
         }
         let reports = documents.appendingPathComponent("reports", isDirectory: true)
-        let left = [documents.appendingPathComponent(name), reports.appendingPathComponent(name), reports.appendingPathComponent(name + ".json")]
+        let left = [documents.appendingPathComponent(name)]
+            + [name, name + ".json"].map { reports.appendingPathComponent($0) }
         for item in left where FileManager.default.fileExists(atPath: item.path) {
             try FileManager.default.removeItem(at: item)
         }
