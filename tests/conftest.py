@@ -6,11 +6,14 @@ stand-in checkpoint and portrait.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +78,32 @@ def once(shared: Path) -> Callable[[str, Callable[[Path], object]], Path]:
         return shared / name
 
     return fill
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def mfs(capfd) -> Callable[..., Ran]:
+    """``mfs VERB ARGS...`` in this process."""
+
+    def run(*args: object) -> Ran:
+        from mfs_deploy import cli
+
+        capfd.readouterr()
+        code = cli.main([str(a) for a in args])
+        captured = capfd.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +14,6 @@ import pytest
 from mfs_deploy import cli, manifest
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def mfs(capfd) -> Callable[..., Ran]:
-    """``mfs VERB ARGS...`` in this process."""
-
-    def run(*args: object) -> Ran:
-        capfd.readouterr()
-        code = cli.main([str(a) for a in args])
-        captured = capfd.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="session")

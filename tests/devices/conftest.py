@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import phones
 import pytest
 from phones import Phones
 
-from mfs_deploy import cli, reference_file
+from mfs_deploy import reference_file
 
 HERE = Path(__file__).parent
 
@@ -35,30 +32,6 @@ def iphone(tmp_path, monkeypatch, replay) -> Phones:
 def bundle(golden_bundle, once) -> Path:
     """In float32, for all that phones run, in a folder with a person's name.  Do not write into it."""
     return once("phone-bundle", lambda folder: shutil.copytree(golden_bundle, folder / "jane-doe")) / "jane-doe"
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def mfs(capfd) -> Callable[..., Ran]:
-    """``mfs VERB ARGS...`` in this process."""
-
-    def run(*args: object) -> Ran:
-        capfd.readouterr()
-        code = cli.main([str(a) for a in args])
-        captured = capfd.readouterr()
-        return Ran(code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="session")
