@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-# Not in `make test`, which a push waits for: what builds mobile_core, and what converts, emulates or starts clusters for minutes.
-LONG := tests/core tests/android tests/arm64/test_arm64_report.py tests/stamping/test_the_converters_bytes.py \
+# Not in `make test`, which a push waits for: what converts, emulates or starts clusters for minutes.
+LONG := tests/arm64/test_arm64_report.py tests/stamping/test_the_converters_bytes.py \
 	tests/cli/test_batch_ray.py tests/cli/test_batch_s3.py
 
 .PHONY: demo demo-mobilefsgan test test-long lint clean tables pages

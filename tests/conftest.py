@@ -22,7 +22,7 @@ USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expandus
 GOLDEN = Path(__file__).parent / "golden"
 SEED = 1
 METADATA = {"version": "1.2.3", "recipe": "as asked", "identity": "Zoë"}
-LONGEST = ("arm64", "backends", "cli", "tflite")  # folders
+LONGEST = ("android", "arm64", "backends", "cli", "core", "tflite")  # folders
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -154,7 +154,7 @@ def test_all_four_backends_the_same_bytes_twice(mfs, demo_bundle, tmp_path, monk
     assert macs["onnx"] == macs["coreml"] < min(macs["ncnn"], macs["tflite"])  # those have channels and taps of zeros
     assert said["licences"]["weights"].startswith("Apache-2.0")
     # TensorFlow has its say where it is installed; LiteRT stands in for it here, and tests/tflite runs the real one if it can.
-    monkeypatch.setattr(workers, "TENSORFLOW", replace(workers.HERE, name="TensorFlow"))
+    monkeypatch.setattr(recheck, "TENSORFLOW", recheck.Emulated(replace(workers.HERE, name="TensorFlow"), ("tflite",)))
     monkeypatch.setattr(recheck, "find_spec", lambda name: name)
     again = mfs("parity", demo_bundle, "--json")
     assert again.code == 0
