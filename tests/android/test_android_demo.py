@@ -162,7 +162,7 @@ def contracts(tmp_path: Path, golden_bundle: Path) -> Path:
         expect(root / arch, arch, ["onnx NCHW []"])
     (root / "fresh").mkdir()
     shutil.copy(golden_bundle / manifest.NAME, root / "fresh")
-    found = {name: BACKENDS[name].describe(golden_bundle / BACKENDS[name].FILES[0]) for name in ("ncnn", "tflite")}
+    found = {name: BACKENDS[name].describe(golden_bundle / BACKENDS[name].FILES[0]) for name in ("coreml", "ncnn", "tflite")}
     ends = {name: sorted((*info.inputs, *info.outputs), key=lambda tensor: tensor.name) for name, info in found.items()}
     expect(root / "fresh", "mobilefaceswap", [f"{name} {BACKENDS[name].LAYOUT} {tensors(ends[name])}" for name in found])
     return root
