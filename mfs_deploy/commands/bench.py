@@ -83,7 +83,16 @@ def phone_text(found: dict[str, Any]) -> str:
         times = a["latency_ms"]
         sustained = f"{a['sustained']['fps']:.1f} ({a['sustained']['seconds']:.0f} s)" if "sustained" in a else "-"
         whole = (f"{times['total'][key]:.2f} ms" for key in ("p50", "p90", "p99"))
-        rows.append([name, a["recipe"], *whole, *(f"{times[stage]['p50']:.2f} ms" for stage in stages), sustained, a["runtime"]])
+        rows.append(
+            [
+                name,
+                a["recipe"],
+                *whole,
+                *(f"{times[stage]['p50']:.2f} ms" for stage in stages),
+                sustained,
+                f"{a['runtime']}, {a['precision']}",
+            ]
+        )
     threads = "" if found["threads"] is None else f", {found['threads']} thread{'s' if found['threads'] != 1 else ''}"
     lines = [f"a whole frame on {found['phone']}, by {found['by']}{threads}", table(header, rows)]
     return "\n".join([*lines, *(f"not run: {why}" for why in found["refused"].values())])
