@@ -304,6 +304,39 @@ void turning_and_mirroring() {
   CHECK(at(0, true, 0, 1) == std::pair(7, 1));
 }
 
+// Frames are converted in tiles; every pixel against what Frame says of it, over their edges, of odd sides too.
+void tiles_join() {
+  for (mfs_format format : {MFS_RGB, MFS_BGRA, MFS_I420, MFS_NV12, MFS_NV21}) {
+    for (int rotation = 0; rotation < 360; rotation += 90) {
+      Picture source(format, 67, 33);
+      source.view.rotation = rotation;
+      source.view.colour = rotation / 90;
+      const Frame from(source.view);
+      const int width = rotation % 180 ? 33 : 67, height = rotation % 180 ? 67 : 33;
+      for (bool mirrored : {false, true}) {
+        for (mfs_format shown : {MFS_RGB, MFS_RGBA, MFS_BGRA}) {
+          Picture upright(shown, width, height);
+          const Frame to(upright.view);
+          convert(from, mirrored, to);
+          int most = 0;
+          for (int y = 0; y < height; y++) {
+            for (int x = 0; x < width; x++) {
+              int across = mirrored ? width - 1 - x : x;
+              int u = rotation == 0 ? across : rotation == 90 ? y : rotation == 180 ? 66 - across : 66 - y;
+              int v = rotation == 0 ? y : rotation == 90 ? 32 - across : rotation == 180 ? 32 - y : across;
+              float rgb[3];
+              from.rgb(u, v, rgb);
+              for (int c = 0; c < 3; c++) most = std::max(most, std::abs(int(rgb[c]) - int(to.at(c, x, y))));
+            }
+          }
+          CHECK(most <= (from.is_yuv ? 1 : 0));
+          CHECK(upright.padding_is_whole());
+        }
+      }
+    }
+  }
+}
+
 void colours_survive() {
   for (mfs_colour colour : {MFS_BT601_FULL, MFS_BT601_VIDEO, MFS_BT709_FULL, MFS_BT709_VIDEO}) {
     YuvMatrix matrix(colour);
@@ -558,6 +591,7 @@ int main(int argc, char** argv) {
   nothing_outside_the_box_changes();
   frames_that_lie();
   turning_and_mirroring();
+  tiles_join();
   colours_survive();
   landmarks_at_rest_and_in_motion();
   smoothing_for_other_runtimes();

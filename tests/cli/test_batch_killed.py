@@ -14,7 +14,7 @@ import pytest
 
 from mfs_deploy import batch, bundle, locks, manifest
 
-PEOPLE = 120
+PEOPLE = 240  # so many that none of the runs that are killed after 50 is done by then, its workers finishing what they have
 
 
 @pytest.fixture(scope="module")

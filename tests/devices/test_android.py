@@ -331,7 +331,7 @@ def test_an_app_that_dies_is_told(android, bundle):
 
 def test_an_app_that_never_reports_is_given_up(android, bundle, monkeypatch):
     android.tell(app="is silent")
-    monkeypatch.setattr("mfs_deploy.devices.phone.PATIENCE_S", -60)
+    monkeypatch.setattr("mfs_deploy.devices.phone.Run.patience_s", 0)
     with pytest.raises(DeviceError) as caught:
         benching.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
     assert caught.value.kind == "device-silent"
