@@ -8,12 +8,11 @@ The new folder is what goes into the app's Documents.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from mfs_deploy import reference_file
+from mfs_deploy.devices.ios import stage
 from mfs_deploy.errors import MfsError
 
 
@@ -32,10 +31,7 @@ def prepare(bundle: Path, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         copy = Path(scratch) / out.name
-        shutil.copytree(bundle, copy, symlinks=True)  # all of it: mobile_core checks every file that the manifest names
-        if (bundle / reference_file.NAME).is_file():
-            (copy / "reference").mkdir()
-            reference_file.unpack(bundle / reference_file.NAME, copy / "reference")
+        stage(bundle, copy)
         copy.rename(out)
 
 

@@ -98,13 +98,11 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
     """
     said, _, jobs = _open(folder, lambda name: name in phone.runs)
     progress.start(len(jobs) + 1)
-    found: dict[str, Any] = {}
+    reports: dict[str, dict[str, Any]] = {}
     refused: dict[str, str] = {}
-    machine: dict[str, Any] = {}
-    said_threads: int | None = None
     with phone.place(folder) as placed:
         progress.step(f"copied to {phone.name}")
-        for name, job in jobs.items():
+        for name in jobs:
             try:
                 report = placed.measure(Run(name, threads=threads, runs=runs, sustained=sustained)).report
             except Refused as exc:
@@ -115,13 +113,11 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
                 raise ParityError(
                     f"{name} on {phone.name}: {report['parity']['complaints'][0]}", hint="mfs parity --device says more"
                 )
-            machine, said_threads = report["machine"], report["threads"]
-            found[name] = {"recipe": job.recipe_name, **{key: report[key] for key in ("runtime", "precision", "open_ms", "frame")}}
-            found[name]["latency_ms"] = {stage: report["latency_ms"][stage] for stage in STAGES}
-            if sustained:
-                found[name]["sustained"] = {key: report["sustained"][key] for key in SUSTAINED}
+            reports[name] = report
             progress.step(f"{name}: {report['latency_ms']['total']['p50']:.1f} ms")
-    require_one(found, refused)
+    require_one(reports, refused)
+    any_report = next(iter(reports.values()))  # the machine and its threads are the same in all
+    machine = any_report["machine"]
     processor = {"processor": machine["cpu"], "cores": machine["cores"], "system": f"{machine['system']} {machine['architecture']}"}
     return {
         "schema": SCHEMA,
@@ -129,11 +125,20 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
         "phone": phone.name,
         "by": phone.way,
         "machine": processor,
-        "threads": said_threads,
+        "threads": any_report["threads"],
         "runs": runs,
-        "artifacts": found,
+        "artifacts": {name: _of_report(report, sustained=sustained > 0) for name, report in reports.items()},
         "refused": refused,
     }
+
+
+def _of_report(report: dict[str, Any], *, sustained: bool) -> dict[str, Any]:
+    """What is shown of a phone's report, which may hold more."""
+    found = {key: report[key] for key in ("recipe", "runtime", "precision", "open_ms", "frame")}
+    found["latency_ms"] = {stage: report["latency_ms"][stage] for stage in STAGES}
+    if sustained:
+        found["sustained"] = {key: report["sustained"][key] for key in SUSTAINED}
+    return found
 
 
 def _open(folder: Path, runs: Callable[[str], bool]) -> tuple[dict[str, Any], list[parity.Case], dict[str, Job]]:

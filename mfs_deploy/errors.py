@@ -116,7 +116,7 @@ class DeviceError(MfsError):
 
     ``kind`` is one of: device (a step failed there), device-tool (adb or devicectl is not here), device-none, device-several,
     device-refused (it does not let this computer in), device-old, device-app (the demo app is not there, or stopped), device-full,
-    device-lost (unplugged), device-silent.
+    device-lost (unplugged), device-runtime (it runs none of the artifacts), device-silent.
     """
 
     exit_code = 11

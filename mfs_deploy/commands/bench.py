@@ -53,15 +53,13 @@ def command(
 
     if by_layer and machine != "arm64":
         raise UsageError("--layers counts instructions", hint="add --on arm64")
-    if device is not None and machine != "host":
-        raise UsageError("--device and --on are two machines", hint="give one of them")
     if device is None and sustained:
         raise UsageError("--sustained is for phones, which slow down as they warm up", hint="add --device")
     if device is not None and old is not None:
         raise UsageError("--compare is not for phones: their clocks follow their heat", hint="leave it out")
     if device == "ios" and threads != 1:
         raise UsageError("Core ML takes as many threads as it likes", hint="leave --threads out")
-    phone = options.make_phone(device, serial, runner, litert)
+    phone = options.make_phone(machine, device, serial, runner, litert)
     before = None if old is None else benching.read(old)
     if phone is not None:
         found = benching.on_phone(bundle, phone, runs=runs, threads=threads, sustained=sustained, progress=console)
@@ -76,23 +74,17 @@ def command(
 
 
 def phone_text(found: dict[str, Any]) -> str:
-    stages = ("detect", "align", "network", "paste")
+    from mfs_deploy.devices.phone import STAGES, runtime
+
+    stages = [stage for stage in STAGES if stage != "total"]
     header = ["artifact", "recipe", "median", "p90", "p99", *stages, "FPS sustained", "run by"]
     rows = []
     for name, a in found["artifacts"].items():
         times = a["latency_ms"]
         sustained = f"{a['sustained']['fps']:.1f} ({a['sustained']['seconds']:.0f} s)" if "sustained" in a else "-"
         whole = (f"{times['total'][key]:.2f} ms" for key in ("p50", "p90", "p99"))
-        rows.append(
-            [
-                name,
-                a["recipe"],
-                *whole,
-                *(f"{times[stage]['p50']:.2f} ms" for stage in stages),
-                sustained,
-                f"{a['runtime']}, {a['precision']}",
-            ]
-        )
+        by_stage = (f"{times[stage]['p50']:.2f} ms" for stage in stages)
+        rows.append([name, a["recipe"], *whole, *by_stage, sustained, runtime(a)])
     threads = "" if found["threads"] is None else f", {found['threads']} thread{'s' if found['threads'] != 1 else ''}"
     lines = [f"a whole frame on {found['phone']}, by {found['by']}{threads}", table(header, rows)]
     return "\n".join([*lines, *(f"not run: {why}" for why in found["refused"].values())])

@@ -56,8 +56,8 @@ def phone(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def make_phone(device: str | None, serial: str | None, runner: Path | None, litert: Path | None) -> Phone | None:
-    """The phone that those options mean, connected; None without --device.
+def make_phone(machine: str, device: str | None, serial: str | None, runner: Path | None, litert: Path | None) -> Phone | None:
+    """The phone that those options mean, connected; None without --device.  ``machine`` is what --on says.
 
     Raises:
         UsageError: options that do not fit together, or a runner that no phone can run.
@@ -65,6 +65,8 @@ def make_phone(device: str | None, serial: str | None, runner: Path | None, lite
     """
     from mfs_deploy.errors import UsageError
 
+    if device is not None and machine != "host":
+        raise UsageError("--device and --on are two machines", hint="give one of them")
     if device is None and serial is not None:
         raise UsageError("--serial is of a phone", hint="add --device")
     if device != "android" and (runner is not None or litert is not None):

@@ -42,11 +42,8 @@ def command(
     from mfs_deploy.arm64.machine import RUNTIMES
     from mfs_deploy.arm64.machine import machine as emulated
     from mfs_deploy.devices.phone import OnPhone
-    from mfs_deploy.errors import UsageError
 
-    if device is not None and machine != "host":
-        raise UsageError("--device and --on are two machines", hint="give one of them")
-    phone = options.make_phone(device, serial, runner, litert)
+    phone = options.make_phone(machine, device, serial, runner, litert)
     other: recheck.Elsewhere | None = None
     if phone is not None:
         other = OnPhone(phone, bundle)

@@ -65,24 +65,25 @@ def listed(adb: str) -> list[Listed]:
     """Phones that adb sees, in whatever state; waits a moment where one may yet become ready."""
     end = time.monotonic() + SETTLE_S
     while True:
-        states = _states(adb)
-        if READY in states.values() or not set(PASSING) & set(states.values()) or time.monotonic() > end:
-            return [_phone(serial, state, name) for (serial, name), state in states.items()]
+        lines = _lines(adb)
+        states = {state for _, state, _ in lines}
+        if READY in states or not states & set(PASSING) or time.monotonic() > end:
+            return [_phone(*line) for line in lines]
         time.sleep(POLL_S)
 
 
-def _states(adb: str) -> dict[tuple[str, str], str]:
-    """By serial and model, out of lines like ``SERIAL  device usb:1-2 product:P model:Pixel_8 device:D transport_id:3``."""
+def _lines(adb: str) -> list[tuple[str, str, str]]:
+    """Serial, state, and model or else state; of lines like ``SERIAL  device usb:1-2 model:Pixel_8 transport_id:3``."""
     done = tool.run([adb, "devices", "-l"], ANSWER_S)
     if done.code != 0:
         raise DeviceError(f"adb does not work: {done.last_words}", kind="device-tool")
-    found = {}
+    found = []
     for line in done.out.splitlines():
         matched = None if line.startswith(("*", "List of devices")) else LINE.match(line)
         if matched is not None:
             serial, state, rest = matched.groups()
             models = re.findall(r"\bmodel:(\S+)", rest)
-            found[serial, models[0].replace("_", " ") if models else state] = state
+            found.append((serial, state, models[0].replace("_", " ") if models else state))
     return found
 
 
@@ -142,7 +143,7 @@ class Adb:
         return DeviceError(f"the phone failed while {doing}: {done.last_words}")
 
     def is_there(self) -> bool:
-        return READY in [state for (serial, _), state in _states(self._adb).items() if serial == self.serial]
+        return any((serial, state) == (self.serial, READY) for serial, state, _ in _lines(self._adb))
 
     def _run(self, *words: str, timeout_s: float) -> Finished:
         return tool.run([self._adb, "-s", self.serial, *words], timeout_s)

@@ -22,6 +22,18 @@ DOCUMENTS = PurePosixPath("Documents")
 REPORTS = DOCUMENTS / "reports"
 
 
+def stage(bundle: Path, copy: Path) -> None:
+    """Copy a bundle as the app takes it: reference.npz, where there is one, also unpacked, since the app reads no archives.
+
+    Raises:
+        BundleError: the reference tensors cannot be read.
+    """
+    shutil.copytree(bundle, copy, symlinks=True)  # all of it: mobile_core checks every file that the manifest names
+    if (bundle / reference_file.NAME).is_file():
+        (copy / "reference").mkdir()
+        reference_file.unpack(bundle / reference_file.NAME, copy / "reference")
+
+
 class App:
     """By the demo app, which is also asked to delete what was copied: devicectl cannot."""
 
@@ -46,9 +58,7 @@ class App:
         with phone.clearing(lambda: self._clear(name)):
             with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
                 staged = Path(scratch, name)
-                shutil.copytree(bundle, staged)
-                (staged / "reference").mkdir()  # the app reads no archives
-                reference_file.unpack(bundle / reference_file.NAME, staged / "reference")
+                stage(bundle, staged)
                 self._container.push(staged, DOCUMENTS / name)
             yield PlacedForApp(self._container, name, bundle)
 

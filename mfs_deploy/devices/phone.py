@@ -163,7 +163,9 @@ class OnPhone:
                     raise ParityError(
                         f"on {self.name}: {around[0]}", hint="the runner or app is of another version: build it again"
                     )
-                found.append(Done(job, _result(job, measured.report), measured.outputs, folder))
+                by = runtime(measured.report)
+                result = Result(job.backend, by, measured.report["pixels"], convert_s=0, run_s=0, info={}, frame_ms=None)
+                found.append(Done(job, result, measured.outputs, folder))
         require_one(found, self.refused)
         return found
 
@@ -174,13 +176,8 @@ def require_one(ran: Sized, refused: Mapping[str, str]) -> None:
         raise Refused("no artifact ran on the phone: " + "; ".join(refused.values()))
 
 
-def _result(job: Job, report: dict[str, Any]) -> Result:
-    said = runtime(report)
-    return Result(job.backend, said, pixels=report["pixels"], convert_s=0, run_s=0, info={}, frame_ms=None)
-
-
-def runtime(report: dict[str, Any]) -> str:
-    """Who ran it, with its version and what it computed in."""
+def runtime(report: Mapping[str, Any]) -> str:
+    """Who ran an artifact, with its version and what it computed in."""
     return f"{report['runtime']}, {report['precision']}"
 
 

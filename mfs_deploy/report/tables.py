@@ -8,6 +8,7 @@ from typing import Any
 
 from mfs_deploy.arm64.count import TOTAL
 from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.devices.phone import runtime
 from mfs_deploy.report.charts import Bar, Chart, Mark, Part, largest
 
 NONE = "-"
@@ -166,7 +167,7 @@ def phone(said: Mapping[str, Any]) -> Table:
         )
         cells = [f"{times['total'][key]:.2f} ms" for key in ("p50", "p90", "p99")]
         cells += [f"{times[stage]['p50']:.2f} ms" for stage in STAGES]
-        cells += [*sustained, f"{a['open_ms']:.0f} ms", f"{said['runs']:,}", f"{a['runtime']}, {a['precision']}"]
+        cells += [*sustained, f"{a['open_ms']:.0f} ms", f"{said['runs']:,}", runtime(a)]
         rows.append((title(name, a["recipe"]), *cells))
     return Table("A whole frame on the phone", header, rows, frozenset({0, len(header) - 1}))
 

@@ -48,7 +48,10 @@ void Engine::write(JsonWriter& out) const {
   out.member("architecture", bundle_->contract.arch).member("size", bundle_->contract.size);
   out.member("backend", options_.backend).member("runtime", network_->runtime).member("recipe", recipe());
   out.member("weights", recipe_entry.weights).member("activations", recipe_entry.activations);
-  out.member("precision", network_->precision).member("pixels", network_->gives_pixels).member("threads", options_.threads).key("detector");
+  out.member("precision", network_->precision)
+      .member("pixels", network_->gives_pixels)
+      .member("threads", options_.threads)
+      .key("detector");
   if (detector_ == nullptr) {
     out.null();
   } else {
