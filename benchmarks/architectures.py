@@ -19,11 +19,16 @@ import numpy as np
 import pages
 import torch
 
-from mfs_deploy import architecture, contents, faces, metrics, preparing, sample
-from mfs_deploy import parity as judged
-from mfs_deploy.backends import workers
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy import architectures as architecture
+from mfs_deploy import metrics
+from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.evaluate import parity as judged
+from mfs_deploy.export import prepare as preparing
+from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.faces import find as faces
+from mfs_deploy.faces import portrait as sample
 from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace

@@ -23,15 +23,22 @@ import pages
 import torch
 from torch.fx.passes.shape_prop import ShapeProp
 
-from mfs_deploy import metrics, preparing, quantizing
-from mfs_deploy.architecture import interface
-from mfs_deploy.arm64 import count, machine
-from mfs_deploy.backends import ncnn_fit, ncnn_pnnx, tflite, workers
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy import metrics
+from mfs_deploy.architectures import base as interface
+from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
+from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.worker import MARK, Job
-from mfs_deploy.benching import LANES
-from mfs_deploy.graph import merge_tails, odd_kernels, widen_input
+from mfs_deploy.devices.arm64 import count, machine
+from mfs_deploy.evaluate.bench import LANES
+from mfs_deploy.export import calibrate as quantizing
+from mfs_deploy.export import prepare as preparing
+from mfs_deploy.graph import merge_output_branches as merge_tails
+from mfs_deploy.graph import pad_even_kernels as odd_kernels
+from mfs_deploy.graph import pad_input_channels as widen_input
 from mfs_deploy.graph.trace import is_resize, module_of, trace
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes

@@ -20,8 +20,9 @@ import numpy as np
 import pages
 from PIL import Image, ImageDraw, ImageFont
 
-from mfs_deploy import pipeline, preparing
-from mfs_deploy.models.demo import evaluate
+from mfs_deploy.export import pipeline
+from mfs_deploy.export import prepare as preparing
+from mfs_deploy.models.demo.training import evaluate
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "demo_model.json"

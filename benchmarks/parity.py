@@ -16,10 +16,12 @@ from typing import Any
 import pages
 from PIL import Image
 
-from mfs_deploy import pipeline, preparing, sample
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.commands.console import Console
-from mfs_deploy.faces import Where
+from mfs_deploy.export import pipeline
+from mfs_deploy.export import prepare as preparing
+from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces.find import Where
 
 ROOT = Path(__file__).parents[1]
 SEED = 1  # of the stand-in whose outputs the original code's were recorded for

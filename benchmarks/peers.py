@@ -29,13 +29,20 @@ import peer_timing
 import torch
 from peer_environment import ENVIRONMENT, HERE, PEERS, failure, last_line, python_of, set_up, versions
 
-from mfs_deploy import contents, metrics, preparing, quantizing
-from mfs_deploy.architecture import interface
-from mfs_deploy.arm64 import count, machine
-from mfs_deploy.backends import mil_package, ncnn_pnnx, onnx, tflite, workers
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy import metrics
+from mfs_deploy.architectures import base as interface
+from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.coreml import package as mil_package
+from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
+from mfs_deploy.backends.onnx import backend as onnx
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.backends.tflite import backend as tflite
+from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.errors import MfsError
+from mfs_deploy.export import calibrate as quantizing
+from mfs_deploy.export import prepare as preparing
+from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
@@ -234,7 +241,7 @@ def measure() -> dict[str, Any]:
         instructions(folder, found)
         peer_timing.measure(CONTESTANTS, folder, found)
         measure_parity(folder, found, swapped, mask)
-    from mfs_deploy.benching import _processor
+    from mfs_deploy.evaluate.bench import _processor
 
     return {
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},

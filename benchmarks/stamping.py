@@ -26,10 +26,15 @@ import click
 import numpy as np
 import pages
 
-from mfs_deploy import artifacts, contents, identity, kits, preparing, quantizing
-from mfs_deploy.backends import workers
+from mfs_deploy.architectures.mobilefaceswap import encode as identity
+from mfs_deploy.backends import launch as workers
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
+from mfs_deploy.export import artifacts
+from mfs_deploy.export import calibrate as quantizing
+from mfs_deploy.export import kit as kits
+from mfs_deploy.export import prepare as preparing
+from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes

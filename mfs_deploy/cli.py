@@ -26,7 +26,13 @@ from mfs_deploy.commands import (
     swap,
     template,
 )
-from mfs_deploy.errors import Interrupted, MfsError, MissingExtra, OutputError, UsageError
+from mfs_deploy.errors import (
+    Interrupted,
+    MfsError,
+    MissingExtra,
+    OutputError,
+    UsageError,
+)
 
 CONVERSION_PACKAGES = {"torch": "torch", "skimage": "scikit-image"}  # import name to package, of the extra every backend has
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mfs_deploy import bundle
+from mfs_deploy.bundle import publish as bundle
 from mfs_deploy.errors import OutputError
 
 

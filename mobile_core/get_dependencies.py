@@ -105,7 +105,7 @@ def cross_compiler() -> dict[str, str]:
         return {}
 
     def unpack(folder: Path) -> None:
-        from mfs_deploy.arm64 import setup
+        from mfs_deploy.devices.arm64 import setup
         from mfs_deploy.errors import MfsError
 
         try:

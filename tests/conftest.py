@@ -39,7 +39,7 @@ def golden() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def portrait() -> np.ndarray:
     """The astronaut, (512, 512, 3) uint8 RGB."""
-    from mfs_deploy import sample
+    from mfs_deploy.faces import portrait as sample
 
     return sample.portrait()
 
@@ -127,7 +127,7 @@ def kept(cache_home: Path, once: Callable[[str, Callable[[Path], object]], Path]
 @pytest.fixture(scope="session")
 def environment(kept: Callable[[str], Path], once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """The folder of the emulated phone, half a minute and a hundred megabytes.  Skipped only where the machine cannot have one."""
-    from mfs_deploy.arm64 import machine, setup
+    from mfs_deploy.devices.arm64 import machine, setup
 
     try:
         setup.check()
@@ -149,7 +149,7 @@ def checkpoint(once) -> Path:
 @pytest.fixture(scope="session")
 def crop(golden: dict[str, np.ndarray]) -> np.ndarray:
     """The aligned portrait as the network takes it, (1, 3, 224, 224) RGB in [0, 1]."""
-    from mfs_deploy import images
+    from mfs_deploy.faces import pixels as images
 
     return images.to_tensor(np.ascontiguousarray(golden["target_aligned_bgr"][..., ::-1]))
 
@@ -160,11 +160,11 @@ def net(golden: dict[str, np.ndarray]):
     import standin
     import torch
 
-    from mfs_deploy.nets.mobilefaceswap import Generator
+    from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 
     generator = Generator().eval()
     standin.fill(generator, SEED)
-    from mfs_deploy.bake import bake, load
+    from mfs_deploy.architectures.mobilefaceswap.bake import bake, load
 
     return load(bake(generator, torch.tensor(golden["identity_embedding"]), torch.tensor(golden["identity_feature_map"])))
 
@@ -204,7 +204,7 @@ def demo_bundle(once) -> Path:
 @pytest.fixture(scope="session")
 def contract():
     """The interface of the network at 224."""
-    from mfs_deploy import architecture
+    from mfs_deploy import architectures as architecture
 
     return architecture.interface("mobilefaceswap").contract(224)
 
@@ -212,9 +212,9 @@ def contract():
 @pytest.fixture(scope="session")
 def new_artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A backend's name, a graph and a recipe's name to the path of a new artifact, with ``METADATA``."""
-    from mfs_deploy import architecture
-    from mfs_deploy.backends.all import BACKENDS
+    from mfs_deploy import architectures as architecture
     from mfs_deploy.backends.base import Conversion
+    from mfs_deploy.backends.registry import BACKENDS
     from mfs_deploy.quant import recipe as recipes
 
     def run(backend: str, network, recipe: str, keep=(), size: int = 224, coreml_io: str = "image", into: Path | None = None):
@@ -230,7 +230,7 @@ def new_artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 @pytest.fixture(scope="session")
 def artifact(new_artifact, once, graph) -> Callable[..., Path]:
     """The names of a backend and a recipe to the path of the artifact of ``graph``, converted once.  Do not write into it."""
-    from mfs_deploy.backends.all import BACKENDS
+    from mfs_deploy.backends.registry import BACKENDS
 
     def path(backend: str, recipe: str, **options: str) -> Path:
         def make(folder: Path) -> None:
@@ -247,7 +247,9 @@ def golden_bundle(artifact, contract, net, portrait, once) -> Path:
     import core_bundles
     import torch
 
-    from mfs_deploy import images, parity, sample
+    from mfs_deploy.evaluate import parity
+    from mfs_deploy.faces import pixels as images
+    from mfs_deploy.faces import portrait as sample
 
     def make(folder: Path) -> None:
         crop, back = images.align(portrait, sample.LANDMARKS, contract.size)
@@ -298,7 +300,7 @@ def loud(graph):
 @pytest.fixture(scope="session")
 def float32_island(new_artifact, loud, crop) -> Callable[[str], Path]:
     """The name of a backend to the path of a new float16 artifact of ``loud``, with what ``scan`` finds kept in float32."""
-    from mfs_deploy.quant.headroom import scan
+    from mfs_deploy.quant.float16_headroom import scan
 
     keep = scan(loud, crop).keep_float32
     assert keep == {"encoder_4_1", "leaky_relu_4", "interpolate", "mask_0_1", "decoder_0_0"}

@@ -8,10 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy import manifest, parity, reference_file
-from mfs_deploy.architecture import INTERFACES
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.architectures import INTERFACES
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import manifest
 from mfs_deploy.contract import Contract
+from mfs_deploy.evaluate import parity
+from mfs_deploy.evaluate import reference as reference_file
 from mfs_deploy.quant import recipe as recipes
 
 

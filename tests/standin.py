@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mfs_deploy.architectures.mobilefaceswap.arcface import ArcFace
+from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 from mfs_deploy.checkpoint.paddle_names import slots
-from mfs_deploy.nets.arcface import ArcFace
-from mfs_deploy.nets.mobilefaceswap import Generator
 
 GENERATOR_FILE = "MobileFaceSwap_224.pdparams"
 ENCODER_FILE = "arcface.pdparams"

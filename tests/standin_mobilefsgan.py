@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mfs_deploy.nets.mobilefsgan.encoder import MobileFaceNet
-from mfs_deploy.nets.mobilefsgan.generator import Generator
+from mfs_deploy.architectures.mobilefsgan.encoder import MobileFaceNet
+from mfs_deploy.architectures.mobilefsgan.generator import Generator
 
 GENERATOR_FILE, ENCODER_FILE = "mobilefsgan.pth", "mobilefacenet.pth"
 

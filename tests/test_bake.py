@@ -6,8 +6,8 @@ import pytest
 import standin
 import torch
 
-from mfs_deploy.bake import bake, load
-from mfs_deploy.nets.mobilefaceswap import BakedNet, Generator
+from mfs_deploy.architectures.mobilefaceswap.bake import bake, load
+from mfs_deploy.architectures.mobilefaceswap.generator import BakedNet, Generator
 
 
 @pytest.fixture(scope="module")

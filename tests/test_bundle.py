@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy import bundle, manifest
+from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle import publish as bundle
 from mfs_deploy.errors import BundleError, OutputError
 
 

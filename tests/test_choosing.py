@@ -7,9 +7,10 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from mfs_deploy import choosing, parity
+from mfs_deploy.backends.launch import Done
 from mfs_deploy.backends.worker import Job, Result
-from mfs_deploy.backends.workers import Done
+from mfs_deploy.evaluate import parity
+from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from mfs_deploy import architecture, images, sample
+from mfs_deploy import architectures as architecture
+from mfs_deploy.architectures.mobilefaceswap.encode import Identity
 from mfs_deploy.checkpoint.load import load
-from mfs_deploy.faces import Where, align
-from mfs_deploy.identity import Identity
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces.find import Where, align
 
 
 def rgb(bgr: np.ndarray) -> np.ndarray:

@@ -8,13 +8,14 @@ import standin_mobilefsgan as standin
 import torch
 from conftest import GOLDEN, SEED
 
-from mfs_deploy import architecture, images
+from mfs_deploy import architectures as architecture
+from mfs_deploy.architectures.mobilefaceswap.encode import Identity
+from mfs_deploy.architectures.mobilefsgan.encoder import MobileFaceNet
+from mfs_deploy.architectures.mobilefsgan.generator import DOWN, UP, Generator
+from mfs_deploy.faces import pixels as images
 from mfs_deploy.graph import REWRITES, simplify
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.identity import Identity
-from mfs_deploy.nets.mobilefsgan.encoder import MobileFaceNet
-from mfs_deploy.nets.mobilefsgan.generator import DOWN, UP, Generator
 
 IMAGE = 5e-5
 EMBEDDING = 1e-5

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfs_deploy import images, sample
 from mfs_deploy.errors import PhotoError
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import portrait as sample
 
 
 def test_the_alignment_is_an_affine_not_a_similarity(portrait):

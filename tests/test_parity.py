@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mfs_deploy import images, metrics, parity, sample
+from mfs_deploy import metrics
 from mfs_deploy.errors import ParityError
-from mfs_deploy.faces import Where, align
+from mfs_deploy.evaluate import parity
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces.find import Where, align
 from mfs_deploy.quant import recipe as recipes
 
 FP32, FP16 = recipes.load("fp32"), recipes.load("fp16")
@@ -23,7 +26,7 @@ def cases(portrait) -> list[parity.Case]:
 
 @pytest.fixture(scope="module")
 def reference(expected, net, cases) -> parity.Outputs:
-    from mfs_deploy.preparing import run
+    from mfs_deploy.export.prepare import run
 
     return run(net, parity.inputs(cases))
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mfs_deploy.nets import per_sample
-from mfs_deploy.nets.patches import PatchConv, with_patches
+from mfs_deploy.architectures import per_sample
+from mfs_deploy.stamping.patch_convolutions import PatchConv, with_patches
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (3, 1)])

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from mfs_deploy.batch.people import Row, read_people
 from mfs_deploy.errors import MissingExtra, UsageError
-from mfs_deploy.roster import Row, read_people
 
 POINTS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 

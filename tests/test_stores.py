@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("fsspec")
 
-from mfs_deploy import manifest, stores
+from mfs_deploy.batch import stores
+from mfs_deploy.batch.outcomes import Outcome
+from mfs_deploy.batch.stores import Objects
+from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import MissingExtra, OutputError, StoreFailed
-from mfs_deploy.outcomes import Outcome
-from mfs_deploy.stores import Objects
 
 
 @pytest.fixture

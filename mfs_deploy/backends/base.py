@@ -58,7 +58,7 @@ class Conversion:
     @property
     def formats(self) -> dict[str, Format]:
         """Number formats by node of ``graph``, in the order of execution."""
-        from mfs_deploy.graph.kinds import kinds
+        from mfs_deploy.graph.operation_kinds import kinds
 
         kept = Format("float32", "float32")
         formats = self.recipe.formats(kinds(self.graph))

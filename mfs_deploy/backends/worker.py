@@ -94,7 +94,7 @@ class Job:
 
     def after(self, folder: Path) -> Job:
         """This job with its conversion done: its artifact lies in ``folder``."""
-        from mfs_deploy.backends.all import BACKENDS
+        from mfs_deploy.backends.registry import BACKENDS
 
         return replace(self, convert=False, artifact=str((folder / BACKENDS[self.backend].FILES[0]).resolve()))
 
@@ -121,9 +121,9 @@ def work(folder: Path) -> Result:
     """Do the job in ``folder``.  Raises what the backend raises."""
     import numpy as np
 
-    from mfs_deploy import architecture
-    from mfs_deploy.backends.all import BACKENDS, LAYERED
+    from mfs_deploy import architectures as architecture
     from mfs_deploy.backends.base import Conversion
+    from mfs_deploy.backends.registry import BACKENDS, LAYERED
     from mfs_deploy.quant import recipe as recipes
     from mfs_deploy.quant.recipe import Range
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.architecture import INTERFACES
-from mfs_deploy.checkpoint.source import shown
+from mfs_deploy.architectures import INTERFACES
+from mfs_deploy.checkpoint.byte_source import shown
 from mfs_deploy.errors import CheckpointError, OutputError
 
 FORMAT = "mfs-identity"

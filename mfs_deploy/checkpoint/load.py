@@ -14,10 +14,26 @@ from typing import Any, cast
 
 import torch
 
-from mfs_deploy.checkpoint import pdparams, safetensors_file, tar, torch_zip
-from mfs_deploy.checkpoint.fit import ENCODER, fit
-from mfs_deploy.checkpoint.published import ARCHIVE, DETECTOR, GENERATOR, MEMBER, WHOLE, SourceFile, describe
-from mfs_deploy.checkpoint.source import MAX_FILE_BYTES, Readable, Source, shown, unreadable
+from mfs_deploy.checkpoint import pdparams, safetensors_file
+from mfs_deploy.checkpoint import tar_archive as tar
+from mfs_deploy.checkpoint import torch_file as torch_zip
+from mfs_deploy.checkpoint.byte_source import (
+    MAX_FILE_BYTES,
+    Readable,
+    Source,
+    shown,
+    unreadable,
+)
+from mfs_deploy.checkpoint.known_files import (
+    ARCHIVE,
+    DETECTOR,
+    GENERATOR,
+    MEMBER,
+    WHOLE,
+    SourceFile,
+    describe,
+)
+from mfs_deploy.checkpoint.match import ENCODER, fit
 from mfs_deploy.errors import CheckpointError
 
 __all__ = ["Checkpoint", "SourceFile", "load", "load_encoder"]

@@ -13,10 +13,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.checkpoint.pickles import Args, Budget, Buildable, Global, Vocabulary
-from mfs_deploy.checkpoint.pickles import read as read_pickle
-from mfs_deploy.checkpoint.source import Source, shown, unreadable
-from mfs_deploy.checkpoint.stored import Stored, to_float32
+from mfs_deploy.checkpoint.byte_source import Source, shown, unreadable
+from mfs_deploy.checkpoint.pickle_reader import (
+    Args,
+    Budget,
+    Buildable,
+    Global,
+    Vocabulary,
+)
+from mfs_deploy.checkpoint.pickle_reader import read as read_pickle
+from mfs_deploy.checkpoint.stored_array import Stored, to_float32
 from mfs_deploy.errors import CheckpointError
 
 NAME_TABLE = "StructuredToParameterName@@"

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.checkpoint.source import shown, unreadable
-from mfs_deploy.checkpoint.stored import Stored
+from mfs_deploy.checkpoint.byte_source import shown, unreadable
+from mfs_deploy.checkpoint.stored_array import Stored
 
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 

@@ -21,8 +21,8 @@ def setup(console: Console) -> None:
 
     Packages come from where apt and pip already get theirs; the runtimes in the versions installed here.
     """
-    from mfs_deploy.arm64 import machine
-    from mfs_deploy.arm64 import setup as arm64
+    from mfs_deploy.devices.arm64 import machine
+    from mfs_deploy.devices.arm64 import setup as arm64
 
     place = arm64.setup(console)
     console.finish()

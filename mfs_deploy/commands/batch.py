@@ -16,9 +16,9 @@ from mfs_deploy.commands.tables import table
 from mfs_deploy.errors import ParityError
 
 if TYPE_CHECKING:
-    from mfs_deploy.batch import Request
-    from mfs_deploy.batch_parity import Measured
-    from mfs_deploy.outcomes import Outcome
+    from mfs_deploy.batch.outcomes import Outcome
+    from mfs_deploy.batch.parity import Measured
+    from mfs_deploy.batch.run import Request
 
 SHOWN = 10  # failures that are listed; the results table has all
 FAILED = 1
@@ -61,7 +61,8 @@ def command(console: Console, targets: str, workers: int | None, parity: int, ou
     results.csv (with pyarrow, in results.parquet too) and stops nobody else. Run it again to do what is missing or has changed.
     Exit code 1 if someone could not be done, 7 if a measured bundle departs from PyTorch.
     """
-    from mfs_deploy import batch, outcomes, stores
+    from mfs_deploy.batch import outcomes, stores
+    from mfs_deploy.batch import run as batch
 
     place = out if stores.is_url(out) else Path(out)
     request = batch.Request(targets=options.parse_targets(targets), workers=workers or 0, out=place, **kwargs)
@@ -79,8 +80,8 @@ def command(console: Console, targets: str, workers: int | None, parity: int, ou
 
 
 def measure(request: Request, outcomes: Sequence[Outcome], count: int, console: Console) -> list[Measured]:
-    from mfs_deploy import batch_parity
-    from mfs_deploy.roster import read_people
+    from mfs_deploy.batch import parity as batch_parity
+    from mfs_deploy.batch.people import read_people
 
     there = {outcome.id for outcome in outcomes if outcome.status != "failed"}
     chosen = batch_parity.spread([row for row in read_people(request.people) if row.id in there], count)

@@ -48,8 +48,8 @@ def command(
     With --on arm64 executed instructions are counted instead, which any machine counts alike: a budget that CI can hold.  They are
     no promise of milliseconds.  It needs: mfs arm64 setup.
     """
-    from mfs_deploy import benching
     from mfs_deploy.errors import UsageError
+    from mfs_deploy.evaluate import bench as benching
 
     if by_layer and machine != "arm64":
         raise UsageError("--layers counts instructions", hint="add --on arm64")

@@ -17,7 +17,7 @@ def command(console: Console) -> int:
 
     Exit code 6 if an installed backend does not work.
     """
-    from mfs_deploy import diagnosis
+    from mfs_deploy.evaluate import doctor as diagnosis
 
     found = diagnosis.examine(console)
     console.finish()

@@ -13,8 +13,8 @@ from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import parity_table, table
 
 if TYPE_CHECKING:
-    from mfs_deploy.choosing import Trial
-    from mfs_deploy.pipeline import Exported
+    from mfs_deploy.export.auto_recipe import Trial
+    from mfs_deploy.export.pipeline import Exported
 
 
 @click.command("export", short_help="A photo and a checkpoint to a bundle: the main job.")
@@ -61,7 +61,9 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
     \b
     mfs-export --checkpoint checkpoints.tar --source photo.jpg --out bundles/face01
     """
-    from mfs_deploy import choosing, pipeline, preparing
+    from mfs_deploy.export import auto_recipe as choosing
+    from mfs_deploy.export import pipeline
+    from mfs_deploy.export import prepare as preparing
 
     request = preparing.Request(
         out=out,

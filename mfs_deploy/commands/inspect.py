@@ -15,7 +15,7 @@ from mfs_deploy.commands.console import Console, output_options
 @output_options
 def command(console: Console, path: Path) -> None:
     """Say what PATH is: a checkpoint, an identity, an artifact or a bundle; verify a bundle's checksums."""
-    from mfs_deploy import inspection
+    from mfs_deploy.evaluate import inspect as inspection
 
     found = inspection.inspect(path, console)
     console.result(found, "\n".join(lines(found)))

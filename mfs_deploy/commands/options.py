@@ -10,8 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from mfs_deploy.devices.phone import Phone
-    from mfs_deploy.faces import Where
-    from mfs_deploy.quantizing import How
+    from mfs_deploy.export.calibrate import How
+    from mfs_deploy.faces.find import Where
 
 TARGETS = ("onnx", "tflite", "ncnn", "coreml")
 DEVICES = ("android", "ios")
@@ -125,8 +125,8 @@ def person(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def make_where(landmarks: str | None, aligned: bool, face: int | None) -> Where:
     from mfs_deploy.errors import UsageError
-    from mfs_deploy.faces import Where
-    from mfs_deploy.landmarks import parse
+    from mfs_deploy.faces.find import Where
+    from mfs_deploy.faces.landmarks import parse
 
     if landmarks is not None and (aligned or face is not None):
         raise UsageError("landmarks are given, so --aligned and --face say something else", hint="give one of them")
@@ -159,7 +159,7 @@ def calibration(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def make_calibration(kwargs: dict[str, Any]) -> How:
     """Those options out of a verb's."""
-    from mfs_deploy.quantizing import How
+    from mfs_deploy.export.calibrate import How
 
     return How(
         photos=kwargs.pop("calibration"),

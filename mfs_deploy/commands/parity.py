@@ -38,10 +38,11 @@ def command(
 
     Exit code 0 if all holds, 7 if an artifact departs from PyTorch, 8 if a file was changed.
     """
-    from mfs_deploy import manifest, recheck
-    from mfs_deploy.arm64.machine import RUNTIMES
-    from mfs_deploy.arm64.machine import machine as emulated
+    from mfs_deploy.bundle import manifest
+    from mfs_deploy.devices.arm64.machine import RUNTIMES
+    from mfs_deploy.devices.arm64.machine import machine as emulated
     from mfs_deploy.devices.phone import OnPhone
+    from mfs_deploy.evaluate import bundle_parity as recheck
 
     phone = options.make_phone(machine, device, serial, runner, litert)
     other: recheck.Elsewhere | None = None

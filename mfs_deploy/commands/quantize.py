@@ -12,7 +12,7 @@ from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import table
 
 if TYPE_CHECKING:
-    from mfs_deploy.searching import Mixture
+    from mfs_deploy.export.mixed_recipe import Mixture
 
 MIXED = "mixed"
 
@@ -39,8 +39,9 @@ def command(console: Console, targets: str, out: Path, base: str, min_psnr: floa
     mfs quantize --checkpoint C --source photo.jpg --calibration photos/ --min-psnr 38 --out mine.toml
     mfs export   --checkpoint C --source photo.jpg --calibration photos/ --recipe mine.toml --out bundles/face01
     """
-    from mfs_deploy import preparing, searching
     from mfs_deploy.errors import OutputError, UsageError
+    from mfs_deploy.export import mixed_recipe as searching
+    from mfs_deploy.export import prepare as preparing
     from mfs_deploy.quant.recipe import to_toml
 
     if out.suffix != ".toml":

@@ -42,7 +42,7 @@ def what(function: Any) -> Any:
 @what
 def build(console: Console, **kwargs: Any) -> None:
     """Run the converters, find the weights in what they give, prove it on two more people, and keep it in the cache."""
-    from mfs_deploy import kits
+    from mfs_deploy.export import kit as kits
 
     found = kits.templates(kits.Wanted(targets=options.parse_targets(kwargs.pop("targets")), **kwargs), console)
     console.finish()
@@ -62,8 +62,8 @@ def pack(console: Console, out: Path, **kwargs: Any) -> None:
     mfs template pack --checkpoint C --recipe fp16 --out kit.safetensors
     mfs stamp kit.safetensors --identity F --out bundles/face01
     """
-    from mfs_deploy import kits
     from mfs_deploy.errors import OutputError
+    from mfs_deploy.export import kit as kits
     from mfs_deploy.stamping import kit as stamping_kit
 
     if out.is_dir():

@@ -16,9 +16,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from mfs_deploy.devices import tool
+from mfs_deploy.devices import run_tool as tool
 from mfs_deploy.devices.choose import Listed
-from mfs_deploy.devices.tool import Finished
+from mfs_deploy.devices.run_tool import Finished
 from mfs_deploy.errors import DeviceError
 
 ANSWER_S = 60  # for a short command

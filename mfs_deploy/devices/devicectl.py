@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mfs_deploy.devices import tool
+from mfs_deploy.devices import run_tool as tool
 from mfs_deploy.devices.choose import Listed
 from mfs_deploy.errors import DeviceError
 

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy import manifest
+from mfs_deploy.backends.launch import Done
 from mfs_deploy.backends.worker import Job, Result
-from mfs_deploy.backends.workers import Done
-from mfs_deploy.devices import tool
+from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.manifest import Number, Text, misfit
+from mfs_deploy.devices import run_tool as tool
 from mfs_deploy.errors import DeviceError, MfsError, ParityError
-from mfs_deploy.manifest import Number, Text, misfit
 
 SCHEMA = 1
 MAX_BYTES = 10_000_000  # of a report

@@ -9,19 +9,19 @@ from torch import fx, nn
 
 from mfs_deploy.graph import (
     batchnorm_to_depthwise,
-    commute_pointwise,
     drop_zero_bias,
     fold_batchnorm,
     fold_input_scale,
-    forward_batchnorm,
     lerp_blend,
     merge_pointwise,
-    merge_tails,
-    odd_kernels,
     share_resize,
     tanh_to_sigmoid,
-    widen_input,
 )
+from mfs_deploy.graph import fold_batchnorm_forward as forward_batchnorm
+from mfs_deploy.graph import merge_output_branches as merge_tails
+from mfs_deploy.graph import pad_even_kernels as odd_kernels
+from mfs_deploy.graph import pad_input_channels as widen_input
+from mfs_deploy.graph import pointwise_before_resize as commute_pointwise
 from mfs_deploy.graph.trace import tidy, trace
 
 # In order: BatchNorm must be gone before a 1x1 convolution can be seen beside its resize, and before biases can be zero.

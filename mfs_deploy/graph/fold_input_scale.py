@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from torch import fx, nn
 
-from mfs_deploy.graph.trace import DIV, SUB, is_call, module_of
+from mfs_deploy.graph.trace import (
+    DIV,
+    SUB,
+    is_call,
+    module_of,
+)
 
 
 def apply(graph: fx.GraphModule) -> int:

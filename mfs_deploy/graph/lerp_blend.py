@@ -9,7 +9,12 @@ import operator
 
 from torch import fx
 
-from mfs_deploy.graph.trace import ADD, MUL, SUB, is_call
+from mfs_deploy.graph.trace import (
+    ADD,
+    MUL,
+    SUB,
+    is_call,
+)
 
 
 def apply(graph: fx.GraphModule) -> int:

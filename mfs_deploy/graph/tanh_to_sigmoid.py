@@ -8,7 +8,13 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
-from mfs_deploy.graph.trace import ADD, DIV, is_call, module_of, only_user
+from mfs_deploy.graph.trace import (
+    ADD,
+    DIV,
+    is_call,
+    module_of,
+    only_user,
+)
 
 
 def apply(graph: fx.GraphModule) -> int:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy import manifest, outputs, recheck
-from mfs_deploy.arm64.count import TOTAL
+from mfs_deploy import outputs
+from mfs_deploy.bundle import manifest
+from mfs_deploy.devices.arm64.count import TOTAL
 from mfs_deploy.errors import MissingExtra, UsageError
+from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.report import pictures, results, tables
 from mfs_deploy.report.results import Results

@@ -13,13 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from mfs_deploy import contents, images, parity, preview, recheck, reference_file
-from mfs_deploy.architecture import INTERFACES
-from mfs_deploy.backends import workers
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.architectures import INTERFACES
+from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import preview
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import MfsError
-from mfs_deploy.opencv import cv2
+from mfs_deploy.evaluate import bundle_parity as recheck
+from mfs_deploy.evaluate import parity
+from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipe as recipes
 

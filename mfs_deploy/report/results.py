@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy.arm64.count import TOTAL
-from mfs_deploy.backends.all import BACKENDS
-from mfs_deploy.benching import SCHEMA
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle.manifest import (
+    CASE,
+    Number,
+    Text,
+    misfit,
+    parse,
+)
+from mfs_deploy.devices.arm64.count import TOTAL
 from mfs_deploy.devices.phone import DISTRIBUTION, STAGES, SUSTAINED
 from mfs_deploy.errors import UsageError
-from mfs_deploy.manifest import CASE, Number, Text, misfit, parse
+from mfs_deploy.evaluate.bench import SCHEMA
 
 MAX_BYTES = 20_000_000
 PARITY, TIMES, INSTRUCTIONS, PHONE = "parity", "times", "instructions", "phone"

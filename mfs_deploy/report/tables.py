@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mfs_deploy.arm64.count import TOTAL
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.devices.arm64.count import TOTAL
 from mfs_deploy.devices.phone import runtime
-from mfs_deploy.report.charts import Bar, Chart, Mark, Part, largest
+from mfs_deploy.report.charts import (
+    Bar,
+    Chart,
+    Mark,
+    Part,
+    largest,
+)
 
 NONE = "-"
 SHOWN_LAYERS = 15

@@ -17,16 +17,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy import images, manifest
-from mfs_deploy.architecture import INTERFACES, Interface
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.architectures import INTERFACES, Interface
 from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import manifest
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError
+from mfs_deploy.faces import pixels as images
 from mfs_deploy.quant.recipe import without_name
-from mfs_deploy.stamping import store
-from mfs_deploy.stamping.template import NOBODY, Template, Weights, stamp, write_files
+from mfs_deploy.stamping import template_file as store
+from mfs_deploy.stamping.template import (
+    NOBODY,
+    Template,
+    Weights,
+    stamp,
+    write_files,
+)
 
 Array = NDArray[Any]
 SOURCE = "face"  # input of the identity encoder, (N, 3, S, S) in [0, 1]

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from mfs_deploy import bundle, faces
+from mfs_deploy.bundle import publish as bundle
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
-from mfs_deploy.detectors import open_detector
 from mfs_deploy.errors import CheckpointError, ConversionError, UsageError
+from mfs_deploy.faces import find as faces
+from mfs_deploy.faces.detectors import open_detector
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.stamping import kit as kits
 from mfs_deploy.stamping.kit import Kit

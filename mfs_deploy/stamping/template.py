@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.stamping.forms import REPRESENTATIONS, to_counts
+from mfs_deploy.stamping.encodings import REPRESENTATIONS, to_counts
 
 Array = NDArray[Any]
 NOBODY = "0" * 64  # in place of a person's hash

@@ -11,9 +11,14 @@ import click
 import cv2
 import numpy as np
 
-from mfs_deploy import faces, images, outputs, reference_file, swapping
+from mfs_deploy import outputs
+from mfs_deploy import swap as swapping
 from mfs_deploy.errors import MfsError, UsageError
-from mfs_deploy.models.demo import evaluate, example
+from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.faces import find as faces
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.models.demo import example
+from mfs_deploy.models.demo.training import evaluate
 
 
 @click.command()

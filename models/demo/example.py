@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mfs_deploy.models.demo import triplets
-from mfs_deploy.models.demo.attributes import Attributes, path, sample_attributes
-from mfs_deploy.models.demo.people import People, sample_people
-from mfs_deploy.models.demo.render import Rendered, render, render_swap
-from mfs_deploy.models.demo.triplets import HELD_OUT
+from mfs_deploy.models.demo.rendering import triplets
+from mfs_deploy.models.demo.rendering.attributes import Attributes, path, sample_attributes
+from mfs_deploy.models.demo.rendering.people import People, sample_people
+from mfs_deploy.models.demo.rendering.render import Rendered, render, render_swap
+from mfs_deploy.models.demo.rendering.triplets import HELD_OUT
 
 FRAME = 512  # pixels of each side of a photo
 SOURCE, TARGET = HELD_OUT + 10, HELD_OUT + 13  # seeds

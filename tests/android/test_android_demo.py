@@ -15,11 +15,12 @@ from types import ModuleType
 import core_bundles
 import pytest
 
-from mfs_deploy import manifest, reference_file
-from mfs_deploy.architecture import INTERFACES
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends.base import TensorInfo
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import manifest
 from mfs_deploy.contract import TensorSpec
+from mfs_deploy.evaluate import reference as reference_file
 
 DEMO = Path(__file__).parents[2] / "android_demo"
 MAIN = DEMO / "app" / "src" / "main"

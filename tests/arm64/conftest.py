@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy.arm64 import machine
-from mfs_deploy.backends.workers import Machine
+from mfs_deploy.backends.launch import Machine
+from mfs_deploy.devices.arm64 import machine
 
 
 @pytest.fixture(scope="session")

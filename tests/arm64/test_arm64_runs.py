@@ -10,14 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from mfs_deploy import architecture, cli, layerwise, metrics
-from mfs_deploy.arm64 import count, machine
-from mfs_deploy.backends import ncnn, ncnn_fit, ncnn_layers, ncnn_masks, ncnn_pnnx, workers
-from mfs_deploy.backends.all import LAYERED
+from mfs_deploy import architectures as architecture
+from mfs_deploy import cli, metrics
+from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
-from mfs_deploy.backends.ncnn_format import parse_param, write_bin, write_param
+from mfs_deploy.backends.ncnn import backend as ncnn
+from mfs_deploy.backends.ncnn import feature_masks as ncnn_masks
+from mfs_deploy.backends.ncnn import layers as ncnn_layers
+from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
+from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
+from mfs_deploy.backends.ncnn.files import parse_param, write_bin, write_param
+from mfs_deploy.backends.registry import LAYERED
 from mfs_deploy.backends.worker import LAYERS, Job
 from mfs_deploy.contract import Contract, TensorSpec
+from mfs_deploy.devices.arm64 import count, machine
+from mfs_deploy.evaluate import layerwise
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant import recipe as recipes
@@ -190,6 +197,7 @@ def test_rewrites_for_ncnn_change_nothing_but_rounding(graph, crop):
 
 def test_architectures_without_such_tails_are_left_alone():
     arch = architecture.get("mobilefsgan")
-    from mfs_deploy.graph import merge_tails, simplify
+    from mfs_deploy.graph import merge_output_branches as merge_tails
+    from mfs_deploy.graph import simplify
 
     assert merge_tails.find(simplify(arch.blank())) == []

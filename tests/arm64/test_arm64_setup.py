@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from mfs_deploy import cli
-from mfs_deploy.arm64 import machine, setup
+from mfs_deploy.devices.arm64 import machine, setup
 from mfs_deploy.errors import UsageError
 
 

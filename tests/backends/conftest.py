@@ -13,8 +13,8 @@ import pytest
 from over_blocks import over_blocks
 
 from mfs_deploy import metrics
-from mfs_deploy.backends.all import BACKENDS
 from mfs_deploy.backends.base import Backend
+from mfs_deploy.backends.registry import BACKENDS
 
 Array = np.ndarray
 ARRAYS = {"coreml": {"coreml_io": "tensor"}}  # so that all take arrays; tests/coreml has the pixel buffers
@@ -131,7 +131,7 @@ def as_run(name: str) -> Callable:
     """A graph to the one that the backend makes of it before it converts."""
     import copy
 
-    from mfs_deploy.backends import ncnn_fit
+    from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
 
     def rewritten(graph):
         graph = copy.deepcopy(graph)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import architecture, metrics
+from mfs_deploy import architectures as architecture
+from mfs_deploy import metrics
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
 from mfs_deploy.graph.cost import cost
 

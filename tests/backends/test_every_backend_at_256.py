@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from mfs_deploy import architecture, metrics
+from mfs_deploy import architectures as architecture
+from mfs_deploy import metrics
 from mfs_deploy.graph.cost import cost
 
 

@@ -7,10 +7,15 @@ from itertools import product
 
 import pytest
 
-from mfs_deploy.backends.all import BACKENDS, check_recipe
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.registry import BACKENDS, check_recipe
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant.recipe import ACTIVATIONS, WEIGHTS, Format, Recipe
+from mfs_deploy.quant.recipe import (
+    ACTIVATIONS,
+    WEIGHTS,
+    Format,
+    Recipe,
+)
 
 LACKING = {
     "onnx": [("palette6", "float32"), ("float32", "int8"), ("float16", "float32")],

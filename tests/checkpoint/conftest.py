@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from mfs_deploy.checkpoint.fit import fit_slots
+from mfs_deploy.checkpoint.byte_source import Source
+from mfs_deploy.checkpoint.match import fit_slots
 from mfs_deploy.checkpoint.paddle_names import Slot, slots
 from mfs_deploy.checkpoint.pdparams import read
-from mfs_deploy.checkpoint.source import Source
 
 Arrays = dict[str, np.ndarray]
 

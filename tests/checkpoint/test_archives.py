@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy.checkpoint import tar
+from mfs_deploy.checkpoint import tar_archive as tar
+from mfs_deploy.checkpoint.byte_source import Source
+from mfs_deploy.checkpoint.known_files import describe
 from mfs_deploy.checkpoint.load import load, role_of
-from mfs_deploy.checkpoint.published import describe
-from mfs_deploy.checkpoint.source import Source
 from mfs_deploy.errors import CheckpointError
 
 Members = list[tuple[str, bytes]]

@@ -13,9 +13,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mfs_deploy.checkpoint import pdparams, safetensors_file, tar, torch_zip
-from mfs_deploy.checkpoint.fit import fit_slots
-from mfs_deploy.checkpoint.source import Source
+from mfs_deploy.checkpoint import pdparams, safetensors_file
+from mfs_deploy.checkpoint import tar_archive as tar
+from mfs_deploy.checkpoint import torch_file as torch_zip
+from mfs_deploy.checkpoint.byte_source import Source
+from mfs_deploy.checkpoint.match import fit_slots
 from mfs_deploy.errors import CheckpointError
 
 KINDS = {"checkpoint-unreadable", "checkpoint-unsafe", "checkpoint-keys", "checkpoint-shape", "checkpoint-values"}

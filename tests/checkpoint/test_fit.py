@@ -9,11 +9,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mfs_deploy.checkpoint.fit import ENCODER, GENERATOR, NETWORKS, fit, layout
+from mfs_deploy.architectures.mobilefaceswap.small_encoder import SmallEncoder
 from mfs_deploy.checkpoint.load import load_encoder
-from mfs_deploy.checkpoint.stored import Stored
+from mfs_deploy.checkpoint.match import (
+    ENCODER,
+    GENERATOR,
+    NETWORKS,
+    fit,
+    layout,
+)
+from mfs_deploy.checkpoint.stored_array import Stored
 from mfs_deploy.errors import CheckpointError
-from mfs_deploy.nets.small_encoder import SmallEncoder
 
 ARCH = "mobilefaceswap"
 

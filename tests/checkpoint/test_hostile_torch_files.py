@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mfs_deploy.checkpoint import safetensors_file, torch_zip
-from mfs_deploy.checkpoint.fit import fit_slots
+from mfs_deploy.checkpoint import safetensors_file
+from mfs_deploy.checkpoint import torch_file as torch_zip
+from mfs_deploy.checkpoint.match import fit_slots
 from mfs_deploy.errors import CheckpointError
 
 State = dict[str, torch.Tensor]
@@ -246,7 +247,7 @@ def test_nan_is_refused_by_key(read, tiny_state: State, tmp_path: Path, suffix: 
 
 
 def test_the_pickles_that_torch_writes_need_no_opcode_the_reader_lacks(tiny_state: State, tmp_path: Path) -> None:
-    from mfs_deploy.checkpoint.pickles import STEPS
+    from mfs_deploy.checkpoint.pickle_reader import STEPS
 
     torch.save({"state_dict": tiny_state}, tmp_path / "x.pth")
     with zipfile.ZipFile(tmp_path / "x.pth") as archive:

@@ -15,11 +15,11 @@ import torch
 from memory import PEAK
 from safetensors.torch import save_file
 
-from mfs_deploy.checkpoint.fit import layout
+from mfs_deploy.architectures.mobilefaceswap.arcface import ArcFace
+from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 from mfs_deploy.checkpoint.load import Checkpoint, load
+from mfs_deploy.checkpoint.match import layout
 from mfs_deploy.errors import CheckpointError
-from mfs_deploy.nets.arcface import ArcFace
-from mfs_deploy.nets.mobilefaceswap import Generator
 
 DETECTOR = b"stands for a detector" * 1000
 
@@ -49,7 +49,7 @@ def test_the_folder_fills_both_networks_with_the_numbers_that_were_written(loade
 
 
 def test_the_loaded_generator_bakes_what_the_authors_code_baked(loaded: Checkpoint, golden) -> None:
-    from mfs_deploy.bake import bake
+    from mfs_deploy.architectures.mobilefaceswap.bake import bake
 
     generator = Generator().eval()
     generator.load_state_dict(loaded.generator, strict=False)

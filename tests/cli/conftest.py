@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from mfs_deploy import cli, manifest
+from mfs_deploy import cli
+from mfs_deploy.bundle import manifest
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 
@@ -98,7 +99,7 @@ def scrfd(portrait, tmp_path_factory) -> Path:
     """A model of SCRFD's form that finds the portrait's face and no other."""
     import importlib.util
 
-    from mfs_deploy import sample
+    from mfs_deploy.faces import portrait as sample
 
     spec = importlib.util.spec_from_file_location("detector_model", Path(__file__).parents[1] / "detector_model.py")
     module = importlib.util.module_from_spec(spec)
@@ -143,7 +144,7 @@ def somebody(once, kit) -> Callable[[int], Path]:
     """A number to an identity file of a person who does not exist.  Do not write into it."""
     import numpy as np
 
-    from mfs_deploy import identity
+    from mfs_deploy.architectures.mobilefaceswap import encode as identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 

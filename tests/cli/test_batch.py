@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import batch, manifest, outcomes
+from mfs_deploy.batch import outcomes
+from mfs_deploy.batch import run as batch
+from mfs_deploy.bundle import manifest
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 PEOPLE = 4
@@ -80,7 +82,9 @@ def test_everybody_gets_the_bundle_that_mfs_stamp_makes(run, mfs, small_kit, som
 def test_a_folder_of_photos_and_identities_is_done_by_file_name(run, photo, somebody, tmp_path):
     from PIL import Image
 
-    from mfs_deploy import architecture, faces, images
+    from mfs_deploy import architectures as architecture
+    from mfs_deploy.faces import find as faces
+    from mfs_deploy.faces import pixels as images
 
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy import batch, bundle, locks, manifest
+from mfs_deploy.batch import run as batch
+from mfs_deploy.batch import run_lock as locks
+from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle import publish as bundle
 
 PEOPLE = 240  # so many that none of the runs that are killed after 50 is done by then, its workers finishing what they have
 
@@ -22,7 +25,7 @@ def people(once, somebody, kit) -> Path:
     """Identity files of many who do not exist.  Not to be changed."""
     import numpy as np
 
-    from mfs_deploy import identity
+    from mfs_deploy.architectures.mobilefaceswap import encode as identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy import batch, batch_parity
+from mfs_deploy.batch import parity as batch_parity
+from mfs_deploy.batch import run as batch
+from mfs_deploy.batch.people import Row, read_people
 from mfs_deploy.errors import ParityError
-from mfs_deploy.roster import Row, read_people
 
 
 @pytest.fixture

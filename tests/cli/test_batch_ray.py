@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from mfs_deploy import manifest
+from mfs_deploy.bundle import manifest
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def head() -> Iterator[int]:
 def people(once, small_kit) -> Path:
     import numpy as np
 
-    from mfs_deploy import identity
+    from mfs_deploy.architectures.mobilefaceswap import encode as identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 

@@ -23,7 +23,8 @@ pytest.importorskip("flask_cors")
 
 from s3_server import BUCKET, Server, Wire
 
-from mfs_deploy import batch, manifest
+from mfs_deploy.batch import run as batch
+from mfs_deploy.bundle import manifest
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +65,7 @@ def wire(server, monkeypatch) -> Iterator[Wire]:
 def people(once, small_kit) -> Path:
     import numpy as np
 
-    from mfs_deploy import identity
+    from mfs_deploy.architectures.mobilefaceswap import encode as identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mfs_deploy import manifest
+from mfs_deploy.bundle import manifest
 
 
 def made_landmarks() -> str:
-    from mfs_deploy import sample
+    from mfs_deploy.faces import portrait as sample
 
     return ",".join(str(v) for v in sample.LANDMARKS.ravel())
 

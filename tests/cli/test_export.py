@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import manifest
+from mfs_deploy.bundle import manifest
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -101,7 +101,7 @@ def test_an_identity_file_exports_the_same_network(made, mfs, checkpoint, photo,
 
 
 def made_landmarks() -> str:
-    from mfs_deploy import sample
+    from mfs_deploy.faces import portrait as sample
 
     return ",".join(str(v) for v in sample.LANDMARKS.ravel())
 
@@ -315,7 +315,7 @@ def test_a_checkpoint_that_overflows_float16_is_exported_with_the_right_layers_i
 def test_the_preview_shows_a_row_for_pytorch_and_one_for_each_backend(made):
     from PIL import Image
 
-    from mfs_deploy import preview
+    from mfs_deploy.bundle import preview
 
     with Image.open(made / "preview.png") as sheet:
         assert sheet.height == preview.HEADER + 2 * (preview.CELL + preview.GAP)

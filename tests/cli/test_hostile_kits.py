@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mfs_deploy.stamping import kit as kits
-from mfs_deploy.stamping import store
+from mfs_deploy.stamping import template_file as store
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 TARGETS = ("--targets", "onnx,ncnn")
@@ -261,7 +261,7 @@ def test_unpack_writes_nothing_outside_its_folder(spoil, mfs, tmp_path, name):
 
 
 def test_a_kit_cannot_take_away_the_disclosure(spoil, mfs, somebody, tmp_path):
-    from mfs_deploy import manifest
+    from mfs_deploy.bundle import manifest
 
     path = spoil(put("facts", "common", "synthetic_media", value={"label": "a real photo"}))
     ran = mfs("stamp", path, "--identity", somebody(0), *TARGETS, "--out", tmp_path / "x", "--json")

@@ -12,8 +12,9 @@ import pytest
 import standin_mobilefsgan as standin
 from PIL import Image
 
-from mfs_deploy import cli, manifest, metrics
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy import cli, metrics
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import manifest
 
 pytestmark = pytest.mark.slow
 
@@ -163,7 +164,7 @@ def test_a_kit_makes_bundles_of_photos_and_identities_and_parity_holds(mfs, fsga
 
 
 def test_the_second_pack_takes_templates_from_the_cache_and_gives_the_same_bytes(mfs, fsgan_kit, fsgan, tmp_path, monkeypatch):
-    monkeypatch.setattr("mfs_deploy.templating.build", None)
+    monkeypatch.setattr("mfs_deploy.stamping.build.build", None)
     args = ("template", "pack", *ARCH, "--checkpoint", fsgan, "--targets", "onnx,ncnn")
     ran = mfs(*args, "--out", tmp_path / "k", "--json")
     assert ran.code == 0, ran

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import manifest
+from mfs_deploy.bundle import manifest
 
 pytestmark = pytest.mark.slow
 

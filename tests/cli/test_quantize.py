@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mfs_deploy import manifest
+from mfs_deploy.bundle import manifest
 
 DEMO = ("--checkpoint", "demo", "--source", "demo", "--targets", "ncnn")
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mfs_deploy.backends.all import has
+from mfs_deploy.backends.registry import has
 from mfs_deploy.quant import recipe as recipes
 
 DEMO = ["export", "--checkpoint", "demo", "--source", "demo", "--quiet", "--targets", "ncnn"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mfs_deploy import manifest
+from mfs_deploy.bundle import manifest
 
 VOID = {"meta", "img", "br"}
 HOSTILE = '</title><script>alert(1)</script><img src="http://example.com/x" onerror=alert(1)>\'"&'

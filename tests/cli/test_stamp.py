@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import manifest
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import manifest
 from mfs_deploy.stamping import kit as kits
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
@@ -32,7 +32,7 @@ def stamped(once, kit, somebody) -> Path:
 
 @pytest.fixture(scope="module")
 def models():
-    from mfs_deploy import preparing
+    from mfs_deploy.export import prepare as preparing
 
     return preparing.open_models(preparing.Request(checkpoint="demo", source="demo", out=Path()))
 
@@ -40,9 +40,9 @@ def models():
 def test_the_stamped_artifacts_match_pytorch_within_the_gate_of_the_recipe(stamped, models, contract, crop, somebody):
     import torch
 
-    from mfs_deploy import parity
+    from mfs_deploy.architectures.mobilefaceswap.encode import Identity
     from mfs_deploy.checkpoint import identity_file
-    from mfs_deploy.identity import Identity
+    from mfs_deploy.evaluate import parity
     from mfs_deploy.quant import recipe as recipes
 
     person = identity_file.load(somebody(0))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mfs_deploy import manifest, templating
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import ConversionError
+from mfs_deploy.stamping import build as templating
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mfs_deploy.arm64 import machine
-from mfs_deploy.backends.workers import Machine
+from mfs_deploy.backends.launch import Machine
+from mfs_deploy.devices.arm64 import machine
 
 
 @pytest.fixture(scope="module", params=["cortex-a76", pytest.param("cortex-a72", marks=pytest.mark.slow)])

@@ -11,7 +11,7 @@ import core_bundles
 import core_library
 import pytest
 
-from mfs_deploy import manifest
+from mfs_deploy.bundle import manifest
 
 
 @pytest.fixture

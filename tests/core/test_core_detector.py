@@ -9,8 +9,8 @@ import core_library
 import numpy as np
 import pytest
 
-from mfs_deploy import detectors
-from mfs_deploy.backends.ncnn_format import Layer, write_param
+from mfs_deploy.backends.ncnn.files import Layer, write_param
+from mfs_deploy.faces import detectors
 
 STRIDES, ANCHORS, SIDE = (8, 16, 32), 2, 128
 

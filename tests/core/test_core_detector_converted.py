@@ -16,7 +16,7 @@ import core_library
 import numpy as np
 import pytest
 
-from mfs_deploy import detectors
+from mfs_deploy.faces import detectors
 
 README = Path(__file__).parents[2] / "mobile_core" / "README.md"
 

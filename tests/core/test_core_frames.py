@@ -6,8 +6,9 @@ import core_library
 import numpy as np
 import pytest
 
-from mfs_deploy import images, sample
-from mfs_deploy.architecture import INTERFACES
+from mfs_deploy.architectures import INTERFACES
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import portrait as sample
 
 RED_BLUE = {"BT601": (0.299, 0.114), "BT709": (0.2126, 0.0722)}  # weights in luma, ITU-R BT.601 and BT.709
 TURNED = np.array([(100, 60), (140, 20), (155, 65), (140, 100), (178, 70)], np.float64)  # by about 45 degrees

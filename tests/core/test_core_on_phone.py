@@ -10,9 +10,10 @@ import json
 import phones
 import pytest
 
-from mfs_deploy import benching, cli
-from mfs_deploy.arm64 import machine
+from mfs_deploy import cli
 from mfs_deploy.devices import android
+from mfs_deploy.devices.arm64 import machine
+from mfs_deploy.evaluate import bench as benching
 
 
 @pytest.fixture

@@ -15,8 +15,11 @@ import core_library
 import numpy as np
 import pytest
 
-from mfs_deploy import images, parity, reference_file, sample
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.evaluate import parity
+from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import portrait as sample
 
 PLAIN_C = ("-std=c99", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
 
@@ -161,8 +164,8 @@ def test_int8_in_ncnn_is_what_python_s_ncnn_gives(library, copy, quantized_ncnn,
 
 
 def test_integers_in_and_out_of_litert(library, copy, graph, contract, ranges_seen, crop, litert, tmp_path):
-    from mfs_deploy.backends import tflite
     from mfs_deploy.backends.base import Conversion
+    from mfs_deploy.backends.tflite import backend as tflite
     from mfs_deploy.quant import recipe as recipes
 
     job = Conversion(graph, contract, recipes.load("w8a8"), tflite_io="uint8", ranges=ranges_seen)
@@ -184,8 +187,8 @@ def ranges_seen(graph, crop) -> dict:
 
 @pytest.fixture(scope="module")
 def quantized_ncnn(graph, contract, ranges_seen, tmp_path_factory) -> Path:
-    from mfs_deploy.backends import ncnn
     from mfs_deploy.backends.base import Conversion
+    from mfs_deploy.backends.ncnn import backend as ncnn
     from mfs_deploy.quant.recipe import Format, Recipe
 
     folder = tmp_path_factory.mktemp("int8")

@@ -43,7 +43,7 @@ def build(tmp_path) -> Callable[..., Path]:
     """(function of (mb, *inputs), input arrays, target) to the path of a package that holds just that, no pass applied."""
 
     def package(function, arrays: list[np.ndarray], target: str = "iOS16") -> Path:
-        from mfs_deploy.backends import mil_package
+        from mfs_deploy.backends.coreml import package as mil_package
 
         ct = mil_package.coremltools()
         from coremltools.converters.mil import Builder as mb
@@ -77,8 +77,8 @@ def evaluate(build):
     """Build, save, read back and run; also gives the kinds of the operations that were in the file."""
 
     def run(function, arrays: list[np.ndarray], target: str = "iOS16") -> tuple[list[np.ndarray], list[str]]:
-        from mfs_deploy.backends import mil
-        from mfs_deploy.backends.mil_run import Evaluator
+        from mfs_deploy.backends.coreml import program as mil
+        from mfs_deploy.backends.coreml.evaluator import Evaluator
 
         _, program = mil.load(build(function, arrays, target))
         outputs = Evaluator(program).run(dict(zip(program.inputs, arrays, strict=True)))

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from mfs_deploy.backends import coreml, mil
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.coreml import backend as coreml
+from mfs_deploy.backends.coreml import program as mil
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant.recipe import Format, Recipe
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import architecture
-from mfs_deploy.backends import coreml, mil
-from mfs_deploy.backends.mil_blob import ELEMENT_TYPES, BlobFile
+from mfs_deploy import architectures as architecture
+from mfs_deploy.backends.coreml import backend as coreml
+from mfs_deploy.backends.coreml import program as mil
+from mfs_deploy.backends.coreml.blob import ELEMENT_TYPES, BlobFile
 from mfs_deploy.errors import BundleError, ConversionError
 
 MODEL = Path("Data/com.apple.CoreML/model.mlmodel")
@@ -322,7 +323,7 @@ def test_blob_reader_unpacks_small_types(tmp_path):
 
 def test_blob_reader_agrees_with_coremltools_own(package_of):
     """Every constant of the real package, by Apple's C++ reader and by ours."""
-    from mfs_deploy.backends import mil_package
+    from mfs_deploy.backends.coreml import package as mil_package
 
     mil_package.coremltools()
     from coremltools.libmilstoragepython import _BlobStorageReader

@@ -10,8 +10,9 @@ import torch
 from torch import fx
 
 from mfs_deploy import metrics
-from mfs_deploy.backends import coreml, mil
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.coreml import backend as coreml
+from mfs_deploy.backends.coreml import program as mil
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.quant import recipe
 

@@ -12,7 +12,11 @@ from coreml.quantized import dequantized, package, readers, recipe, size_of, wor
 from torch import fx
 
 from mfs_deploy import metrics
-from mfs_deploy.backends import coreml, coreml_quantize, coreml_weights, mil, mil_package
+from mfs_deploy.backends.coreml import backend as coreml
+from mfs_deploy.backends.coreml import package as mil_package
+from mfs_deploy.backends.coreml import program as mil
+from mfs_deploy.backends.coreml import quantize as coreml_quantize
+from mfs_deploy.backends.coreml import weights as coreml_weights
 from mfs_deploy.quant.ranges import observe
 from mfs_deploy.quant.recipe import Format, Range
 

@@ -10,7 +10,10 @@ import torch
 from coreml.quantized import bytes_of, dequantized, package, readers, recipe, small, work
 
 from mfs_deploy import metrics
-from mfs_deploy.backends import coreml, coreml_quantize, mil, mil_package
+from mfs_deploy.backends.coreml import backend as coreml
+from mfs_deploy.backends.coreml import package as mil_package
+from mfs_deploy.backends.coreml import program as mil
+from mfs_deploy.backends.coreml import quantize as coreml_quantize
 from mfs_deploy.errors import BundleError, ConversionError
 from mfs_deploy.quant.ranges import observe
 from mfs_deploy.quant.recipe import Format, Range

@@ -8,8 +8,11 @@ import torch
 from coreml.quantized import package, recipe, size_of, work
 
 from mfs_deploy import metrics
-from mfs_deploy.backends import coreml, coreml_weights, mil, mil_package
-from mfs_deploy.backends.mil_blob import ELEMENT_TYPES, unpack
+from mfs_deploy.backends.coreml import backend as coreml
+from mfs_deploy.backends.coreml import package as mil_package
+from mfs_deploy.backends.coreml import program as mil
+from mfs_deploy.backends.coreml import weights as coreml_weights
+from mfs_deploy.backends.coreml.blob import ELEMENT_TYPES, unpack
 from mfs_deploy.quant import palettes
 
 
@@ -49,7 +52,7 @@ def test_fewer_bits_are_smaller(made, package_of):
 
 def test_every_weight_has_the_nearest_value_of_its_table(made, graph):
     """Through the file: packed, read back, and looked up by the evaluator."""
-    from mfs_deploy.backends.mil_run import Evaluator
+    from mfs_deploy.backends.coreml.evaluator import Evaluator
 
     _, program = mil.load(made(4))
     values = Evaluator(program)._values

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from mfs_deploy import metrics
-from mfs_deploy.backends import coreml, mil
+from mfs_deploy.backends.coreml import backend as coreml
+from mfs_deploy.backends.coreml import program as mil
 from mfs_deploy.errors import UsageError
 
 # Measured, less a margin: swapped PSNR and largest error, mask PSNR and largest error.  A mask that leaves as an image of 16-bit
@@ -150,7 +151,7 @@ def test_manifest_is_what_core_ml_expects(package_of):
 
 def test_coremltools_own_reader_takes_the_package(package_of):
     """Its C++ library reads the manifest; ours wrote it."""
-    from mfs_deploy.backends import mil_package
+    from mfs_deploy.backends.coreml import package as mil_package
 
     ct = mil_package.coremltools()
     model = ct.models.MLModel(str(package_of("fp16", "image")), skip_model_load=True)

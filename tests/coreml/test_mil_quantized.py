@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from mfs_deploy import metrics
-from mfs_deploy.backends import coreml, mil
-from mfs_deploy.backends.mil_run import Evaluator
+from mfs_deploy.backends.coreml import backend as coreml
+from mfs_deploy.backends.coreml import program as mil
+from mfs_deploy.backends.coreml.evaluator import Evaluator
 
 
 @pytest.fixture(scope="module")
 def optimize():
-    from mfs_deploy.backends import mil_package
+    from mfs_deploy.backends.coreml import package as mil_package
 
     with mil_package.quiet():
         import coremltools.optimize.coreml as optimize
@@ -21,7 +22,7 @@ def optimize():
 
 def compressed(optimize, source, folder, how: str, **options):
     """(package with compressed weights, the same package decompressed by coremltools)."""
-    from mfs_deploy.backends import mil_package
+    from mfs_deploy.backends.coreml import package as mil_package
 
     ct = mil_package.coremltools()
     function, kind = {

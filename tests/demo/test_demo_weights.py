@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import manifest, preparing
-from mfs_deploy.checkpoint.published import DEMO, card
-from mfs_deploy.models.demo import evaluate, example, triplets
+from mfs_deploy.bundle import manifest
+from mfs_deploy.checkpoint.known_files import DEMO, card
+from mfs_deploy.export import prepare as preparing
+from mfs_deploy.models.demo import example
+from mfs_deploy.models.demo.rendering import triplets
+from mfs_deploy.models.demo.training import evaluate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "demo_model.json"
 

@@ -9,11 +9,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from mfs_deploy import images
-from mfs_deploy.models.demo.attributes import OCCLUDERS, Attributes, path, plain_camera, sample_attributes
-from mfs_deploy.models.demo.batch import Batch
-from mfs_deploy.models.demo.people import People, sample_people
-from mfs_deploy.models.demo.render import TEMPLATE, Rendered, crop_view, render, render_swap, scene_landmarks
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.models.demo.rendering.attributes import (
+    OCCLUDERS,
+    Attributes,
+    path,
+    plain_camera,
+    sample_attributes,
+)
+from mfs_deploy.models.demo.rendering.parameters import Batch
+from mfs_deploy.models.demo.rendering.people import People, sample_people
+from mfs_deploy.models.demo.rendering.render import (
+    TEMPLATE,
+    Rendered,
+    crop_view,
+    render,
+    render_swap,
+    scene_landmarks,
+)
 
 N, SIZE = 6, 112
 

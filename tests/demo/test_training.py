@@ -9,10 +9,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from mfs_deploy.architectures.mobilefaceswap.generator import Generator
+from mfs_deploy.architectures.mobilefaceswap.small_encoder import SmallEncoder
 from mfs_deploy.checkpoint.load import load
-from mfs_deploy.models.demo import losses, sizes, train, triplets
-from mfs_deploy.nets.mobilefaceswap import Generator
-from mfs_deploy.nets.small_encoder import SmallEncoder
+from mfs_deploy.models.demo.rendering import triplets
+from mfs_deploy.models.demo.training import channel_sizes as sizes
+from mfs_deploy.models.demo.training import losses, train
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import phones
 import pytest
 from phones import Phones
 
-from mfs_deploy import reference_file
+from mfs_deploy.evaluate import reference as reference_file
 
 HERE = Path(__file__).parent
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from mfs_deploy import images, manifest, metrics
-from mfs_deploy.architecture import INTERFACES
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy import metrics
+from mfs_deploy.architectures import INTERFACES
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import manifest
+from mfs_deploy.faces import pixels as images
 
 
 def distribution(values: list[float]) -> dict[str, float]:

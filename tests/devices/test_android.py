@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import benching, manifest, recheck
-from mfs_deploy.backends.workers import Done
+from mfs_deploy.backends.launch import Done
+from mfs_deploy.bundle import manifest
 from mfs_deploy.devices import android as phones
 from mfs_deploy.devices.phone import OnPhone
 from mfs_deploy.errors import DeviceError, ParityError, UsageError
+from mfs_deploy.evaluate import bench as benching
+from mfs_deploy.evaluate import bundle_parity as recheck
 
 NAME = "Google Pixel 8, Android 14"
 OTHER = {"serial": "emulator-5554", "state": "device", "model": "sdk"}

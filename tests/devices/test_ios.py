@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy import benching, recheck
 from mfs_deploy.devices import ios
 from mfs_deploy.devices.phone import OnPhone
 from mfs_deploy.errors import DeviceError
+from mfs_deploy.evaluate import bench as benching
+from mfs_deploy.evaluate import bundle_parity as recheck
 
 NAME = "iPhone 15 Pro, iOS 18.1"
 

@@ -11,22 +11,27 @@ from mfs_deploy.graph import (
     FOR_RUNTIMES,
     REWRITES,
     batchnorm_to_depthwise,
-    commute_pointwise,
     drop_zero_bias,
     fold_batchnorm,
     fold_input_scale,
-    forward_batchnorm,
     lerp_blend,
     merge_pointwise,
-    merge_tails,
-    odd_kernels,
     share_resize,
     simplify,
     tanh_to_sigmoid,
-    widen_input,
 )
+from mfs_deploy.graph import fold_batchnorm_forward as forward_batchnorm
+from mfs_deploy.graph import merge_output_branches as merge_tails
+from mfs_deploy.graph import pad_even_kernels as odd_kernels
+from mfs_deploy.graph import pad_input_channels as widen_input
+from mfs_deploy.graph import pointwise_before_resize as commute_pointwise
 from mfs_deploy.graph.cost import Cost, cost
-from mfs_deploy.graph.trace import UnknownActivation, is_resize, norm_constants, trace
+from mfs_deploy.graph.trace import (
+    UnknownActivation,
+    is_resize,
+    norm_constants,
+    trace,
+)
 
 
 def up(x):

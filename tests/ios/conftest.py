@@ -36,7 +36,7 @@ def bundle(artifact, contract, crop, expected, once) -> Path:
     import core_bundles
     import numpy as np
 
-    from mfs_deploy import parity
+    from mfs_deploy.evaluate import parity
 
     def make(folder: Path) -> None:
         (folder / "fresh").mkdir()

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from ios.conftest import APP, REPOSITORY
 
-from mfs_deploy import manifest, reference_file
-from mfs_deploy.backends.all import BACKENDS
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import manifest
+from mfs_deploy.evaluate import reference as reference_file
 
 CORE = REPOSITORY / "mobile_core" / "src"
 

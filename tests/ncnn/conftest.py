@@ -35,8 +35,8 @@ def seen(graph, crops) -> dict:
 @pytest.fixture(scope="session")
 def quantized(graph, contract, seen, tmp_path_factory) -> Callable[..., Path]:
     """What a recipe of int8 leaves in other formats, by layer and by kind, to the path of a new artifact."""
-    from mfs_deploy.backends import ncnn
     from mfs_deploy.backends.base import Conversion
+    from mfs_deploy.backends.ncnn import backend as ncnn
     from mfs_deploy.quant.recipe import Format, Recipe
 
     def make(network=graph, ranges=seen, default=("int8", "int8"), keep=(), **tables) -> Path:

@@ -9,8 +9,8 @@ from importlib import metadata
 import numpy as np
 from memory import PEAK
 
-from mfs_deploy.backends import ncnn
-from mfs_deploy.backends.ncnn_format import parse_param
+from mfs_deploy.backends.ncnn import backend as ncnn
+from mfs_deploy.backends.ncnn.files import parse_param
 
 
 def test_graph_has_no_needless_layers(fp16, graph):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from mfs_deploy import metrics
-from mfs_deploy.backends import ncnn, ncnn_graph
-from mfs_deploy.backends.ncnn_format import parse_param, read_bin
+from mfs_deploy.backends.ncnn import backend as ncnn
+from mfs_deploy.backends.ncnn import operations as ncnn_graph
+from mfs_deploy.backends.ncnn.files import parse_param, read_bin
 from mfs_deploy.errors import ConversionError
 
 
@@ -78,7 +79,7 @@ def test_several_readers_of_one_float16_value_each_get_their_cast(graph, convert
 @pytest.fixture(scope="module")
 def matched(graph, contract):
     """What pnnx makes of the graph, before anything is renamed."""
-    from mfs_deploy.backends import ncnn_pnnx
+    from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
 
     return ncnn_pnnx.convert(graph, contract)
 

@@ -7,8 +7,15 @@ import struct
 import numpy as np
 import pytest
 
-from mfs_deploy.backends import ncnn
-from mfs_deploy.backends.ncnn_format import Layer, layout, parse_param, read_bin, write_bin, write_param
+from mfs_deploy.backends.ncnn import backend as ncnn
+from mfs_deploy.backends.ncnn.files import (
+    Layer,
+    layout,
+    parse_param,
+    read_bin,
+    write_bin,
+    write_param,
+)
 from mfs_deploy.errors import BundleError
 
 
@@ -24,7 +31,7 @@ def test_artifact_is_written_back_byte_for_byte(recipe, request):
 def test_graph_and_weights_of_pnnx_are_written_back_byte_for_byte(graph, contract, tmp_path):
     import subprocess
 
-    from mfs_deploy.backends import ncnn_pnnx
+    from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
 
     ncnn_pnnx._trace(graph, contract, tmp_path / "x.pt")
     command = [str(ncnn_pnnx._pnnx()), "x.pt", "inputshape=[1,3,224,224]f32", "fp16=0"]

@@ -30,8 +30,8 @@ import torch
 from torch.nn import functional as F
 
 from mfs_deploy import metrics
-from mfs_deploy.backends import ncnn
-from mfs_deploy.backends.ncnn_format import parse_param, read_bin
+from mfs_deploy.backends.ncnn import backend as ncnn
+from mfs_deploy.backends.ncnn.files import parse_param, read_bin
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant.recipe import Format

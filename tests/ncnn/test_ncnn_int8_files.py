@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 from torch import nn
 
-from mfs_deploy.backends import ncnn, ncnn_int8
 from mfs_deploy.backends.base import Conversion
-from mfs_deploy.backends.ncnn_format import parse_param, read_bin, scales, write_bin, write_param
+from mfs_deploy.backends.ncnn import backend as ncnn
+from mfs_deploy.backends.ncnn import int8 as ncnn_int8
+from mfs_deploy.backends.ncnn.files import (
+    parse_param,
+    read_bin,
+    scales,
+    write_bin,
+    write_param,
+)
 from mfs_deploy.errors import BundleError, CalibrationError
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
@@ -151,7 +158,7 @@ def test_a_changed_form_is_refused_before_ncnn_sees_it(damaged, contract, layer,
 
 
 def test_an_output_of_integers_is_refused():
-    from mfs_deploy.backends.ncnn_graph import shapes
+    from mfs_deploy.backends.ncnn.operations import shapes
 
     text = "7767517\n2 2\nInput i 0 1 a 0=4 1=4 2=1\nConvolution c 1 1 a b 0=1 1=1 6=1 8=102\n"
     with pytest.raises(BundleError, match="'c': gives b as int8, and no layer reads it"):

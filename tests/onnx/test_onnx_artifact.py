@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx as onnx_format
 
-from mfs_deploy.backends import onnx
+from mfs_deploy.backends.onnx import backend as onnx
 from mfs_deploy.errors import BundleError
 
 

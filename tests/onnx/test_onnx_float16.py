@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from mfs_deploy import metrics
-from mfs_deploy.backends import onnx
+from mfs_deploy.backends.onnx import backend as onnx
 from mfs_deploy.errors import ConversionError
 
 PINNED = ("encoder_0_1", "leaky_relu", "encoder_1_0")  # all that touches the large values

@@ -14,10 +14,11 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from mfs_deploy import images, metrics
-from mfs_deploy.backends import onnx
+from mfs_deploy import metrics
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.onnx import backend as onnx
 from mfs_deploy.errors import ConversionError
+from mfs_deploy.faces import pixels as images
 from mfs_deploy.quant.ranges import observe
 from mfs_deploy.quant.recipe import Format, Range, Recipe
 from mfs_deploy.quant.scales import weights_to_int8

@@ -7,10 +7,10 @@ import copy
 import onnx as onnx_format
 import pytest
 
-from mfs_deploy.backends import fx_order
-from mfs_deploy.backends.onnx import KINDS, name_nodes
+from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends.onnx.backend import KINDS, name_nodes
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.graph.kinds import nodes_by_kind
+from mfs_deploy.graph.operation_kinds import nodes_by_kind
 
 
 def test_every_node_of_the_graph_is_found_in_its_place(fp32, graph):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mfs_deploy import detectors, sample
+from mfs_deploy.faces import detectors
+from mfs_deploy.faces import portrait as sample
 
 
 def _detector_model():

@@ -8,9 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mfs_deploy import face_quality, images, sample
 from mfs_deploy.errors import PhotoError
-from mfs_deploy.face_quality import MIN_SHARPNESS, sharpness
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces import quality as face_quality
+from mfs_deploy.faces.quality import MIN_SHARPNESS, sharpness
 
 EYES = np.linalg.norm(sample.LANDMARKS[1] - sample.LANDMARKS[0])  # 44 px
 

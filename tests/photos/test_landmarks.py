@@ -8,9 +8,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mfs_deploy import detectors, landmarks, sample
 from mfs_deploy.errors import CheckpointError, PhotoError, UsageError
-from mfs_deploy.landmarks import Face
+from mfs_deploy.faces import detectors, landmarks
+from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces.landmarks import Face
 
 L = sample.LANDMARKS
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mfs_deploy import photos
 from mfs_deploy.errors import MissingExtra, PhotoError
+from mfs_deploy.faces import photos
 
 
 @pytest.fixture

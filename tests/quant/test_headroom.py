@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mfs_deploy.graph import simplify
-from mfs_deploy.quant.headroom import scan
+from mfs_deploy.quant.float16_headroom import scan
 
 FACTOR = 2.0**20
 
@@ -15,7 +15,7 @@ FACTOR = 2.0**20
 @pytest.fixture
 def hot(net):
     """The same function as ``net``, but the values after Encoder.1 are a million times larger."""
-    from mfs_deploy.bake import load
+    from mfs_deploy.architectures.mobilefaceswap.bake import load
 
     hot = load(net.state_dict())
     hot.Encoder[1][1].weight.data *= FACTOR
@@ -48,7 +48,7 @@ def test_an_overflow_is_found_where_it_is(hot, crop, expected):
 
 
 def test_values_that_are_not_numbers_count_as_too_large(net, crop):
-    from mfs_deploy.bake import load
+    from mfs_deploy.architectures.mobilefaceswap.bake import load
 
     broken = load(net.state_dict())
     broken.Encoder[0][0].weight.data[0] = float("nan")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mfs_deploy.errors import UsageError
-from mfs_deploy.graph.kinds import kinds
+from mfs_deploy.graph.operation_kinds import kinds
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Format
 

@@ -9,8 +9,9 @@ import torch
 
 from mfs_deploy import metrics
 from mfs_deploy.errors import ParityError
-from mfs_deploy.graph.kinds import kinds
-from mfs_deploy.quant import search, simulate
+from mfs_deploy.graph.operation_kinds import kinds
+from mfs_deploy.quant import mixed_search as search
+from mfs_deploy.quant import simulate
 from mfs_deploy.quant.ranges import observe
 from mfs_deploy.quant.recipe import Recipe
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mfs_deploy import metrics
-from mfs_deploy.graph.kinds import kinds
+from mfs_deploy.graph.operation_kinds import kinds
 from mfs_deploy.quant import simulate
 from mfs_deploy.quant.ranges import observe
 from mfs_deploy.quant.recipe import Format, Range

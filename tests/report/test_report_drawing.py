@@ -11,7 +11,12 @@ import pytest
 
 import mfs_deploy.report
 from mfs_deploy.report import pictures
-from mfs_deploy.report.charts import Bar, Chart, Mark, Part
+from mfs_deploy.report.charts import (
+    Bar,
+    Chart,
+    Mark,
+    Part,
+)
 
 CSS = (Path(mfs_deploy.report.__file__).parent / "page.css").read_text("utf-8")
 

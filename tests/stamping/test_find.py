@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.stamping import find, forms
+from mfs_deploy.stamping import encodings as forms
+from mfs_deploy.stamping import locate as find
 from mfs_deploy.stamping.template import DIGEST, Weights, stamp
 
 FACTORS = {"a.weight": 1.0, "b.weight": 2.0, "c.weight": 1.0}

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy import architecture, contents, templating
-from mfs_deploy.backends import workers
+from mfs_deploy import architectures as architecture
+from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import ArtifactInfo
+from mfs_deploy.backends.launch import Done
 from mfs_deploy.backends.worker import Job, Result
-from mfs_deploy.backends.workers import Done
 from mfs_deploy.errors import ConversionError, OutputError
+from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.graph import simplify
 from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.stamping import store
+from mfs_deploy.stamping import build as templating
+from mfs_deploy.stamping import template_file as store
 
 NAME = ("onnx", "fp32")
 
@@ -33,7 +35,7 @@ def arch():
 def generator():
     import standin
 
-    from mfs_deploy.nets.mobilefaceswap import Generator
+    from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 
     generator = Generator().eval()
     standin.fill(generator, 1)

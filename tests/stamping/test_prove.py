@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.stamping import find
+from mfs_deploy.stamping import locate as find
+from mfs_deploy.stamping.build import prove
 from mfs_deploy.stamping.template import stamp
-from mfs_deploy.templating import prove
 
 FACTORS = {"a.weight": 1.0, "b.weight": 2.0, "c.weight": 1.0}
 

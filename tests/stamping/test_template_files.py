@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.stamping import find, store
+from mfs_deploy.stamping import locate as find
+from mfs_deploy.stamping import template_file as store
 
 FACTORS = {"a.weight": 1.0, "b.weight": 2.0, "c.weight": 1.0}
 ARRAYS = {"shared.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}

@@ -9,13 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import architecture, contents, templating
-from mfs_deploy.backends import workers
+from mfs_deploy import architectures as architecture
+from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.stamping import store
-from mfs_deploy.stamping.template import Template, Weights, stamp, write_files
+from mfs_deploy.stamping import build as templating
+from mfs_deploy.stamping import template_file as store
+from mfs_deploy.stamping.template import (
+    Template,
+    Weights,
+    stamp,
+    write_files,
+)
 
 SEED = 1
 # Between them every form of weights but those of six bits and of float16 scales: recipes share a converter's way of storing them.
@@ -60,7 +67,7 @@ def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Templa
     """Backend and recipe to the template, read back from its file, and what the converter made of the portrait."""
     import standin
 
-    from mfs_deploy.nets.mobilefaceswap import Generator
+    from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 
     def build(folder: Path) -> None:
         generator = Generator().eval()

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import images
-from mfs_deploy.backends import tflite
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.tflite import backend as tflite
+from mfs_deploy.faces import pixels as images
 from mfs_deploy.quant import recipe
 from mfs_deploy.quant.ranges import observe
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from memory import PEAK
 
-from mfs_deploy import architecture, metrics
-from mfs_deploy.backends import tflite
-from mfs_deploy.backends import tflite_model as tfl
+from mfs_deploy import architectures as architecture
+from mfs_deploy import metrics
+from mfs_deploy.backends.tflite import backend as tflite
+from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.errors import BundleError, ConversionError
 
 

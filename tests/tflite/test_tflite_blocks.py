@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mfs_deploy.backends import tflite, tflite_blocks, tflite_layers
-from mfs_deploy.backends import tflite_model as tfl
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.tflite import backend as tflite
+from mfs_deploy.backends.tflite import blocks as tflite_blocks
+from mfs_deploy.backends.tflite import layers as tflite_layers
+from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.quant import recipe
 
 LAYERS = ("mask_5", "final_4", "final_7")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from over_blocks import over_blocks
 
-from mfs_deploy.backends import tflite
-from mfs_deploy.backends import tflite_model as tfl
+from mfs_deploy.backends.tflite import backend as tflite
+from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.errors import ConversionError
 
 PINNED = ("encoder_0_1", "leaky_relu", "encoder_1_0")

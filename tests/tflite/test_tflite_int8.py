@@ -16,11 +16,11 @@ import torch
 from over_blocks import over_blocks
 
 from mfs_deploy import metrics
-from mfs_deploy.backends import tflite
-from mfs_deploy.backends import tflite_edit as edit
-from mfs_deploy.backends import tflite_model as tfl
-from mfs_deploy.backends import tflite_quantize as integers
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.tflite import backend as tflite
+from mfs_deploy.backends.tflite import edit
+from mfs_deploy.backends.tflite import model as tfl
+from mfs_deploy.backends.tflite import quantize as integers
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
 from mfs_deploy.quant import simulate
 from mfs_deploy.quant.recipe import Format, Range, Recipe

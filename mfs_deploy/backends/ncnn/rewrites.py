@@ -1,0 +1,64 @@
+"""A graph as ncnn runs it in the fewest instructions: exact rewrites that other runtimes do not need, and where int8 pays.
+
+ncnn on arm64 computes eight float16 channels at once; layers with two or three take scalar kernels, which at full size cost more
+than the rest of the network.  Instructions a frame, Cortex-A76, of MobileFaceSwap at 224 in float16: see benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from mfs_deploy.quant.recipe import Format
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from mfs_deploy.backends.base import Conversion
+
+Formats = dict[str, Format]
+INT8_CHANNELS = 16  # with fewer, in or out, an int8 convolution takes more instructions than one in float16
+FLOAT16 = Format("float16", "float16")
+
+
+def fit(job: Conversion) -> tuple[fx.GraphModule, Formats]:
+    """The job's graph rewritten, in a copy, and the formats of its nodes.
+
+    A recipe's default of int8 holds where it pays; what a recipe names as int8, by layer or by kind, is int8.
+    """
+    from mfs_deploy.graph.operation_kinds import kinds
+    from mfs_deploy.graph.trace import is_part
+
+    graph, formats = copy.deepcopy(job.graph), job.formats
+    kind_of = kinds(graph)
+    for node in graph.graph.nodes:
+        asked = node.name in job.recipe.layers or kind_of.get(node.name) in job.recipe.operations
+        if node.name in formats and formats[node.name].is_static and not asked and not _is_cheaper_in_int8(graph, node):
+            formats[node.name] = FLOAT16
+    rewrite(graph, lambda nodes: len(given := {formats[node.name] for node in nodes}) == 1 and not given.pop().is_static)
+    found: Formats = {}
+    for node in reversed(graph.graph.nodes):
+        if node.op.startswith("call"):  # a new one has the format of what reads it
+            found[node.name] = formats.get(node.name) or next(found[user.name] for user in node.users if user.name in found)
+    return graph, {node.name: found[node.name] for node in graph.graph.nodes if node.name in found and not is_part(node)}
+
+
+def rewrite(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool]) -> None:
+    """The rewrites, in place, each where ``may`` lets it have the nodes it would change."""
+    from mfs_deploy.graph import merge_output_branches as merge_tails
+    from mfs_deploy.graph import pad_even_kernels as odd_kernels
+    from mfs_deploy.graph import pad_input_channels as widen_input
+
+    for apply in (widen_input.apply, odd_kernels.apply, merge_tails.apply):
+        apply(graph, may)
+
+
+def _is_cheaper_in_int8(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Products of matrices are; what goes channel by channel is not, and all else ncnn has in floats alone."""
+    from torch import nn
+
+    from mfs_deploy.graph.trace import module_of
+
+    conv = module_of(graph, node, nn.Conv2d)
+    return conv is not None and conv.groups == 1 and min(conv.in_channels, conv.out_channels) >= INT8_CHANNELS

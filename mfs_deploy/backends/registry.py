@@ -1,0 +1,36 @@
+"""The backends, by the name used in ``--targets``.  Adding one: a module that satisfies ``base.Backend``, and a line here."""
+
+from __future__ import annotations
+
+from mfs_deploy.backends.base import Backend, Layered
+from mfs_deploy.backends.coreml import backend as coreml
+from mfs_deploy.backends.ncnn import backend as ncnn
+from mfs_deploy.backends.ncnn import layers as ncnn_layers
+from mfs_deploy.backends.onnx import backend as onnx
+from mfs_deploy.backends.onnx import layers as onnx_layers
+from mfs_deploy.backends.tflite import backend as tflite
+from mfs_deploy.backends.tflite import layers as tflite_layers
+from mfs_deploy.errors import UsageError
+from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant.recipe import Recipe
+
+BACKENDS: dict[str, Backend] = {"onnx": onnx, "tflite": tflite, "ncnn": ncnn, "coreml": coreml}
+LAYERED: dict[str, Layered] = {"onnx": onnx_layers, "tflite": tflite_layers, "ncnn": ncnn_layers}
+
+
+def has(name: str, recipe: Recipe) -> bool:
+    """Whether a backend can give every format that a recipe names."""
+    return all(wanted in BACKENDS[name].FORMATS for wanted in recipe.all_formats())
+
+
+def check_recipe(name: str, recipe: Recipe) -> None:
+    """Raises UsageError where a backend does not have a recipe; lists those it has."""
+    if has(name, recipe):
+        return
+    missing = next(wanted for wanted in recipe.all_formats() if wanted not in BACKENDS[name].FORMATS)
+    own = [other for other in recipes.names() if has(name, recipes.load(other))]
+    others = [other for other in BACKENDS if has(other, recipe)]
+    raise UsageError(
+        f"{BACKENDS[name].TITLE} does not have the recipe {recipe.name}: {missing}",
+        hint=f"for {name} choose from: {', '.join(own)}" + (f"; or --targets {','.join(others)}" if others else ""),
+    )

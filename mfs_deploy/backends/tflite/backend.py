@@ -1,0 +1,313 @@
+"""TFLite, through Google's litert-torch; run by LiteRT.
+
+Input ``target`` (1, S, S, 3) and outputs ``swapped`` (1, S, S, 3) and ``mask`` (1, S, S, 1) are float32, NHWC, in [0, 1],
+whatever the recipe, unless ``tflite_io`` asks for integers: then with a step of 1/255, so that uint8 ``target`` and ``swapped``
+are pixels as they are (a mask computed in int8 has a step of 1/256, which LOGISTIC gives; the file says so).  Tensors and the
+signature "serving_default" bear these names.  Other tensors are called as the simplified graph's nodes.
+
+What the recipe fp16 means at run time:
+
+- Weights are stored in float16.  XNNPACK unpacks them once, when the model is opened.
+- On a CPU with half-precision arithmetic (ARMv8.2 and later) XNNPACK also computes in float16, because the file says that it may
+  (metadata ``reduced_precision_support`` = ``fp16accfp16``): 57 dB against PyTorch on an emulated Cortex-A76.  On other CPUs,
+  most x86 among them, it computes in float32: 75 dB.
+- XNNPACK takes this permission for all operators or none.  So where layers must stay in float32 it is not given: the file
+  is as small but for those layers' weights, and CPUs compute in float32.
+- A GPU delegate computes in float16 throughout unless told otherwise, and knows nothing of single layers: where ``describe`` lists
+  ``float32_layers``, open it with precision loss not allowed (``setPrecisionLossAllowed(false)``).
+
+Convolutions of few outputs work on blocks of pixels, see ``tflite_blocks``.  XNNPACK, NNAPI and Hexagon have the DEPTH_TO_SPACE
+that this takes; no GPU delegate has been tried.
+
+What integers mean:
+
+- int8 weights with float activations are unpacked once, as those in float16; a frame takes as long as in float32.
+- int8 weights and activations: integer kernels throughout, where a recipe does not leave some operations in floats.  XNNPACK
+  takes all of them; on an x86 server a frame takes 0.65 of the time in float32.
+- int8 weights and int16 activations are as exact as int8 weights alone allow, but XNNPACK has no such kernels and LiteRT's own
+  are written to be right rather than fast: 24 times the time in float32 on a CPU.  They are for accelerators that have them.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends.base import (
+    Array,
+    ArtifactInfo,
+    Conversion,
+    check_target,
+    threads,
+)
+from mfs_deploy.backends.quiet import last_line, quiet
+from mfs_deploy.backends.tflite import describe as tflite_describe
+from mfs_deploy.backends.tflite import model as tfl
+from mfs_deploy.backends.tflite.blocks import split_into_blocks
+from mfs_deploy.backends.tflite.edit import drop_unused
+from mfs_deploy.backends.tflite.quantize import quantize
+from mfs_deploy.backends.tflite.weights import shrink
+from mfs_deploy.contract import Contract
+from mfs_deploy.errors import (
+    BundleError,
+    ConversionError,
+    MissingExtra,
+    UsageError,
+)
+from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.scales import Scale
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx, nn
+
+NAME = "tflite"
+TITLE = "TFLite (LiteRT)"
+EXTRA = "tflite"
+PACKAGES: tuple[str, ...] = ("litert-torch", "ai-edge-litert")
+LAYOUT = "NHWC"
+RUNS_HERE = True
+FILES: tuple[str, ...] = ("swap.tflite",)
+
+# No progress on the terminal; and none of oneDNN's kernels, which announce themselves there on CPUs with the newest instructions.
+CONVERTER_SETTINGS = {"LITERT_TORCH_SHOW_PROGRESS": "n", "TF_ENABLE_ONEDNN_OPTS": "0"}
+
+# What an operation can be given.
+FORMATS: tuple[Format, ...] = (
+    Format("float32", "float32"),
+    Format("float16", "float32"),
+    Format("float16", "float16"),
+    Format("int8", "float32"),
+    Format("int8", "float16"),
+    Format("int8", "int8"),
+    Format("int8", "int16"),
+)
+IO = ("float32", "int8", "uint8")  # number formats of the input and the outputs
+
+# In a worker's environment: the interpreter that its runner uses.  Another build of the same kernels gives a second opinion.
+INTERPRETER, TENSORFLOW = "MFS_TFLITE_INTERPRETER", "tensorflow"
+
+HALF_ARITHMETIC = {"reduced_precision_support": "fp16accfp16"}  # XNNPACK ignores "fp16accfp32"
+
+
+# ---- convert
+
+
+def convert(job: Conversion, directory: Path) -> None:
+    """Write ``swap.tflite``.  See ``base.Backend``."""
+    fx_order.check_names(job.graph, job.keep_float32)
+    if job.tflite_io not in IO:
+        raise UsageError(f"TFLite has no input and outputs in {job.tflite_io!r}", hint=f"choose from: {', '.join(IO)}")
+    path = directory / FILES[0]
+    job = fit(job)
+    lower(job.graph, job.contract, path)
+    path.write_bytes(finish(path.read_bytes(), job))
+
+
+def fit(job: Conversion) -> Conversion:
+    """The job with its graph as XNNPACK runs it in fewer instructions.
+
+    In integers alone: a frame in floats would gain half a hundredth, and int8 weights in float arithmetic lose 1 dB, because a
+    merged convolution has one step an output where the depthwise one had one a channel.
+    """
+    from mfs_deploy.graph import merge_pointwise
+
+    graph, formats = copy.deepcopy(job.graph), job.formats
+
+    def may(nodes: Sequence[fx.Node]) -> bool:
+        names = {node.name for node in nodes}
+        named = names & (set(job.recipe.layers) | job.keep_float32)
+        return not named and all(formats[name].activations == "int8" for name in names)
+
+    return replace(job, graph=graph) if merge_pointwise.apply(graph, may) else job
+
+
+def lower(graph: fx.GraphModule, contract: Contract, path: Path) -> None:
+    """Write what litert-torch makes of ``graph``, in NHWC."""
+    import torch
+
+    _, channels, height, width = contract.input.shape
+    before = {name: os.environ.get(name) for name in CONVERTER_SETTINGS}
+    os.environ.update(CONVERTER_SETTINGS)
+    try:
+        with quiet():
+            litert_torch = _litert_torch()
+            try:
+                target = torch.zeros(1, height, width, channels)
+                model = litert_torch.convert(_channels_last(graph, contract), sample_kwargs={contract.input.name: target})
+                model.export(str(path))
+            except Exception as exc:  # the converter stacks torch.export, JAX and MLIR, and passes on what any of them raises
+                raise ConversionError(f"litert_torch.convert failed: {last_line(exc)}") from exc
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _litert_torch() -> Any:
+    try:
+        import litert_torch
+    except ImportError as exc:
+        raise MissingExtra(EXTRA, str(exc.name), "the TFLite export") from exc
+    return litert_torch
+
+
+def _channels_last(graph: fx.GraphModule, contract: Contract) -> nn.Module:
+    """``graph`` with NHWC in and out, and its outputs by name.  The converter pushes the transposes out of the model."""
+    from torch import nn
+
+    names = [output.name for output in contract.outputs]
+
+    class ChannelsLast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = graph  # not "graph": torch.export takes that name for its own
+
+        def forward(self, target: Tensor) -> dict[str, Tensor]:
+            outputs = self.network(target.permute(0, 3, 1, 2))
+            return {name: output.permute(0, 2, 3, 1) for name, output in zip(names, outputs, strict=True)}
+
+    return ChannelsLast().eval()
+
+
+def finish(lowered: bytes, job: Conversion) -> bytes:
+    """The converter's output with names, the recipe's number formats, and metadata."""
+    try:
+        model = tfl.read(lowered)
+    except ValueError as exc:
+        raise ConversionError(f"litert_torch wrote a file that cannot be read back: {exc}") from exc
+    contract = job.contract
+    operators = tfl.name_tensors(model, job.graph, contract.input.name, tuple(o.name for o in contract.outputs))
+    model.description = ""
+    model.metadata = [entry for entry in model.metadata or [] if tfl.text(entry.name) in tflite_describe.OWN_METADATA]
+    entries, formats = dict(job.metadata), job.formats
+    if formats and all(f.activations == "float16" for f in formats.values()) and job.tflite_io == "float32":
+        entries |= HALF_ARITHMETIC
+    shrink(model, operators, {n: f.weights for n, f in formats.items() if f.weights != "float32" and not f.is_static})
+    if job.recipe.is_static or job.tflite_io != "float32":
+        quantize(model, operators, job)
+    split_into_blocks(model)
+    drop_unused(model)
+    tfl.set_metadata(model, entries)
+    return tfl.write(model)
+
+
+# ---- open
+
+
+class TfliteRunner:
+    """An interpreter on the CPU with XNNPACK and ``OMP_NUM_THREADS`` threads, else one."""
+
+    def __init__(self, interpreter: Any, runtime: str, contract: Contract, scales: dict[str, Scale]) -> None:
+        self.runtime = runtime
+        self.pixels = bool(scales)  # one step of an integer output is one 255th
+        self._scales = scales
+        self._interpreter = interpreter
+        self._contract = contract
+        # Tensors bear the contract's names: ``_check_contract`` has seen to it.
+        details = (*interpreter.get_input_details(), *interpreter.get_output_details())
+        self._index = {detail["name"]: detail["index"] for detail in details}
+
+    def run(self, target: Array) -> tuple[Array, ...]:
+        self.frame(target)()
+        outputs = [output.name for output in self._contract.outputs]
+        found = {name: self._interpreter.get_tensor(self._index[name]) for name in outputs}
+        return tuple(np.ascontiguousarray(self._number(name, found[name]).transpose(0, 3, 1, 2)) for name in outputs)
+
+    def frame(self, target: Array) -> Callable[[], object]:
+        check_target(target, self._contract)
+        name, value = self._contract.input.name, np.ascontiguousarray(target.transpose(0, 2, 3, 1))
+        self._interpreter.set_tensor(self._index[name], self._scales[name].store(value) if name in self._scales else value)
+        return self._interpreter.invoke  # type: ignore[no-any-return]
+
+    def _number(self, name: str, value: NDArray[Any]) -> Array:
+        return self._scales[name].read(value) if name in self._scales else value
+
+
+def open(path: Path, contract: Contract) -> TfliteRunner:
+    """Open an artifact in LiteRT.  Raises BundleError."""
+    data, model = read(path)
+    _check_contract(path, model, contract)
+    scales = _border_scales(path, model)
+    kind, runtime = _interpreter()
+    try:
+        interpreter = kind(model_content=data, num_threads=threads())
+        interpreter.allocate_tensors()
+    except (RuntimeError, ValueError) as exc:
+        raise _damaged(path, exc) from exc
+    return TfliteRunner(interpreter, runtime, contract, scales)
+
+
+def _interpreter() -> tuple[Any, str]:
+    """LiteRT's class, or TensorFlow's own where ``INTERPRETER`` says so; and what to call it."""
+    if os.environ.get(INTERPRETER) == TENSORFLOW:
+        import tensorflow
+
+        return tensorflow.lite.Interpreter, f"TensorFlow {tensorflow.__version__} (XNNPACK CPU)"
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter, f"LiteRT {version('ai-edge-litert')} (XNNPACK CPU)"
+
+
+def _border_scales(path: Path, model: tfl.Model) -> dict[str, Scale]:
+    """Scales of an integer input and outputs, by their names."""
+    found = {}
+    for name, tensor in itertools.chain(*tflite_describe.borders(model)):
+        if tfl.dtype(tensor) != "float32":
+            steps, zeros = tfl.scales(tensor)
+            if len(steps) != 1:
+                raise BundleError(f"{path.name}: {name} has {len(steps)} scales, must have one", hint="export it again")
+            found[name] = Scale(tfl.dtype(tensor), steps[0], zeros[0])
+    return found
+
+
+def read(path: Path) -> tuple[bytes, tfl.Model]:
+    try:
+        import ai_edge_litert  # noqa: F401
+    except ImportError as exc:
+        raise MissingExtra(EXTRA, str(exc.name), "reading TFLite") from exc
+    try:
+        data = path.read_bytes()
+        return data, tfl.read(data)
+    except OSError as exc:
+        raise BundleError(f"cannot read {path.name}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise _damaged(path, exc) from exc
+
+
+def _damaged(path: Path, exc: BaseException) -> BundleError:
+    return BundleError(f"{path.name} is damaged or not TFLite: {last_line(exc)}", hint="export it again")
+
+
+def _check_contract(path: Path, model: tfl.Model, contract: Contract) -> None:
+    inputs, outputs = tflite_describe.interface(model)
+    found = {(t.name, t.shape, t.dtype) for t in (*inputs, *outputs)}
+    io = next((t.dtype for t in inputs if t.dtype in IO), IO[0])  # one for all of them
+    wanted = set()
+    for spec in (contract.input, *contract.outputs):
+        n, c, h, w = spec.shape
+        wanted.add((spec.name, (n, h, w, c), io))
+    if found != wanted or [t.name for t in inputs] != [contract.input.name]:
+        raise BundleError(
+            f"{path.name} has {sorted(found - wanted)} where the contract says {sorted(wanted - found)}",
+            hint=f"it was made for another architecture or size than {contract.arch} at {contract.size}",
+        )
+
+
+# ---- describe
+
+
+def describe(path: Path) -> ArtifactInfo:
+    """Read an artifact's own account of itself.  Raises BundleError."""
+    return tflite_describe.info(read(path)[1])

@@ -1,0 +1,89 @@
+"""What a .tflite file says of itself: its interface, its weights, its work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import prod
+from typing import Any
+
+from mfs_deploy.backends.base import ArtifactInfo, TensorInfo
+from mfs_deploy.backends.tflite import model as tfl
+from mfs_deploy.backends.tflite.blocks import blocks
+
+SIGNATURE = "serving_default"
+OWN_METADATA = ("min_runtime_version", "reduced_precision_support")  # the runtime's, not ours to report
+
+
+def info(model: tfl.Model) -> ArtifactInfo:
+    inputs, outputs = interface(model)
+    tensors = model.subgraphs[0].tensors
+    origin, made_of = stored(model), blocks(model)
+    filters = {int(o.inputs[tfl.FILTER]): tensors[origin[int(o.inputs[tfl.FILTER])]] for _, o in tfl.weighted(model)}
+    mixed = any(tfl.dtype(t) != "float32" for t in filters.values())
+    return ArtifactInfo(
+        format=f"TFLite schema {model.version}",
+        inputs=inputs,
+        outputs=outputs,
+        parameters=_parameters(model, origin),
+        macs=sum(_macs(model, kind, operator) for kind, operator in tfl.weighted(model)),
+        metadata={k: v for k, v in tfl.metadata(model).items() if k not in OWN_METADATA},
+        float32_layers=tuple(
+            tfl.text(tensors[made_of.get(int(o.outputs[0]), int(o.outputs[0]))].name)
+            for _, o in tfl.weighted(model)
+            if mixed and tfl.dtype(filters[int(o.inputs[tfl.FILTER])]) == "float32"
+        ),
+    )
+
+
+def borders(model: tfl.Model) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """Input and output tensors with the names the signature gives them; none if there is no such signature."""
+    tensors = model.subgraphs[0].tensors
+    for signature in model.signatureDefs or []:
+        if tfl.text(signature.signatureKey) == SIGNATURE:
+            inputs, outputs = (
+                [(tfl.text(e.name), tensors[e.tensorIndex]) for e in es] for es in (signature.inputs, signature.outputs)
+            )
+            return inputs, outputs
+    return [], []
+
+
+def interface(model: tfl.Model) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """The same in short."""
+    inputs, outputs = (tuple(TensorInfo(n, tfl.shape(t), tfl.dtype(t)) for n, t in pairs) for pairs in borders(model))
+    return inputs, outputs
+
+
+def stored(model: tfl.Model) -> dict[int, int]:
+    """Each tensor to the one its values are stored in: itself, or the constant that a DEQUANTIZE operator makes it from."""
+    graph = model.subgraphs[0]
+    found = {i: i for i in range(len(graph.tensors))}
+    for operator in graph.operators:
+        if tfl.kind(model, operator) == "DEQUANTIZE" and tfl.values(model, int(operator.inputs[0])) is not None:
+            found[int(operator.outputs[0])] = int(operator.inputs[0])
+    return found
+
+
+def _parameters(model: tfl.Model, origin: dict[int, int]) -> dict[str, int]:
+    """Weights and biases of convolutions and linear layers, but not the biases of zeros that the format asks for."""
+    read = set()
+    for kind, operator in tfl.weighted(model):
+        read |= {origin[int(i)] for i in operator.inputs[tfl.FILTER : tfl.FILTER + 1]}
+        for bias in operator.inputs[tfl.BIAS[kind] :]:
+            values = tfl.values(model, int(bias)) if bias != -1 else None
+            if values is not None and values.any():
+                read.add(int(bias))
+    counts: Counter[str] = Counter()
+    for i in read:
+        tensor = model.subgraphs[0].tensors[i]
+        counts[tfl.dtype(tensor)] += prod(tfl.shape(tensor))
+    return dict(sorted(counts.items()))
+
+
+def _macs(model: tfl.Model, kind: str, operator: tfl.Operator) -> int:
+    """Filters are (O, H, W, I), for DEPTHWISE_CONV_2D (1, H, W, O), for FULLY_CONNECTED (O, I)."""
+    tensors = model.subgraphs[0].tensors
+    weight = tfl.shape(tensors[int(operator.inputs[tfl.FILTER])])
+    if kind == "TRANSPOSE_CONV":
+        return prod(tfl.shape(tensors[int(operator.inputs[2])])[:3]) * prod(weight)
+    per_output = prod(weight[1:3]) if kind == "DEPTHWISE_CONV_2D" else prod(weight[1:])
+    return prod(tfl.shape(tensors[int(operator.outputs[0])])) * per_output

@@ -1,0 +1,164 @@
+"""Stored arrays onto the slots of a network: names, shapes, types and values, each checked before the next.
+
+Which layout a file has is decided by its names alone: ``_mean`` and ``_variance`` are Paddle's, and then Linear weights are
+(in, out); ``running_mean`` and ``running_var`` are PyTorch's, and then they are (out, in).  A square Linear, as the styles of 512
+channels are, looks the same in both, so no shape could decide it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Collection
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mfs_deploy.architectures.mobilefaceswap import generator as mobilefaceswap
+from mfs_deploy.architectures.mobilefaceswap.arcface import ArcFace
+from mfs_deploy.architectures.mobilefaceswap.small_encoder import SmallEncoder
+from mfs_deploy.architectures.mobilefsgan import generator as mobilefsgan
+from mfs_deploy.architectures.mobilefsgan.encoder import MobileFaceNet
+from mfs_deploy.checkpoint.byte_source import shown
+from mfs_deploy.checkpoint.known_files import GENERATOR
+from mfs_deploy.checkpoint.paddle_names import BATCHNORM, Slot, slots
+from mfs_deploy.checkpoint.stored_array import FLOATS, Stored
+from mfs_deploy.errors import CheckpointError
+
+ENCODER = "identity encoder"
+Network = Callable[[], nn.Module]
+NETWORKS: dict[str, dict[str, tuple[Network, ...]]] = {  # by architecture and role; which of several, a file's keys tell
+    "mobilefaceswap": {GENERATOR: (mobilefaceswap.Generator,), ENCODER: (ArcFace, SmallEncoder)},
+    "mobilefsgan": {GENERATOR: (mobilefsgan.Generator,), ENCODER: (MobileFaceNet,)},
+}
+PADDLE_LEAVES = {BATCHNORM["running_mean"], BATCHNORM["running_var"]}
+TORCH_LEAVES = {"running_mean", "running_var"}
+OTHER_NETWORK = 0.5  # of the other network's keys present: the file is taken for that one
+WRAPPED = "module."  # DataParallel's
+
+
+@functools.cache
+def layout(network: Network) -> dict[str, Slot]:
+    """Published key to slot, of one that a member of ``NETWORKS`` makes."""
+    with torch.device("meta"):  # shapes only
+        return slots(network())
+
+
+def fit(stored: dict[str, Stored], arch: str, role: str, name: str) -> dict[str, Tensor]:
+    """A complete state dict: torch names and layout, float32, finite, in memory of its own.
+
+    Raises:
+        CheckpointError: checkpoint-keys, checkpoint-shape, checkpoint-values; and what reading the arrays raises.
+    """
+    network, *others = NETWORKS[arch][role]
+    network = next((other for other in others if _is_of(stored, other)), network)
+    return fit_slots(stored, layout(network), role, name, network)
+
+
+def _is_of(stored: Collection[str], network: Network) -> bool:
+    """Whether most of a network's keys are there, in Paddle's names or in PyTorch's."""
+    keys = {key.removeprefix(WRAPPED) for key in stored}
+    return any(
+        len(keys & wanted.keys()) > OTHER_NETWORK * len(wanted)
+        for wanted in (_in_file(layout(network), paddle=paddle) for paddle in (True, False))
+    )
+
+
+def fit_slots(
+    stored: dict[str, Stored], published: dict[str, Slot], role: str, name: str, network: Network | None = None
+) -> dict[str, Tensor]:
+    """``fit`` for any network, given its published keys and slots.  ``role`` and ``name`` are for messages."""
+    if stored and all(key.startswith(WRAPPED) for key in stored):
+        stored = {key.removeprefix(WRAPPED): value for key, value in stored.items()}
+    stored = {key: value for key, value in stored.items() if key.rpartition(".")[2] != "num_batches_tracked"}
+    paddle = _is_paddle(stored, name)
+    wanted = _in_file(published, paddle=paddle)
+    _check_keys(stored, wanted, role, name, network)
+    for key, slot in wanted.items():
+        _check_shape(stored[key], slot, key, name)
+    # Popped, so that no more than one array is held twice.
+    return {slot.torch_key: _tensor(stored.pop(key), slot, key, name) for key, slot in wanted.items()}
+
+
+def _is_paddle(stored: dict[str, Stored], name: str) -> bool:
+    leaves = {key.rpartition(".")[2] for key in stored}
+    if leaves & PADDLE_LEAVES and leaves & TORCH_LEAVES:
+        raise CheckpointError(
+            f"{shown(name)}: keys of both Paddle (_mean) and PyTorch (running_mean)",
+            hint="save one network's state dict in one framework's names",
+            kind="checkpoint-keys",
+        )
+    return bool(leaves & PADDLE_LEAVES)
+
+
+def _in_file(published: dict[str, Slot], *, paddle: bool) -> dict[str, Slot]:
+    """Key in the file to slot, with the shape it should have there."""
+    if paddle:
+        return published
+    turned = (Slot(s.torch_key, s.shape[::-1] if s.transposed else s.shape, False) for s in published.values())
+    return {slot.torch_key: slot for slot in turned}
+
+
+def _check_keys(stored: dict[str, Stored], wanted: dict[str, Slot], role: str, name: str, network: Network | None) -> None:
+    missing = [key for key in wanted if key not in stored]
+    unexpected = [key for key in stored if key not in wanted]
+    if not missing and not unexpected:
+        return
+    for arch, roles in NETWORKS.items():
+        for other, networks in roles.items():
+            if not any(_is_of(stored, foreign) for foreign in networks if foreign is not network):
+                continue
+            mine = network is None or network in NETWORKS[arch][role]
+            raise CheckpointError(
+                f"{shown(name)}: this is {'the' if mine else f'the {arch}'} {other}, given as the {role}",
+                hint=f"give the file of the {role} here" if mine else f"pass --arch {arch}",
+                kind="checkpoint-keys",
+            )
+    raise CheckpointError(
+        f"{shown(name)}: not the {role}'s keys: {_listed('missing', missing)}, {_listed('unexpected', unexpected)}",
+        hint=f"the {role} has {len(wanted)} arrays; save its whole state dict and nothing else",
+        kind="checkpoint-keys",
+    )
+
+
+def _listed(what: str, keys: list[str]) -> str:
+    if not keys:
+        return f"0 {what}"
+    more = ", …" if len(keys) > 3 else ""
+    return f"{len(keys)} {what} ({', '.join(shown(key) for key in keys[:3])}{more})"
+
+
+def _check_shape(found: Stored, slot: Slot, key: str, name: str) -> None:
+    if found.shape == slot.shape:
+        return
+    message = f"{shown(name)}: {key} has shape {found.shape}, expected {slot.shape}"
+    hint = "the file belongs to another version of the network"
+    if len(slot.shape) == 2 and found.shape == slot.shape[::-1]:
+        message += ": it looks transposed"
+        hint = "Linear weights are (in, out) beside Paddle's names (_mean), (out, in) beside PyTorch's (running_mean)"
+    raise CheckpointError(message, hint=hint, kind="checkpoint-shape")
+
+
+def _tensor(found: Stored, slot: Slot, key: str, name: str) -> Tensor:
+    if found.dtype not in FLOATS:
+        raise CheckpointError(
+            f"{shown(name)}: {key} is of type {shown(found.dtype)}; allowed are {', '.join(FLOATS)}",
+            hint="save the trained float weights, not a quantized copy",
+            kind="checkpoint-values",
+        )
+    array = found.read()
+    array = np.require(array.T if slot.transposed else array, requirements=["C", "W", "A"])
+    tensor = torch.from_numpy(array)
+    low, high = (float(bound) for bound in torch.aminmax(tensor))  # both NaN where one value is
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise CheckpointError(
+            f"{shown(name)}: {key} holds NaN or infinite values",
+            hint="training diverged, or the file is damaged; use an earlier checkpoint",
+            kind="checkpoint-values",
+        )
+    if key.endswith(("_variance", "running_var")) and low < 0:
+        raise CheckpointError(
+            f"{shown(name)}: {key} holds a negative variance, {low:g}", hint="the file is damaged", kind="checkpoint-values"
+        )
+    return tensor

@@ -1,0 +1,211 @@
+"""An existing bundle against its own reference tensors; needs neither the checkpoint nor PyTorch's network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.architectures import INTERFACES
+from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends.launch import Done, Machine
+from mfs_deploy.backends.registry import BACKENDS, LAYERED
+from mfs_deploy.backends.tflite import backend as tflite
+from mfs_deploy.backends.worker import LAYERS, Job
+from mfs_deploy.bundle import manifest
+from mfs_deploy.contract import Contract
+from mfs_deploy.errors import BundleError, MfsError, UsageError
+from mfs_deploy.evaluate import agreement as consensus
+from mfs_deploy.evaluate import layerwise, parity
+from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.quant import ranges_file
+from mfs_deploy.quant import recipe as recipes
+
+
+@dataclass(frozen=True)
+class Rechecked:
+    """What was measured just now.
+
+    Attributes:
+        manifest: the bundle's, its parity that of this machine now (no identity cosine: no encoder is at hand).
+        elsewhere: parity on another machine, by artifact; empty where none was asked for.
+        agreement: see ``consensus.matrix``.  TensorFlow's own interpreter has its say there where it is installed; what runs in
+            apps is LiteRT, so it is not judged.
+    """
+
+    manifest: dict[str, Any]
+    elsewhere: dict[str, dict[str, Any]]
+    agreement: dict[str, dict[str, float | None]]
+
+
+class Elsewhere(Protocol):
+    """Another machine that runs artifacts on a bundle's reference crops."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def runs(self) -> Collection[str]:
+        """Backends whose artifacts it can be given."""
+
+    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: workers.OnDone) -> list[Done]:
+        """Answers in the order of ``jobs``, without those of artifacts that turned out not to run there."""
+
+
+@dataclass(frozen=True)
+class Emulated:
+    """A machine that workers are started on."""
+
+    machine: Machine
+    runs: Collection[str]
+
+    @property
+    def name(self) -> str:
+        return self.machine.name
+
+    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: workers.OnDone) -> list[Done]:
+        return workers.run(jobs, targets, folder, on_done=on_done, machine=self.machine)
+
+
+HERE = Emulated(workers.HERE, BACKENDS)
+TENSORFLOW = Emulated(workers.TENSORFLOW, (tflite.NAME,))
+
+
+def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None = None) -> Rechecked:
+    """Verify checksums, open every artifact and compare it with the reference tensors.
+
+    Args:
+        other: a machine to run artifacts on as well.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        ParityError: an artifact is outside its recipe's tolerance; names the layer that departs first, where that can be seen.
+    """
+    said = manifest.read(folder)
+    there = [name for name in said["artifacts"] if other is not None and name in other.runs]
+    opinions = [tflite.NAME] if tflite.NAME in said["artifacts"] and find_spec("tensorflow") is not None else []
+    progress.start(1 + len(said["artifacts"]) + len(opinions) + len(there))
+    progress.step("verify checksums")
+    contract = verify(folder, said)
+    if not said["reference"]:
+        raise BundleError(
+            f"{folder} holds no reference tensors: its parity was not measured when it was made",
+            hint="mfs export measures parity; mfs stamp and mfs batch do not",
+        )
+    if other is not None and not there:
+        raise UsageError(f"{folder} holds no artifact that runs on {other.name}", hint=f"it can run: {', '.join(other.runs)}")
+    cases, reference = reference_file.read(folder / reference_file.NAME, contract, INTERFACES[contract.arch].paste_back)
+    jobs = jobs_of(folder, said, contract)
+    targets = parity.inputs(cases)
+    ran: dict[str, tuple[Done, Elsewhere]] = {}
+    with workers.scratch() as scratch:
+        for where, names in ((HERE, list(jobs)), (TENSORFLOW, opinions), (other, there)):
+            if where is not None and names:
+                done = where.run(
+                    [jobs[name] for name in names],
+                    targets,
+                    scratch / str(len(ran)),
+                    lambda job, where=where: progress.step(f"{job.backend} on {where.name}"),  # type: ignore[misc]
+                )
+                ran |= {label(one.job.backend, where): (one, where) for one in done}
+        outputs = {name: parity.Outputs.of(one.outputs, pixels=one.result.pixels) for name, (one, _) in ran.items()}
+        judged = {name: output for name, output in outputs.items() if ran[name][1] is not TENSORFLOW}
+        recipe_of = {name: recipes.from_dict(ran[name][0].job.recipe) for name in judged}
+        judgement = parity.judge(judged, cases, reference, recipe_of, encode=None)
+        if judgement.complaints:
+            found = departures({name: ran[name] for name in judgement.failed}, targets, scratch)
+            raise judgement.error(hint="; ".join((*found, "export the bundle again, and compare tool versions")))
+    entries = {name: contents.parity_entry(ran[name][0], judgement.measured[name]) for name in judged}
+    for name in jobs:
+        said["artifacts"][name]["parity"] = entries[label(name, HERE)]
+    elsewhere = {name: entries[label(name, other)] for name in there if other is not None and label(name, other) in entries}
+    return Rechecked(said, elsewhere, consensus.matrix(reference, outputs))
+
+
+def jobs_of(folder: Path, said: dict[str, Any], contract: Contract) -> dict[str, Job]:
+    """By artifact, a job that runs it as it is."""
+    found = {}
+    for name, entry in said["artifacts"].items():
+        recipe = {"name": entry["recipe"], **said["recipes"][entry["recipe"]]}
+        found[name] = Job.of_artifact(folder, name, contract.arch, contract.size, recipe)
+    return found
+
+
+def label(backend: str, where: Elsewhere) -> str:
+    return backend if where is HERE else f"{backend} on {where.name}"
+
+
+def departures(failed: Mapping[str, tuple[Done, Elsewhere]], targets: NDArray[np.float32], scratch: Path) -> list[str]:
+    """For each failed artifact, the layer at which it departs from PyTorch, in words; not where only the whole network runs."""
+    found = []
+    for name, (one, where) in failed.items():
+        if one.job.backend not in LAYERED or not isinstance(where, Emulated):
+            continue
+        try:
+            (shown,) = where.run([replace(one.job, layers=True)], targets[:1], scratch / f"layers of {name}", lambda job: None)
+            weights = LAYERED[one.job.backend].weights(Path(one.job.artifact))
+            with np.load(shown.folder / LAYERS) as arrays:
+                layers = layerwise.compare(one.job.arch, weights, dict(arrays), targets[:1])
+        except MfsError as exc:  # the artifact may be damaged beyond that; its failure is told already
+            found.append(f"{name} cannot be compared layer by layer: {exc.message}")
+            continue
+        first = layerwise.first_departure(layers, layerwise.rounding(recipes.from_dict(one.job.recipe)))
+        found.append(f"{name}: " + (f"the first layer that departs is {first}" if first else "no single layer departs"))
+    return found
+
+
+def verify(folder: Path, said: dict[str, Any]) -> Contract:
+    """That a bundle is what its manifest says, and its manifest what this version would write.
+
+    Returns:
+        the contract of its artifacts.
+
+    Raises:
+        BundleError: a file is missing, changed or unaccounted for, or an entry that apps rely on is not as it should be.
+    """
+    problems = manifest.verify(folder, said)
+    artifacts, arch, size = said["artifacts"], said["architecture"], said["contract"]["size"]
+    if not artifacts or not set(artifacts) <= set(BACKENDS):
+        problems.append(f"artifacts are {sorted(artifacts)}; at least one is needed, of {', '.join(BACKENDS)}")
+    if arch not in INTERFACES or size not in INTERFACES[arch].sizes:
+        problems.append(f"{arch!r} at {size} is not known")
+    for name, table in said["recipes"].items():
+        try:
+            recipe = recipes.from_table(name, table)
+            if name in recipes.names() and recipe != recipes.load(name):
+                problems.append(f"recipe {name!r} is not what this version means by it")
+        except UsageError as exc:
+            problems.append(exc.message)
+    if {artifact["recipe"] for artifact in artifacts.values()} != set(said["recipes"]):
+        problems.append("the artifacts' recipes are not those that the manifest explains")
+    if problems:
+        raise damaged(folder, problems)
+    known = INTERFACES[arch]
+    contract = known.contract(size)
+    files = {reference_file.NAME, contents.PREVIEW, ranges_file.NAME, *(name for a in artifacts for name in BACKENDS[a].FILES)}
+    problems += [f"{name!r} belongs to no artifact" for name in said["files"] if name.split("/")[0] not in files]
+    expected = {
+        "contract": contract.as_dict(),
+        "alignment": asdict(known.alignment),
+        "paste_back": asdict(known.paste_back),
+        "synthetic_media": manifest.DISCLOSURE,
+    }
+    for name, value in expected.items():
+        if said[name] != json.loads(json.dumps(value)):
+            problems.append(f"the manifest's {name} is not what this version writes")
+    if problems:
+        raise damaged(folder, problems)
+    return contract
+
+
+def damaged(folder: Path, problems: list[str]) -> BundleError:
+    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return BundleError(f"{folder}: {problems[0]}{rest}", hint="copy or export the bundle again")

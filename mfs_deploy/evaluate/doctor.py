@@ -1,0 +1,91 @@
+"""Does each backend work on this machine?  Found out by converting and running a network, not by looking at versions."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from importlib import metadata
+
+from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends.base import Backend
+from mfs_deploy.backends.registry import BACKENDS, has
+from mfs_deploy.backends.worker import Job
+from mfs_deploy.errors import MfsError, install_line
+from mfs_deploy.evaluate import parity
+from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.quant import recipe as recipes
+
+REINSTALL = "reinstall the versions in constraints.txt"
+ARCH, SIZE, RECIPE = "mobilefaceswap", 224, "fp32"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One backend.  ``state`` says in words how a conversion went; ``advice`` is what to do, or empty."""
+
+    backend: str
+    installed: bool
+    versions: str
+    works: bool
+    state: str
+    advice: str
+
+
+def examine(progress: Progress = SILENT) -> list[Diagnosis]:
+    """Try every backend, each in a process of its own, as many at once as there are cores."""
+    progress.start(len(BACKENDS))
+    found = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = {pool.submit(_examine, backend): name for name, backend in BACKENDS.items()}
+        for done in as_completed(running):
+            found[running[done]] = done.result()
+            progress.step(running[done])
+    return [found[name] for name in BACKENDS]
+
+
+def recipes_by_backend() -> dict[str, dict[str, bool]]:
+    """Of each recipe that is shipped, which backends have it, installed or not."""
+    return {recipe: {name: has(name, recipes.load(recipe)) for name in BACKENDS} for recipe in recipes.names()}
+
+
+def _examine(backend: Backend) -> Diagnosis:
+    versions, missing = {}, []
+    for package in ("torch", *backend.PACKAGES):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+    text = ", ".join(f"{package} {version}" for package, version in versions.items())
+    if missing:
+        state = f"needs {', '.join(missing)}"
+        return Diagnosis(backend.NAME, False, text, False, state, install_line(backend.EXTRA))
+    try:
+        return Diagnosis(backend.NAME, True, text, True, _try(backend), "")
+    except MfsError as exc:
+        return Diagnosis(backend.NAME, True, text, False, exc.message, exc.hint or REINSTALL)
+    except (ImportError, OSError) as exc:  # a package that is there and does not load
+        return Diagnosis(backend.NAME, True, text, False, str(exc).splitlines()[0] if str(exc) else repr(exc), REINSTALL)
+
+
+def _try(backend: Backend) -> str:
+    """Convert and run a network of random weights; raises what goes wrong."""
+    import torch
+
+    from mfs_deploy import architectures as architecture
+    from mfs_deploy.export.prepare import run
+
+    torch.manual_seed(0)
+    net = architecture.get(ARCH).blank().eval()
+    cases = [parity.noise_case(SIZE)]
+    targets = parity.inputs(cases)
+    recipe = recipes.load(RECIPE)
+    with workers.scratch() as scratch:
+        job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=asdict(recipe), convert=True)
+        (done,) = workers.run([job], targets, scratch, weights=net.state_dict())
+    outputs = {backend.NAME: parity.Outputs.of(done.outputs, pixels=done.result.pixels)}
+    judgement = parity.judge(outputs, cases, run(net, targets), {backend.NAME: recipe}, None)
+    if judgement.complaints:
+        raise judgement.error(hint=REINSTALL)
+    psnr_db = judgement.measured[backend.NAME][0].swapped_psnr_db
+    return f"yes, {done.result.convert_s:.0f} s, {psnr_db:.0f} dB ({done.result.runtime})"

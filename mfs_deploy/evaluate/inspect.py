@@ -1,0 +1,161 @@
+"""What a file or folder is, from what it holds and not from its name alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mfs_deploy import architectures as architecture
+from mfs_deploy.backends.base import Backend
+from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import manifest
+from mfs_deploy.errors import CheckpointError, UsageError
+from mfs_deploy.progress import SILENT, Progress
+
+ARTIFACT_SUFFIXES = {Path(name).suffix: backend for backend in BACKENDS.values() for name in backend.FILES}
+
+
+def inspect(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
+    """Describe a checkpoint, an identity file, an artifact or a bundle.
+
+    Raises:
+        UsageError: there is nothing at ``path``.
+        MfsError: it is damaged, or nothing we know.
+    """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist")
+    if path.is_dir() and (path / manifest.NAME).exists():
+        return bundle(path)
+    if path.suffix in ARTIFACT_SUFFIXES:
+        return artifact(path, ARTIFACT_SUFFIXES[path.suffix])
+    if path.suffix == ".safetensors":
+        try:
+            return identity(path)
+        except CheckpointError as exc:
+            if exc.kind != "identity":
+                raise
+    from mfs_deploy.checkpoint.load import ARCHIVE_SUFFIXES, WEIGHT_SUFFIXES
+
+    if path.is_file() and not path.name.lower().endswith((*WEIGHT_SUFFIXES, *ARCHIVE_SUFFIXES)):
+        known = (*ARTIFACT_SUFFIXES, *WEIGHT_SUFFIXES, *ARCHIVE_SUFFIXES)
+        raise UsageError(
+            f"{path.name} is none of the files that mfs inspects", hint=f"known are a bundle's folder, {', '.join(known)}"
+        )
+    first: CheckpointError | None = None
+    for arch in architecture.INTERFACES:
+        try:
+            return checkpoint(path, arch, progress)
+        except CheckpointError as exc:
+            if exc.kind not in ("checkpoint-keys", "checkpoint-missing"):
+                raise
+            first = first or exc
+    assert first is not None
+    if not path.is_file():
+        raise first
+    return encoder(path, first)
+
+
+def encoder(path: Path, otherwise: CheckpointError) -> dict[str, Any]:
+    """An identity encoder's file; ``otherwise`` is raised where it is not one either."""
+    from mfs_deploy.checkpoint.load import load_encoder
+
+    for arch in architecture.INTERFACES:
+        try:
+            weights, file = load_encoder(path, arch)
+            break
+        except CheckpointError:
+            continue
+    else:
+        raise otherwise from None
+    return {
+        "kind": "identity encoder",
+        "architecture": arch,
+        "files": [asdict(file)],
+        "identity_encoder_values": sum(t.numel() for t in weights.values()),
+    }
+
+
+def bundle(path: Path) -> dict[str, Any]:
+    from mfs_deploy.evaluate.bundle_parity import verify
+
+    said = manifest.read(path)
+    verify(path, said)
+    return {
+        "kind": "bundle",
+        "architecture": said["architecture"],
+        "size": said["contract"]["size"],
+        "checksums": f"all {len(said['files'])} files are as they were written",
+        "artifacts": {
+            name: {key: facts[key] for key in ("recipe", "format", "bytes", "parameters", "macs")}
+            for name, facts in said["artifacts"].items()
+        },
+        "checkpoint": said["checkpoint"],
+        "weights_sha256": said["weights"]["sha256"],
+        "versions": said["versions"],
+        "licences": said["licences"],
+        "synthetic_media": said["synthetic_media"],
+    }
+
+
+def artifact(path: Path, backend: Backend) -> dict[str, Any]:
+    main = path.with_suffix(Path(backend.FILES[0]).suffix)
+    info = backend.describe(main)
+    return {"kind": "artifact", "backend": backend.NAME, "files": _hashes(main, backend), **asdict(info)}
+
+
+def _hashes(main: Path, backend: Backend) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for name in backend.FILES:
+        file = main.with_suffix(Path(name).suffix)
+        inner = manifest.list_files(file) if file.is_dir() else None
+        if inner is None:
+            found[file.name] = {"bytes": file.stat().st_size, "sha256": manifest.sha256(file)}
+        else:
+            found |= {f"{file.name}/{key}": value for key, value in inner.items()}
+    return found
+
+
+def identity(path: Path) -> dict[str, Any]:
+    from mfs_deploy.checkpoint import identity_file
+
+    arrays = identity_file.load(path)
+    return {
+        "kind": "identity",
+        "architecture": arrays.arch,
+        "biometric": True,
+        "embedding": list(arrays.embedding.shape),
+        **({} if arrays.feature_map is None else {"feature_map": list(arrays.feature_map.shape)}),
+        "encoder_sha256": arrays.encoder_sha256,
+        "bytes": path.stat().st_size,
+        "sha256": manifest.sha256(path),
+    }
+
+
+def checkpoint(path: Path, name: str, progress: Progress) -> dict[str, Any]:
+    import torch
+
+    from mfs_deploy.checkpoint.load import load
+    from mfs_deploy.graph import simplify
+    from mfs_deploy.graph.cost import cost
+    from mfs_deploy.graph.trace import trace
+
+    opened = load(path, arch=name, progress=progress.note)
+    arch = architecture.get(name)
+    size = arch.interface.sizes[0]
+    net = arch.blank()
+    for parameter in net.parameters():  # biases of a blank network are zeros, which a rewrite would drop
+        torch.nn.init.uniform_(parameter, 0.1, 1.0)
+    return {
+        "kind": "checkpoint",
+        "architecture": name,
+        "files": [asdict(f) for f in opened.files],
+        "generator_values": sum(t.numel() for t in opened.generator.values()),
+        "identity_encoder_values": None if opened.encoder is None else sum(t.numel() for t in opened.encoder.values()),
+        "detector": opened.detector is not None,
+        "frame": {
+            "size": size,
+            "baked": asdict(cost(trace(net), size)),
+            "simplified": asdict(cost(simplify(net), size)),
+        },
+    }

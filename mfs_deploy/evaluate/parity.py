@@ -1,0 +1,233 @@
+"""Agreement with PyTorch: measured on real crops and on noise, then gated.
+
+Works on arrays only, so it does not matter which process or machine made them.  A gate is written so that NaN fails it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy import metrics
+from mfs_deploy.contract import MASK_NAME, SWAPPED_NAME, Tolerance
+from mfs_deploy.errors import ParityError
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.quant.recipe import Recipe
+
+Array = NDArray[np.float32]
+Encode = Callable[[images.Image], Array]  # an aligned (S, S, 3) crop to its embedding
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input that parity is measured on.
+
+    ``crop`` is (S, S, 3) uint8: pixel buffers hold 8 bits, so every backend can be given exactly this.  ``frame`` and ``back`` are
+    there where the crop was cut from a photo; then the finished frame and the identity are compared too, pasted back by ``paste``.
+    ``truth`` is (S, S, 3) uint8, what a perfect swap gives, where that is known.
+    """
+
+    name: str
+    crop: images.Image
+    frame: images.Image | None = None
+    back: NDArray[np.float64] | None = None
+    landmarks: images.Landmarks | None = None
+    truth: images.Image | None = None
+    paste: images.PasteBack | images.Ellipse = images.PASTE_BACK
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Per case: swapped (N, 3, S, S), and mask (N, 1, S, S) where the network gives one, float32 in [0, 1].
+
+    ``pixels``: swapped was rounded to bytes.
+    """
+
+    swapped: Array
+    mask: Array | None = None
+    pixels: bool = False
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array], *, pixels: bool = False) -> Outputs:
+        """From arrays by the names of a contract's outputs."""
+        return cls(arrays[SWAPPED_NAME], arrays.get(MASK_NAME), pixels)
+
+    def case(self, i: int) -> tuple[Array, Array | None]:
+        """Swapped and mask of case ``i``, (1, C, S, S)."""
+        return self.swapped[i : i + 1], None if self.mask is None else self.mask[i : i + 1]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """PSNR of the swapped crop to the truth, for the artifact and for PyTorch: what a number format costs in the end."""
+
+    psnr_db: float
+    reference_psnr_db: float
+
+
+@dataclass(frozen=True)
+class CaseParity:
+    case: str
+    swapped_psnr_db: float
+    swapped_max: float
+    mask_mean: float | None
+    composite_psnr_db: float | None
+    identity_cosine: float | None
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    case: str
+    metric: str
+    value: float
+    limit: float
+
+    @property
+    def severity(self) -> float:
+        """How far outside, as a ratio; NaN counts as infinitely far."""
+        if not np.isfinite(self.value):
+            return float("inf")
+        if self.metric in AT_MOST:
+            return self.value / self.limit
+        return 1.0 + (self.limit - self.value) / abs(self.limit)
+
+    def __str__(self) -> str:
+        return f"{self.metric} on {self.case} is {self.value:.4g}, limit {self.limit:.4g}"
+
+
+NOISE = "noise"
+
+
+def noise_case(size: int, seed: int = 0) -> Case:
+    """Nothing that a camera sees: every recipe in floating point must hold on it, and integer ranges cannot."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return Case(NOISE, pixels)
+
+
+def inputs(cases: list[Case]) -> Array:
+    """(N, 3, S, S) RGB in [0, 1]."""
+    return np.concatenate([images.to_tensor(case.crop) for case in cases])
+
+
+def measure(cases: list[Case], reference: Outputs, got: Outputs, encode: Encode | None) -> list[CaseParity]:
+    """Compare outputs case by case.
+
+    Raises:
+        ParityError: shapes differ from the reference's, or an output holds NaN or infinity.
+    """
+    for name, want, have in ((SWAPPED_NAME, reference.swapped, got.swapped), (MASK_NAME, reference.mask, got.mask)):
+        if want is None and have is None:
+            continue
+        if want is None or have is None:
+            raise ParityError(f"{'the artifact' if want is None else 'the reference'} alone has an output {name}")
+        if want.shape != have.shape:
+            raise ParityError(f"{name} has shape {have.shape}, the reference has {want.shape}")
+        bad = have.size - int(np.isfinite(have).sum())
+        if bad:
+            raise ParityError(f"{name} holds {bad} values that are NaN or infinite, of {have.size}", kind="parity-not-finite")
+    return [_measure_case(case, i, reference, got, encode) for i, case in enumerate(cases)]
+
+
+def _measure_case(case: Case, i: int, reference: Outputs, got: Outputs, encode: Encode | None) -> CaseParity:
+    (a, mask_a), (b, mask_b) = got.case(i), reference.case(i)
+    composite_db = identity = None
+    if case.frame is not None and case.back is not None:
+        # Before they become bytes: a mask of 1e-6 in place of 0 truncates 120 to 119 over a whole background, which nobody sees.
+        frames = [images.blend(case.frame, *pair, case.back, case.paste) for pair in ((a, mask_a), (b, mask_b))]
+        composite_db = metrics.psnr_db(frames[0], frames[1], peak=255)
+        if encode is not None:
+            identity = metrics.cosine(encode(images.to_image(a)), encode(images.to_image(b)))
+    return CaseParity(
+        case=case.name,
+        swapped_psnr_db=metrics.psnr_db(a, b, peak=1.0),
+        swapped_max=metrics.max_error(a, b),
+        mask_mean=None if mask_a is None or mask_b is None else metrics.mean_error(mask_a, mask_b),
+        composite_psnr_db=composite_db,
+        identity_cosine=identity,
+        quality=_quality(case, a, b),
+    )
+
+
+def _quality(case: Case, got: Array, reference: Array) -> Quality | None:
+    if case.truth is None:
+        return None
+    truth = images.to_tensor(case.truth)
+    return Quality(metrics.psnr_db(got, truth, peak=1.0), metrics.psnr_db(reference, truth, peak=1.0))
+
+
+def composite(case: Case, outputs: Outputs, i: int) -> images.Image | None:
+    """The finished frame that case ``i`` gives, where it was cut from one."""
+    if case.frame is None or case.back is None:
+        return None
+    return images.paste_back(case.frame, *outputs.case(i), case.back, case.paste)
+
+
+def failures(measured: list[CaseParity], gate: Tolerance, *, pixels: bool = False) -> list[Failure]:
+    """Everything outside the gate, worst first; empty when all is well."""
+    tolerance = gate.for_pixels() if pixels else gate
+    found = [failure for case in measured for failure in _case_failures(case, tolerance)]
+    return sorted(found, key=lambda f: -f.severity)
+
+
+AT_LEAST = ("swapped_psnr_db", "composite_psnr_db", "identity_cosine")
+AT_MOST = ("swapped_max", "mask_mean")
+
+
+def _case_failures(case: CaseParity, tolerance: Tolerance) -> list[Failure]:
+    found = []
+    for metric in (*AT_LEAST, *AT_MOST):
+        value, limit = getattr(case, metric), getattr(tolerance, metric)
+        if value is None:
+            continue
+        holds = value >= limit if metric in AT_LEAST else value <= limit
+        if not holds:  # so also for NaN
+            found.append(Failure(case.case, metric, value, limit))
+    return found
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Parity by artifact; what is outside the tolerance, worst first, as lines that name the artifact; and which artifacts are."""
+
+    measured: dict[str, list[CaseParity]]
+    complaints: list[str]
+    failed: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        measured = {name: [asdict(case) for case in cases] for name, cases in self.measured.items()}
+        return {"complaints": self.complaints, "measured": measured}
+
+    def error(self, hint: str) -> ParityError:
+        """The worst offender as an error."""
+        rest = f" ({len(self.complaints)} limits broken in all)" if len(self.complaints) > 1 else ""
+        return ParityError(f"{self.complaints[0]}{rest}", hint=hint)
+
+
+def judge(
+    outputs: Mapping[str, Outputs],
+    cases: list[Case],
+    reference: Outputs,
+    recipes: Mapping[str, Recipe],
+    encode: Encode | None,
+) -> Judgement:
+    """Measure every artifact's outputs and gate them by its recipe (both by artifact name)."""
+    measured: dict[str, list[CaseParity]] = {}
+    complaints: list[tuple[float, str, str]] = []
+    for name, got in outputs.items():
+        recipe = recipes[name]
+        try:
+            measured[name] = measure(cases, reference, got, encode)
+        except ParityError as exc:
+            complaints.append((float("inf"), f"{recipe.name} {name}: {exc.message}", name))
+            continue
+        gated = [case for case in measured[name] if case.case != NOISE or not recipe.is_static]
+        complaints += [
+            (failure.severity, f"{recipe.name} {name}: {failure}", name)
+            for failure in failures(gated, recipe.gate, pixels=got.pixels)
+        ]
+    complaints.sort(key=lambda c: -c[0])
+    return Judgement(measured, [line for _, line, _ in complaints], tuple(dict.fromkeys(name for *_, name in complaints)))

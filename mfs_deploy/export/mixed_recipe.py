@@ -1,0 +1,138 @@
+"""A recipe of mixed number formats for one identity: searched in simulation, proven in the runtimes, written to a file.
+
+What simulation promises a runtime may not keep (it rounds elsewhere), so every artifact is converted and measured.  Where one falls
+short of the wanted quality, the search is told to aim higher by as much, and goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mfs_deploy import cache
+from mfs_deploy.backends import launch as workers
+from mfs_deploy.contract import Tolerance
+from mfs_deploy.errors import ParityError, UsageError
+from mfs_deploy.evaluate import parity
+from mfs_deploy.export import artifacts, pipeline
+from mfs_deploy.export import calibrate as quantizing
+from mfs_deploy.export import prepare as preparing
+from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.export.prepare import Request
+from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.quant import float16_headroom as headroom
+from mfs_deploy.quant import mixed_search as search
+from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant.mixed_search import Sensitivity, Step
+from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.stamping import template_file as store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+CROPS = 8  # of the calibration set, evenly spaced, that quality is measured on
+ROUNDS = 10
+LEAST_DB = 1.0  # by which the aim is raised where a runtime fell short
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The recipe found, PSNR by backend to the float network in dB, and how it was found."""
+
+    recipe: Recipe
+    measured_psnr_db: dict[str, float]
+    bytes: dict[str, int]
+    sensitivity: list[Sensitivity]
+    steps: tuple[Step, ...]
+
+
+def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SILENT) -> Mixture:
+    """Search from the recipe ``base``, whose every operation may be put back into floating point.
+
+    Raises:
+        UsageError: ``base`` has no integers to mix.
+        ParityError: no mixture keeps ``min_psnr_db``.
+        MfsError: as an export's.
+    """
+    start = recipes.load(base)
+    if not start.is_static:
+        raise UsageError(f"the recipe {base} has no integer values to mix with floating point", hint="choose w8a8 or w8a16")
+    preparing.check(request)
+    quantizing.check(request.calibration, [(name, start) for name in request.targets], request.tflite_io)
+    progress.start(5 + len(request.targets))
+    ready = preparing.prepare(request, progress)
+    graph, target = ready.graph, ready.targets[:1]
+    calibrated = pipeline.calibrate(request, ready, progress)
+    crops = target if calibrated.crops is None else calibrated.crops[:: max(1, len(calibrated.crops) // CROPS)]
+    probe = torch.cat([torch.from_numpy(target), torch.from_numpy(crops)])
+
+    progress.step("measure each operation")
+    facts = artifacts.make_facts(request, ready)
+    key = _key(facts.weights_sha256, start, calibrated.kept.ranges, probe)
+    hurt = _cached(key, lambda: search.sensitivity(graph, start, calibrated.kept.ranges, probe, progress.note))
+    order = [one.name for one in hurt]
+    costs = search.costs(graph, request.side)
+    measure = search.meter(graph, start, calibrated.kept.ranges, probe, costs)
+    room = headroom.scan(graph, ready.targets)
+    aim = min_psnr_db
+    steps: tuple[Step, ...] = ()
+    for _ in range(ROUNDS):
+        found = search.search(start, measure, costs, aim, order, progress.note)
+        steps = (*steps, *found.steps)
+        recipe = _named(found.recipe, min_psnr_db)
+        wanted = [(name, recipe) for name in request.targets]
+        with workers.scratch() as scratch:
+            jobs = artifacts.make_jobs(request, wanted, room, facts, calibrated)
+            done = workers.run(
+                jobs, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.note(artifacts.made(job))
+            )
+            sizes = {one.job.backend: contents.size(one) for one in done}
+        measured = parity.judge(contents.outputs(done), ready.cases, ready.reference, dict(wanted), None).measured
+        psnr = {name: measured[name][0].swapped_psnr_db if name in measured else float("nan") for name in sizes}
+        worst = min(psnr, key=lambda name: psnr[name])
+        if all(value >= min_psnr_db for value in psnr.values()):
+            progress.finish()
+            return Mixture(recipe, psnr, sizes, hurt, steps)
+        aim += max(min_psnr_db - psnr[worst], LEAST_DB)
+    raise ParityError(
+        f"{worst} reaches {psnr[worst]:.1f} dB with the best mixture found, {min_psnr_db:g} dB were asked for",
+        hint="ask for less with --min-psnr, or leave that backend out of --targets",
+    )
+
+
+def _named(recipe: Recipe, min_psnr_db: float) -> Recipe:
+    """As a recipe of its own, with a gate at the quality asked for."""
+    base = recipe.gate
+    gate = Tolerance(min_psnr_db, base.swapped_max, base.mask_mean, min(base.composite_psnr_db, min_psnr_db), base.identity_cosine)
+    layers = ", ".join(recipe.layers) or "no operation"
+    return replace(recipe, name="mixed", description=f"{recipe.name} with {layers} in floating point", gate=gate)
+
+
+# ---- what was measured before
+
+
+def _key(weights: str, recipe: Recipe, ranges: Any, probe: Tensor) -> str:
+    facts = {"weights": weights, "recipe": asdict(recipe), "ranges": {n: [r.low, r.high] for n, r in sorted(ranges.items())}}
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    digest.update(probe.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _cached(key: str, measure: Callable[[], list[Sensitivity]]) -> list[Sensitivity]:
+    """Kept from an earlier run with the very same weights, recipe, ranges and crops, or measured and kept."""
+    path = cache.folder("sensitivity") / f"{key}.json"
+    try:
+        return [Sensitivity(**one) for one in json.loads(path.read_text("utf-8"))]
+    except (OSError, ValueError, TypeError):
+        pass  # not there, or not ours: measured anew
+    found = measure()
+    with contextlib.suppress(OSError):
+        store.write(path, json.dumps([asdict(one) for one in found]).encode())
+    return found

@@ -1,0 +1,119 @@
+"""From a photo to an aligned face: find the landmarks, choose a face, align it, judge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.errors import PhotoError, UsageError
+from mfs_deploy.faces import landmarks, photos
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import quality as face_quality
+
+if TYPE_CHECKING:
+    from mfs_deploy.architectures import Interface
+    from mfs_deploy.faces.detectors import Detector
+
+
+@dataclass(frozen=True, eq=False)
+class Where:
+    """How the five landmarks of a photo are known: given, found, or the photo is an aligned crop already.
+
+    Attributes:
+        landmarks: (5, 2) x, y in pixels of the photo, or None.
+        aligned: the photo is an aligned crop.
+        face: which of several found faces, counted from 1, left to right.
+    """
+
+    landmarks: images.Landmarks | None = None
+    aligned: bool = False
+    face: int | None = None
+
+    @property
+    def is_unknown(self) -> bool:
+        """Nothing was said: a detector must."""
+        return self.landmarks is None and not self.aligned and self.face is None
+
+
+UNKNOWN = Where()
+
+
+@dataclass(frozen=True)
+class AlignedFace:
+    """A photo (H, W, 3), its aligned crop (S, S, 3), the (2, 3) affine from crop to photo, and the landmarks used."""
+
+    photo: images.Image
+    crop: images.Image
+    back: NDArray[np.float64]
+    landmarks: images.Landmarks | None
+
+
+def read(
+    path: Path, size: int, where: Where, detector: Detector | None, template: images.AlignmentTemplate = images.ALIGNMENT
+) -> AlignedFace:
+    """Read a photo and align its face.
+
+    Raises:
+        PhotoError: unreadable, no face, several faces, or a face that cannot be trusted.
+        UsageError: nothing says where the face is.
+    """
+    return align(photos.read(path), size, where, detector, template)
+
+
+def align(
+    photo: images.Image, size: int, where: Where, detector: Detector | None, template: images.AlignmentTemplate = images.ALIGNMENT
+) -> AlignedFace:
+    if where.aligned:
+        return _aligned(photo, size)
+    points = find(photo, where, detector)
+    crop, back = images.align(photo, points, size, template)
+    return AlignedFace(photo, crop, back, points)
+
+
+def find(photo: images.Image, where: Where, detector: Detector | None) -> images.Landmarks:
+    if where.landmarks is not None:
+        landmarks.check_inside(where.landmarks, photo)
+        return where.landmarks
+    if detector is None:
+        raise UsageError(
+            "nothing says where the face is: there is no detector, and no landmarks were given",
+            hint="pass --detector scrfd_10g_bnkps.onnx (or YuNet), --landmarks x1,y1,...,x5,y5, or --aligned",
+        )
+    return landmarks.choose(detector.detect(photo), photo.shape, where.face).landmarks
+
+
+def _aligned(photo: images.Image, size: int) -> AlignedFace:
+    height, width = photo.shape[:2]
+    if height != width:
+        raise PhotoError(f"an aligned crop is square, this one is {width}x{height}", hint="leave out --aligned to have it aligned")
+    crop = photo if height == size else images.resize(photo, size)
+    scale = width / size
+    return AlignedFace(photo, crop, np.array([[scale, 0, 0], [0, scale, 0]], np.float64), None)
+
+
+def shrink(face: AlignedFace, longest: int, size: int, template: images.AlignmentTemplate = images.ALIGNMENT) -> AlignedFace:
+    """The same face in a photo of at most ``longest`` pixels a side; ``size`` is the crop's."""
+    height, width = face.photo.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return face
+    photo = images.shrink(face.photo, round(width * scale), round(height * scale))
+    if face.landmarks is None:
+        return _aligned(photo, size)
+    points = face.landmarks * np.array([photo.shape[1] / width, photo.shape[0] / height])
+    return AlignedFace(photo, *images.align(photo, points, size, template), points)
+
+
+def source(path: Path, where: Where, detector: Detector | None, interface: Interface) -> AlignedFace:
+    """The person's photo, aligned as the original aligns sources, and refused where it cannot be trusted."""
+    photo = photos.read(path)
+    # An aligned crop goes to the encoder as it is: shrinking it twice would give other numbers than the original's.
+    size = max(photo.shape[:2]) if where.aligned else interface.source_size
+    face = align(photo, size, where, detector, interface.alignment)
+    first, last = (at * size // interface.source_size for at in interface.source_seen)
+    face_quality.check(face.landmarks, face.crop[first:last, first:last])
+    return face

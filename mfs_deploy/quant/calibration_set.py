@@ -1,0 +1,198 @@
+"""The crops that ranges are measured on: read from a folder, a clip or a photo, judged for what they cover, and hashed.
+
+Ranges from too few pictures, or from many of the same, are ranges of something else than what a phone will see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.errors import CalibrationError, MfsError, PhotoError
+from mfs_deploy.faces import clips, landmarks, photos
+from mfs_deploy.faces import find as faces
+from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces.detectors import Detector
+from mfs_deploy.faces.opencv import cv2
+from mfs_deploy.progress import SILENT, Progress
+
+MOST = 128  # crops; of more, evenly spaced ones are taken
+FEWEST = 16  # different crops
+THUMBNAIL = 16  # pixels; two crops are the same picture where their thumbnails differ by less than
+SAME = 3.0  # levels of 255 on average
+LEAST_SPREAD = 10.0  # levels of 255 between the darkest and the brightest crop's mean
+CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file, or a frame of a clip, that gave no crop, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a set of crops shows.  Brightness and contrast are mean and deviation of a crop's grey levels, 0 to 255.
+
+    Attributes:
+        different: crops that are not nearly the same as an earlier one.
+        turned: how far the nose tip lies from between the eyes, over their distance: lowest and highest; None where faces were
+            given as crops.  0 looks straight ahead, 0.3 is a quarter turned.
+    """
+
+    crops: int
+    different: int
+    brightness: tuple[float, float]
+    contrast: tuple[float, float]
+    turned: tuple[float, float] | None
+
+    def complaint(self) -> CalibrationError | None:
+        """Why such a set is not to be trusted, or None."""
+        hint = "give photos of many people in different light, or --accept-calibration to go on all the same"
+        if self.crops < FEWEST:
+            return CalibrationError(f"{self.crops} crops, at least {FEWEST} are needed", hint=hint, kind="calibration-too-few")
+        if self.different < FEWEST:
+            message = f"of {self.crops} crops only {self.different} differ, at least {FEWEST} must"
+            return CalibrationError(message, hint=hint, kind="calibration-too-alike")
+        low, high = self.brightness
+        if high - low < LEAST_SPREAD:
+            message = f"all crops are equally bright ({low:.0f} to {high:.0f} of 255); {LEAST_SPREAD:.0f} levels must lie between"
+            return CalibrationError(message, hint=hint, kind="calibration-too-alike")
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationSet:
+    """``crops``: (N, S, S, 3) uint8 RGB.  ``sha256`` is of those, so it tells sets apart and says nothing of files."""
+
+    crops: images.Image
+    coverage: Coverage
+    skipped: tuple[Skipped, ...]
+    sha256: str
+
+    def tensor(self) -> NDArray[np.float32]:
+        """(N, 3, S, S) RGB in [0, 1]."""
+        return np.concatenate([images.to_tensor(crop) for crop in self.crops])
+
+
+def read(
+    path: Path,
+    size: int,
+    where: faces.Where,
+    detector: Detector | None,
+    template: images.AlignmentTemplate = images.ALIGNMENT,
+    *,
+    accept: bool = False,
+    progress: Progress = SILENT,
+) -> CalibrationSet:
+    """Read a folder of photos, a clip, or one photo.
+
+    Raises:
+        CalibrationError: nothing there that can be used, or too little, or too much of the same (unless ``accept``).
+        UsageError: nothing says where the faces are.
+    """
+    crops, turned, skipped = [], [], []
+    for name, photo in _photos(path):
+        try:
+            if isinstance(photo, PhotoError):
+                raise photo
+            face = _align(photo, size, where, detector, template)
+        except PhotoError as exc:
+            skipped.append(Skipped(name, exc.message))
+            continue
+        crops.append(face.crop)
+        if face.landmarks is not None:
+            turned.append(_turned(face.landmarks))
+        progress.note(f"{len(crops)} faces")
+    if not crops:
+        why = f"; {skipped[0].name}: {skipped[0].why}" if skipped else ""
+        raise CalibrationError(f"{path} holds no face that can be used{why}", hint="give a folder of photos, a clip, or one photo")
+    made = from_crops(np.stack(crops), turned, tuple(skipped))
+    complaint = made.coverage.complaint()
+    if complaint is not None and not accept:
+        if skipped:
+            complaint.message += f"; {len(skipped)} could not be used, the first {skipped[0].name}: {skipped[0].why}"
+        raise complaint
+    return made
+
+
+def from_crops(crops: images.Image, turned: list[float] | None = None, skipped: tuple[Skipped, ...] = ()) -> CalibrationSet:
+    """A set of crops at hand, (N, S, S, 3) uint8."""
+    digest = hashlib.sha256(np.array(crops.shape, np.int64).tobytes() + np.ascontiguousarray(crops).tobytes()).hexdigest()
+    return CalibrationSet(crops, _coverage(crops, turned or []), skipped, digest)
+
+
+def _photos(path: Path) -> Iterator[tuple[str, images.Image | PhotoError]]:
+    """Names and pictures, evenly spaced where there are more than ``MOST``; instead of one that cannot be read, the reason."""
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+        found = [file for file in files if photos.is_photo(file)]
+        left_out = set(found) - {found[i] for i in _evenly(len(found))}
+        for file in files:  # what is no photo takes no photo's place, and is named
+            if file not in left_out:
+                yield file.name, _read(file)
+    elif path.suffix.lower() in CLIP_SUFFIXES:
+        yield from _clip(path)
+    else:
+        yield path.name, photos.read(path)
+
+
+def _read(file: Path) -> images.Image | PhotoError:
+    try:
+        return photos.read(file)
+    except PhotoError as exc:
+        return exc
+    except MfsError as exc:  # HEIC without its package: one of many photos
+        return PhotoError(exc.message, hint=exc.hint)
+
+
+def _clip(path: Path) -> Iterator[tuple[str, images.Image | PhotoError]]:
+    with clips.opened(path) as clip:
+        wanted = set(_evenly(clip.promised)) if clip.promised else None
+        for i, frame in enumerate(clip.frames):
+            if wanted is None or i in wanted:
+                yield f"frame {i + 1}", frame
+            if wanted is None and i + 1 == MOST:
+                break
+
+
+def _evenly(n: int) -> list[int]:
+    return [i * n // min(n, MOST) for i in range(min(n, MOST))]
+
+
+def _align(
+    photo: images.Image, size: int, where: faces.Where, detector: Detector | None, template: images.AlignmentTemplate
+) -> faces.AlignedFace:
+    """As every photo is aligned; of several faces the best, which is what happens in a clip."""
+    if where.is_unknown and detector is not None:
+        found = landmarks.best(detector.detect(photo))
+        if found is None:
+            raise PhotoError(f"no face found with a score of at least {landmarks.THRESHOLD}", kind="no-face")
+        return faces.AlignedFace(photo, *images.align(photo, found.landmarks, size, template), found.landmarks)
+    return faces.align(photo, size, where, detector, template)
+
+
+def _turned(points: images.Landmarks) -> float:
+    eyes = points[1] - points[0]
+    return float(np.dot(points[2] - (points[0] + points[1]) / 2, eyes) / np.dot(eyes, eyes))
+
+
+def _coverage(crops: images.Image, turned: list[float]) -> Coverage:
+    grey = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
+    small = np.stack([cv2.resize(g, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA) for g in grey]).astype(np.float32)
+    means, deviations = [float(g.mean()) for g in grey], [float(g.std()) for g in grey]
+    different = sum(1 for i in range(len(small)) if not (np.abs(small[:i] - small[i]).mean(axis=(1, 2)) < SAME).any())
+    return Coverage(
+        crops=len(crops),
+        different=different,
+        brightness=(min(means), max(means)),
+        contrast=(min(deviations), max(deviations)),
+        turned=(min(turned), max(turned)) if turned else None,
+    )

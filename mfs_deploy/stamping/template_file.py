@@ -1,0 +1,185 @@
+"""Templates in a file: safetensors, whose arrays are the artifacts' files as bytes, and whose metadata says what they are.
+
+No pickle, no paths that are followed, nothing unpacked: a reader holds every place and form against what there can be.  A checksum
+finds damage; it is no signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.bundle.publish import umask
+from mfs_deploy.errors import ConversionError, MfsError
+from mfs_deploy.stamping.encodings import BIASES, REPRESENTATIONS, parts
+from mfs_deploy.stamping.template import DIGEST, Slot, Template
+
+FORMAT = "mfs-template"
+VERSION = "1"
+MAX_BYTES = 2_000_000_000
+MAX_RANK = 4
+LARGEST = float(np.finfo(np.float32).max)
+MAX_EXPONENT = 32  # of a factor, which is a power of two
+MAX_NAME = 200  # of a recipe, from which names of folders are made
+
+Array = NDArray[Any]
+
+
+def pack(templates: Sequence[Template], facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+    """One file's content; the same templates give the same bytes.
+
+    Args:
+        facts: what else is to be known, as JSON.
+        arrays: what else is to be carried, by names without "/".
+    """
+    from safetensors.numpy import save
+
+    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    said = []
+    for i, template in enumerate(templates):
+        entry = {key: getattr(template, key) for key in ("backend", "arch", "size", "recipe", "info", "versions")}
+        said.append({**entry, "slots": [asdict(slot) for slot in template.slots]})
+        tensors |= {f"{i}/{name}": np.frombuffer(content, np.uint8) for name, content in template.files.items()}
+    header = json.dumps({"templates": said, "facts": facts}, sort_keys=True)
+    # In one entry, for safetensors writes several in an order that changes from run to run.
+    return save(dict(sorted(tensors.items())), {FORMAT: f"{VERSION} {_checksum(header, tensors)} {header}"})
+
+
+def unpack(path: Path) -> tuple[tuple[Template, ...], dict[str, Any], dict[str, Array]]:
+    """What ``pack`` was given.
+
+    Raises:
+        ConversionError: kind template: unreadable, of another version, or not as ``pack`` makes it.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise _refused(path, f"has {path.stat().st_size:,} bytes, at most {MAX_BYTES:,} make sense")
+        with safe_open(path, framework="np") as f:
+            version, _, content = (f.metadata() or {}).get(FORMAT, "").partition(" ")
+            if version != VERSION:
+                raise _refused(path, f"is not a template of version {VERSION}")
+            tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
+        checksum, _, text = content.partition(" ")
+        if checksum != _checksum(text, tensors):
+            raise ValueError("its checksum is another")
+        header = json.loads(text)
+        templates = tuple(_template(i, entry, tensors) for i, entry in enumerate(header["templates"]))
+        facts = header["facts"]
+        if not isinstance(facts, dict):
+            raise TypeError("facts are no object")
+    except OSError as exc:
+        raise _refused(path, f"cannot be read: {exc.strerror or exc}") from exc
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MfsError) as exc:
+        raise _refused(path, f"is damaged: {exc}") from exc
+    return templates, facts, {name: array for name, array in tensors.items() if "/" not in name}
+
+
+def write(path: Path, content: bytes) -> None:
+    """Beside, then renamed: readers see the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", dir=path.parent)
+    try:
+        with open(fd, "wb") as f:
+            f.write(content)
+        os.chmod(temporary, 0o666 & ~umask())  # mkstemp's 0600 is for the unfinished; nothing in it is anybody's
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _checksum(header: str, tensors: Mapping[str, Array]) -> str:
+    found = hashlib.sha256(header.encode())
+    for name, array in sorted(tensors.items()):
+        found.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def _template(i: int, said: dict[str, Any], tensors: Mapping[str, Array]) -> Template:
+    """Raises ValueError, KeyError or TypeError where something is not as ``pack`` makes it."""
+    from mfs_deploy.backends.base import ArtifactInfo
+    from mfs_deploy.backends.registry import BACKENDS
+    from mfs_deploy.quant import recipe as recipes
+
+    backend = BACKENDS[said["backend"]]
+    files = {key.partition("/")[2]: array for key, array in tensors.items() if key.partition("/")[0] == str(i)}
+    for name, array in files.items():
+        if array.dtype != np.uint8 or array.ndim != 1:
+            raise ValueError(f"{name!r} is not bytes")
+        if name.split("/")[0] not in backend.FILES or not all(_is_plain(part) for part in name.split("/")):
+            raise ValueError(f"{name!r} is no file of {backend.TITLE}")
+        if any(other.startswith(f"{name}/") for other in files):
+            raise ValueError(f"{name} is both a file and a folder")
+    if {name.split("/")[0] for name in files} != set(backend.FILES):
+        raise ValueError(f"files of {backend.TITLE} are missing")
+    recipe, info, versions = (dict(_typed(said[key], dict)) for key in ("recipe", "info", "versions"))
+    ArtifactInfo(**info)  # refuses other names
+    try:
+        name = recipes.from_dict(recipe).name
+    except MfsError as exc:
+        raise ValueError(exc.message) from exc
+    if not _is_plain(_typed(name, str)) or len(name) > MAX_NAME:
+        raise ValueError(f"{name!r} is no name of a recipe")
+    return Template(
+        backend=said["backend"],
+        arch=_typed(said["arch"], str),
+        size=_typed(said["size"], int),
+        recipe=recipe,
+        files={name: array.tobytes() for name, array in files.items()},
+        slots=tuple(_slot(entry, files) for entry in _typed(said["slots"], list)),
+        info=info,
+        versions={name: _typed(version, str) for name, version in versions.items()},
+    )
+
+
+def _slot(said: dict[str, Any], files: Mapping[str, Array]) -> Slot:
+    slot = Slot(**{**said, "axes": tuple(_typed(said["axes"], list))})
+    for value in (slot.offset, slot.length, slot.part, *slot.axes):
+        if _typed(value, int) < 0:
+            raise ValueError(f"a place or axis is {value!r}")
+    if not _is_plain(_typed(slot.weights, str)) or (_typed(slot.counted_by, str) and not _is_plain(slot.counted_by)):
+        raise ValueError(f"{slot.weights!r} or {slot.counted_by!r} is no name of weights")
+    if slot.offset + slot.length > len(files[slot.file]):
+        raise ValueError(f"{slot.weights} lies outside {slot.file}")
+    if slot.counted_by:
+        if slot.representation not in BIASES or slot.times is None or slot.weights == DIGEST:
+            raise ValueError(f"{slot.weights} is counted by {slot.counted_by} and lacks its type or steps")
+    elif slot.weights != DIGEST and (slot.representation not in REPRESENTATIONS or slot.part >= parts(slot.representation)):
+        raise ValueError(f"{slot.representation!r} has no part {slot.part}")
+    if sorted(slot.axes) != list(range(len(slot.axes))) or len(slot.axes) > MAX_RANK:
+        raise ValueError(f"{slot.axes} is no order of axes")
+    mantissa, exponent = math.frexp(_typed(slot.factor, float))
+    if mantissa != 0.5 or abs(exponent) > MAX_EXPONENT:
+        raise ValueError(f"a factor is {slot.factor!r}")
+    if slot.times is not None and not 0 < _typed(slot.times, float) <= LARGEST:
+        raise ValueError(f"steps are multiplied by {slot.times!r}")
+    return slot
+
+
+def _typed(value: Any, kind: type) -> Any:
+    """``value``, which must be of this very type: True is no number, and 1.0 no place."""
+    if type(value) is not kind:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it names one file or folder, here and on every system."""
+    return name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\:")
+
+
+def _refused(path: Path, why: str) -> ConversionError:
+    return ConversionError(f"{path.name} {why}", hint="build it again with mfs template build", kind="template")
