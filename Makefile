@@ -11,7 +11,7 @@ LONG := tests/arm64/test_arm64_report.py tests/stamping/test_the_converters_byte
 
 demo: $(INSTALLED)
 	$(BIN)/mfs-export --checkpoint demo --source demo --out bundles/demo
-	$(BIN)/python -m mfs_deploy.models.demo.clip --bundle bundles/demo --out bundles/demo-clip.mp4
+	$(BIN)/python -m benchmarks.demo_clip --bundle bundles/demo --out bundles/demo-clip.mp4
 
 # No weights of MobileFSGAN are published: seeded random ones show every step of the way, and noise where a face would be.
 demo-mobilefsgan: $(INSTALLED)
@@ -33,18 +33,18 @@ lint: $(INSTALLED)
 
 # Writes benchmarks/results/*.json, and the tables and pictures in the READMEs that come from them.
 tables: $(INSTALLED)
-	$(BIN)/python benchmarks/parity.py
-	$(BIN)/python benchmarks/architectures.py
-	$(BIN)/python benchmarks/recipes.py
-	$(BIN)/python benchmarks/stamping.py
-	$(BIN)/python benchmarks/demo_model.py
+	$(BIN)/python -m benchmarks.parity
+	$(BIN)/python -m benchmarks.architectures
+	$(BIN)/python -m benchmarks.recipes
+	$(BIN)/python -m benchmarks.stamping
+	$(BIN)/python -m benchmarks.demo_model
 	$(BIN)/mfs arm64 setup
-	$(BIN)/python benchmarks/arm64.py
-	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python -m benchmarks.arm64
+	$(BIN)/python -m benchmarks.peers.measure
 
 # The same tables and pictures from the results that are there, without measuring.
 pages: $(INSTALLED)
-	$(BIN)/python benchmarks/remake.py
+	$(BIN)/python -m benchmarks.remake
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

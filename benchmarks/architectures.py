@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pages
 import torch
 
+from benchmarks import pages
 from mfs_deploy import architectures as architecture
 from mfs_deploy import metrics
 from mfs_deploy.backends import launch as workers

@@ -19,10 +19,10 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import pages
 import torch
 from torch.fx.passes.shape_prop import ShapeProp
 
+from benchmarks import pages
 from mfs_deploy import metrics
 from mfs_deploy.architectures import base as interface
 from mfs_deploy.backends import launch as workers

@@ -17,12 +17,12 @@ from typing import Any
 
 import click
 import numpy as np
-import pages
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks import pages
 from mfs_deploy.export import pipeline
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.models.demo.training import evaluate
+from models.demo.training import evaluate
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "demo_model.json"

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pages
 from PIL import Image
 
+from benchmarks import pages
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.commands.console import Console
 from mfs_deploy.export import pipeline

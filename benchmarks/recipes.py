@@ -16,12 +16,16 @@ from typing import Any
 import click
 import cv2
 import numpy as np
-import pages
 from numpy.typing import NDArray
 
+from benchmarks import pages
 from mfs_deploy import metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS, has
+from mfs_deploy.demo import example
+from mfs_deploy.demo.rendering.attributes import sample_attributes
+from mfs_deploy.demo.rendering.people import sample_people
+from mfs_deploy.demo.rendering.render import crop_view, render_swap, scene_landmarks
 from mfs_deploy.evaluate import parity
 from mfs_deploy.export import artifacts, pipeline
 from mfs_deploy.export import auto_recipe as choosing
@@ -29,15 +33,11 @@ from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import prepare as preparing
 from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.graph import simplify
-from mfs_deploy.models.demo import example
-from mfs_deploy.models.demo.rendering.attributes import sample_attributes
-from mfs_deploy.models.demo.rendering.people import sample_people
-from mfs_deploy.models.demo.rendering.render import crop_view, render_swap, scene_landmarks
-from mfs_deploy.models.demo.training import evaluate
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import float16_headroom as headroom
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
+from models.demo.training import evaluate
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "recipes.json"

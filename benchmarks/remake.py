@@ -7,13 +7,8 @@ from __future__ import annotations
 
 import json
 
-import architectures
-import arm64
-import demo_model
-import parity
-import peers
-import recipes
-import stamping
+from benchmarks import architectures, arm64, demo_model, parity, recipes, stamping
+from benchmarks.peers import measure as peers
 
 if __name__ == "__main__":
     for benchmark in (parity, architectures, recipes, stamping, demo_model, arm64, peers):

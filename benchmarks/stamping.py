@@ -24,8 +24,8 @@ from typing import Any
 
 import click
 import numpy as np
-import pages
 
+from benchmarks import pages
 from mfs_deploy.architectures.mobilefaceswap import encode as identity
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.checkpoint import identity_file

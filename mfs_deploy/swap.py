@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
-from mfs_deploy import outputs
+from mfs_deploy import files
 from mfs_deploy.architectures import INTERFACES, Interface
 from mfs_deploy.backends.base import Runner
 from mfs_deploy.backends.registry import BACKENDS
@@ -96,7 +96,7 @@ def swap_image(swapper: Swapper, photo: Path, out: Path) -> None:
     disclosure = manifest.DISCLOSURE["disclosure"]
     info = PngInfo()
     info.add_text("Comment", disclosure)
-    with outputs.replacing(out) as temporary:
+    with files.replacing(out) as temporary:
         if out.suffix.lower() == ".png":
             picture.save(temporary, "PNG", pnginfo=info)
         else:
@@ -111,7 +111,7 @@ def swap_video(swapper: Swapper, clip: Path, out: Path, progress: Progress) -> C
         OutputError: the new clip could not be written whole.
     """
     frames = swapped = 0
-    with clips.opened(clip) as opened, outputs.replacing(out) as temporary:
+    with clips.opened(clip) as opened, files.replacing(out) as temporary:
         progress.start(opened.promised)
         size = (opened.width, opened.height)
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), opened.fps, size)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mfs_deploy import files
 from mfs_deploy.backends.worker import end_with
 from mfs_deploy.batch import stores
 from mfs_deploy.batch.outcomes import RESULTS as RESULTS
@@ -29,7 +30,6 @@ from mfs_deploy.batch.outcomes import Outcome as Outcome
 from mfs_deploy.batch.people import Row, read_people
 from mfs_deploy.batch.stores import JOURNAL as JOURNAL
 from mfs_deploy.batch.stores import Store
-from mfs_deploy.bundle import manifest
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError, MfsError, OutputError
 from mfs_deploy.faces import find as faces
@@ -120,14 +120,14 @@ def _run(request: Request, store: Store, rows: Sequence[Row], basis: str, progre
 
 def _basis(request: Request) -> str:
     """What all people's bundles depend on."""
-    files = [request.kit] + ([] if request.detector is None else [request.detector])
-    facts = [*(manifest.sha256(file) for file in files), *request.targets, request.recipe]
+    read = [request.kit] + ([] if request.detector is None else [request.detector])
+    facts = [*(files.sha256(file) for file in read), *request.targets, request.recipe]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()
 
 
 def _made_of(row: Row, basis: str) -> str:
     """Raises OSError where the person's file cannot be read."""
-    facts = (basis, manifest.sha256(Path(row.photo or row.identity)), row.landmarks, str(row.aligned), str(row.face))
+    facts = (basis, files.sha256(Path(row.photo or row.identity)), row.landmarks, str(row.aligned), str(row.face))
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()
 
 

@@ -5,12 +5,12 @@ Nothing in it names a person, a path, a host or a time, and the same inputs give
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from mfs_deploy.errors import BundleError
+from mfs_deploy.files import sha256
 
 SCHEMA = 1
 NAME = "manifest.json"
@@ -168,11 +168,6 @@ def misfit(value: object, form: Any, where: str) -> str | None:
         fits = isinstance(value, form) and not isinstance(value, bool)
         return None if fits else f"{where} is of type {type(value).__name__}"
     return next((problem for part in parts if (problem := misfit(part[1], part[2], part[0])) is not None), None)
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:

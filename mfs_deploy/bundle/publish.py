@@ -15,6 +15,7 @@ from typing import Any
 
 from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import BundleError, OutputError
+from mfs_deploy.files import umask
 
 REJECTED = ".rejected"  # suffix of the folder that keeps what a gate refused ...
 REASON = "parity.json"  # ... and the file in it that says why, by which it is known to be ours
@@ -117,13 +118,6 @@ def keep_rejected(folder: Path, out: Path, reason: dict[str, Any]) -> Path:
     os.rename(folder, place)
     os.chmod(place, 0o777 & ~umask())
     return place
-
-
-def umask() -> int:
-    """What this process takes from the rights of what it creates."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _sync(folder: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import tomllib
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
+
+from mfs_deploy.files import shipped
 
 ARCHIVE = "archive"
 GENERATOR = "generator"
@@ -36,8 +37,7 @@ class SourceFile:
 @functools.cache
 def card(model: str) -> dict[str, Any]:
     """``models/<model>/card.toml``."""
-    text = resources.files("mfs_deploy").joinpath(f"models/{model}/card.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(shipped(f"models/{model}/card.toml").read_text("utf-8"))
 
 
 def describe(role: str, name: str, size: int, sha256: str) -> SourceFile:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mfs_deploy import files
 from mfs_deploy.backends.launch import Done
 from mfs_deploy.backends.worker import Job, Result
 from mfs_deploy.bundle import manifest
@@ -199,7 +200,7 @@ def check(text: str, run: Run, bundle: Path) -> dict[str, Any]:
             f"the phone's report cannot be used: {str(exc)[:200]}", hint="the runner or app is of another version: build it again"
         ) from exc
     wanted = {
-        "manifest_sha256": manifest.sha256(bundle / manifest.NAME),
+        "manifest_sha256": files.sha256(bundle / manifest.NAME),
         "backend": run.backend,
         "recipe": manifest.read(bundle)["artifacts"][run.backend]["recipe"],
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mfs_deploy import architectures as architecture
+from mfs_deploy import files
 from mfs_deploy.backends.base import Backend
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
@@ -110,7 +111,7 @@ def _hashes(main: Path, backend: Backend) -> dict[str, dict[str, Any]]:
         file = main.with_suffix(Path(name).suffix)
         inner = manifest.list_files(file) if file.is_dir() else None
         if inner is None:
-            found[file.name] = {"bytes": file.stat().st_size, "sha256": manifest.sha256(file)}
+            found[file.name] = {"bytes": file.stat().st_size, "sha256": files.sha256(file)}
         else:
             found |= {f"{file.name}/{key}": value for key, value in inner.items()}
     return found
@@ -128,7 +129,7 @@ def identity(path: Path) -> dict[str, Any]:
         **({} if arrays.feature_map is None else {"feature_map": list(arrays.feature_map.shape)}),
         "encoder_sha256": arrays.encoder_sha256,
         "bytes": path.stat().st_size,
-        "sha256": manifest.sha256(path),
+        "sha256": files.sha256(path),
     }
 
 

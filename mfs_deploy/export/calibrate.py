@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from mfs_deploy import architectures as architecture
 from mfs_deploy.backends.registry import check_recipe
+from mfs_deploy.demo import example
 from mfs_deploy.errors import UsageError
 from mfs_deploy.faces import find as faces
 from mfs_deploy.faces.detectors import Detector
-from mfs_deploy.models.demo import example
 from mfs_deploy.progress import Progress
 from mfs_deploy.quant import calibration_set as calibration
 from mfs_deploy.quant import ranges, ranges_file

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mfs_deploy import cache
+from mfs_deploy import files
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.contract import Tolerance
 from mfs_deploy.errors import ParityError, UsageError
@@ -31,7 +31,6 @@ from mfs_deploy.quant import mixed_search as search
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.mixed_search import Sensitivity, Step
 from mfs_deploy.quant.recipe import Recipe
-from mfs_deploy.stamping import template_file as store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,12 +126,12 @@ def _key(weights: str, recipe: Recipe, ranges: Any, probe: Tensor) -> str:
 
 def _cached(key: str, measure: Callable[[], list[Sensitivity]]) -> list[Sensitivity]:
     """Kept from an earlier run with the very same weights, recipe, ranges and crops, or measured and kept."""
-    path = cache.folder("sensitivity") / f"{key}.json"
+    path = files.cache_folder("sensitivity") / f"{key}.json"
     try:
         return [Sensitivity(**one) for one in json.loads(path.read_text("utf-8"))]
     except (OSError, ValueError, TypeError):
         pass  # not there, or not ours: measured anew
     found = measure()
     with contextlib.suppress(OSError):
-        store.write(path, json.dumps([asdict(one) for one in found]).encode())
+        files.write(path, json.dumps([asdict(one) for one in found]).encode())
     return found

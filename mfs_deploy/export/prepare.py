@@ -17,6 +17,7 @@ from mfs_deploy.architectures.mobilefaceswap.encode import Identity
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
 from mfs_deploy.contract import STAGE_MAX_ERROR
+from mfs_deploy.demo import example
 from mfs_deploy.errors import (
     CheckpointError,
     ParityError,
@@ -32,7 +33,6 @@ from mfs_deploy.faces import pixels as images
 from mfs_deploy.faces import portrait as sample
 from mfs_deploy.faces.detectors import Detector, open_detector
 from mfs_deploy.graph import simplify
-from mfs_deploy.models.demo import example
 from mfs_deploy.progress import SILENT, Progress
 
 if TYPE_CHECKING:

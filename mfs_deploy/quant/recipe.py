@@ -7,12 +7,12 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from mfs_deploy.contract import NOTHING_PASSES, Tolerance
 from mfs_deploy.errors import UsageError
+from mfs_deploy.files import shipped
 
 WEIGHTS = ("float32", "float16", "int8", "palette6", "palette4")
 ACTIVATIONS = ("float32", "float16", "int8", "int16")
@@ -221,5 +221,5 @@ def _check_keys(name: str, place: str, found: set[str], required: set[str], know
         raise UsageError(f"recipe {name}: {place}: {', '.join(missing)} missing")
 
 
-def _folder() -> resources.abc.Traversable:
-    return resources.files("mfs_deploy.export_configs")
+def _folder() -> Path:
+    return shipped("export_configs")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy import outputs
+from mfs_deploy import files
 from mfs_deploy.bundle import manifest
 from mfs_deploy.devices.arm64.count import TOTAL
 from mfs_deploy.errors import MissingExtra, UsageError
@@ -46,7 +46,7 @@ def check_place(out: Path, paths: Sequence[Path]) -> None:
 
 def write(page: Page, out: Path) -> None:
     """Raises OutputError where ``out`` cannot be written; then nothing is there that was not before."""
-    with outputs.replacing(out) as temporary:
+    with files.replacing(out) as temporary:
         temporary.write_text(page.html, "utf-8", newline="\n")
 
 

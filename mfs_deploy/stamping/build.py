@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import mfs_deploy
-from mfs_deploy import cache
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends import quiet
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.errors import ConversionError, MfsError
 from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.files import cache_folder, write
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant.recipe import Range
@@ -240,7 +240,7 @@ def _place(job: Job) -> Path:
         "format": store.VERSION,
     }
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return cache.folder("templates") / f"{job.backend}-{job.recipe_name[:40]}-{key[:32]}{SUFFIX}"
+    return cache_folder("templates") / f"{job.backend}-{job.recipe_name[:40]}-{key[:32]}{SUFFIX}"
 
 
 def _kept(job: Job) -> Template | None:
@@ -253,4 +253,4 @@ def _kept(job: Job) -> Template | None:
 
 def _keep(job: Job, template: Template) -> None:
     with contextlib.suppress(OSError):
-        store.write(_place(job), store.pack([template], {}, {}))
+        write(_place(job), store.pack([template], {}, {}))

@@ -25,6 +25,7 @@ from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.faces import pixels as images
+from mfs_deploy.files import write
 from mfs_deploy.quant.recipe import without_name
 from mfs_deploy.stamping import template_file as store
 from mfs_deploy.stamping.template import (
@@ -212,7 +213,7 @@ def save(path: Path, kit: Kit) -> None:
     arrays = {name: np.frombuffer(content, np.uint8) for name, content in networks.items()}
     arrays |= {SHARED + name: array for name, array in kit.shared.items()}
     facts = {"common": kit.common, "encoder_sha256": kit.encoder_sha256, "source_size": kit.source_size}
-    store.write(path, store.pack(kit.templates, facts, arrays))
+    write(path, store.pack(kit.templates, facts, arrays))
 
 
 def load(path: Path) -> Kit:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.bundle.publish import umask
 from mfs_deploy.errors import ConversionError, MfsError
 from mfs_deploy.stamping.encodings import BIASES, REPRESENTATIONS, parts
 from mfs_deploy.stamping.template import DIGEST, Slot, Template
@@ -84,20 +81,6 @@ def unpack(path: Path) -> tuple[tuple[Template, ...], dict[str, Any], dict[str, 
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MfsError) as exc:
         raise _refused(path, f"is damaged: {exc}") from exc
     return templates, facts, {name: array for name, array in tensors.items() if "/" not in name}
-
-
-def write(path: Path, content: bytes) -> None:
-    """Beside, then renamed: readers see the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", dir=path.parent)
-    try:
-        with open(fd, "wb") as f:
-            f.write(content)
-        os.chmod(temporary, 0o666 & ~umask())  # mkstemp's 0600 is for the unfinished; nothing in it is anybody's
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _checksum(header: str, tensors: Mapping[str, Array]) -> str:

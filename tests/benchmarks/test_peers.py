@@ -44,7 +44,7 @@ def cells(text, name):
 
 
 def test_the_fastest_is_named_by_precision_and_thread_count():
-    import peer_pages
+    from benchmarks.peers import pages as peer_pages
 
     found = results(
         entry("ours", "ONNX", "fp32", one=15.0, two=9.0),
@@ -59,14 +59,14 @@ def test_the_fastest_is_named_by_precision_and_thread_count():
 
 
 def test_a_wrong_float32_file_is_not_the_fastest_exact_one():
-    import peer_pages
+    from benchmarks.peers import pages as peer_pages
 
     text = peer_pages.fastest(results(entry("ours", "ONNX", "fp32", one=1.0, two=1.0, psnr=30.0)))
     assert cells(text, "ours")[1:3] == ["-", "-"]
 
 
 def test_a_peer_that_did_not_run_stays_in_both_tables():
-    import peer_pages
+    from benchmarks.peers import pages as peer_pages
 
     found = results(entry("ours", "ONNX", "fp32", one=15.0, two=9.0), missing("OpenVINO", "cannot be installed: no | wheel"))
     assert cells(peer_pages.fastest(found), "OpenVINO")[1:] == ["did not run"] * 4
@@ -76,14 +76,14 @@ def test_a_peer_that_did_not_run_stays_in_both_tables():
 
 
 def test_times_of_a_busy_machine_are_marked():
-    import peer_pages
+    from benchmarks.peers import pages as peer_pages
 
     assert peer_pages.busy(results(entry("ours", "ONNX", "fp32", one=5.1, two=3.0))) == ""
     assert "took 3.0 times" in peer_pages.busy(results(entry("ours", "ONNX", "fp32", one=15.0, two=9.0)))
 
 
 def test_the_picture_is_the_same_for_the_same_results(tmp_path):
-    import peer_pages
+    from benchmarks.peers import pages as peer_pages
 
     found = results(entry("ours", "ONNX", "fp32", one=15.0, two=9.0), missing("MNN", "no"))
     for name in ("a.svg", "b.svg"):
@@ -92,8 +92,8 @@ def test_the_picture_is_the_same_for_the_same_results(tmp_path):
 
 
 def test_a_contestant_that_dies_says_why(tmp_path):
-    import peer_timing
-    from peers import Contestant
+    from benchmarks.peers import timing as peer_timing
+    from benchmarks.peers.measure import Contestant
 
     np.save(tmp_path / "target.npy", np.zeros((1, 3, 32, 32), np.float32))
     runner = peer_timing.Runner(Contestant("peer", "ONNX", "fp32", "onnx", "nothing.onnx"), tmp_path, 1)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mfs_deploy import files
 from mfs_deploy.batch import run as batch
 from mfs_deploy.batch import run_lock as locks
 from mfs_deploy.bundle import manifest
@@ -70,7 +71,7 @@ def bundles(out: Path) -> list[Path]:
 
 
 def hashes(out: Path) -> dict[str, str]:
-    return {str(p.relative_to(out)): manifest.sha256(p) for b in bundles(out) for p in b.rglob("*") if p.is_file()}
+    return {str(p.relative_to(out)): files.sha256(p) for b in bundles(out) for p in b.rglob("*") if p.is_file()}
 
 
 def all_verify(out: Path) -> bool:

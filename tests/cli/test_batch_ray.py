@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("ray")
 
+from mfs_deploy import files
 from mfs_deploy.bundle import manifest
 
 pytestmark = pytest.mark.slow
@@ -93,7 +94,7 @@ def hashes(out: Path) -> dict[str, str]:
     for folder in out.iterdir():
         if folder.is_dir() and not folder.name.startswith("."):
             assert manifest.verify(folder, manifest.read(folder)) == []
-            found |= {f"{folder.name}/{p.name}": manifest.sha256(p) for p in folder.iterdir()}
+            found |= {f"{folder.name}/{p.name}": files.sha256(p) for p in folder.iterdir()}
     return found
 
 

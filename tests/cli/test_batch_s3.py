@@ -23,6 +23,7 @@ pytest.importorskip("flask_cors")
 
 from s3_server import BUCKET, Server, Wire
 
+from mfs_deploy import files
 from mfs_deploy.batch import run as batch
 from mfs_deploy.bundle import manifest
 
@@ -98,7 +99,7 @@ def local(once, small_kit, people) -> dict[str, str]:
         assert cli.main(["batch", str(people), *args]) == 0
 
     out = once("as-a-folder", make) / "out"
-    return {f"{who}/{p.name}": manifest.sha256(p) for who in IDS for p in (out / who).iterdir()}
+    return {f"{who}/{p.name}": files.sha256(p) for who in IDS for p in (out / who).iterdir()}
 
 
 def visible(server: Server) -> set[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mfs_deploy import files
 from mfs_deploy.bundle import manifest
 
 
@@ -78,7 +79,7 @@ def test_inspect_tells_a_bundle_an_artifact_a_checkpoint_and_an_identity_apart(m
     assert (ran["kind"], ran["artifacts"]["onnx"]["recipe"]) == ("bundle", "fp32")
     ran = mfs("inspect", made / "swap.onnx", "--json").json
     assert (ran["kind"], ran["macs"]) == ("artifact", manifest.read(made)["artifacts"]["onnx"]["macs"])
-    assert ran["files"]["swap.onnx"]["sha256"] == manifest.sha256(made / "swap.onnx")
+    assert ran["files"]["swap.onnx"]["sha256"] == files.sha256(made / "swap.onnx")
     ran = mfs("inspect", checkpoint, "--json").json
     assert (ran["kind"], ran["frame"]["baked"]["parameters"]) == ("checkpoint", 499_825)
     assert ran["frame"]["simplified"]["macs"] < ran["frame"]["baked"]["macs"] == 305_722_368

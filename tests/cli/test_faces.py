@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from benchmarks import demo_clip
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.bundle import manifest
 from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.faces import portrait as sample
-from mfs_deploy.models.demo import clip as demo_clip
 
 
 @pytest.fixture(scope="module")

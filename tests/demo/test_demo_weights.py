@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy.bundle import manifest
+from mfs_deploy import files
 from mfs_deploy.checkpoint.known_files import DEMO, card
+from mfs_deploy.demo import example
+from mfs_deploy.demo.rendering import triplets
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.models.demo import example
-from mfs_deploy.models.demo.rendering import triplets
-from mfs_deploy.models.demo.training import evaluate
+from models.demo.training import evaluate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "demo_model.json"
 
@@ -25,7 +25,7 @@ def models() -> preparing.Models:
 
 def test_the_files_are_those_of_the_card_and_small_enough_to_ship(models):
     paths = example.weights()
-    assert {p.name: manifest.sha256(p) for p in paths} == card("demo")["sha256"]
+    assert {p.name: files.sha256(p) for p in paths} == card("demo")["sha256"]
     assert sum(p.stat().st_size for p in paths) <= 45_000_000
     assert [f.recognised for f in models.files] == [DEMO, DEMO]
 

@@ -9,17 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from mfs_deploy.faces import pixels as images
-from mfs_deploy.models.demo.rendering.attributes import (
+from mfs_deploy.demo.rendering.attributes import (
     OCCLUDERS,
     Attributes,
     path,
     plain_camera,
     sample_attributes,
 )
-from mfs_deploy.models.demo.rendering.parameters import Batch
-from mfs_deploy.models.demo.rendering.people import People, sample_people
-from mfs_deploy.models.demo.rendering.render import (
+from mfs_deploy.demo.rendering.parameters import Batch
+from mfs_deploy.demo.rendering.people import People, sample_people
+from mfs_deploy.demo.rendering.render import (
     TEMPLATE,
     Rendered,
     crop_view,
@@ -27,6 +26,7 @@ from mfs_deploy.models.demo.rendering.render import (
     render_swap,
     scene_landmarks,
 )
+from mfs_deploy.faces import pixels as images
 
 N, SIZE = 6, 112
 

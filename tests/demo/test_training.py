@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 from mfs_deploy.architectures.mobilefaceswap.small_encoder import SmallEncoder
 from mfs_deploy.checkpoint.load import load
-from mfs_deploy.models.demo.rendering import triplets
-from mfs_deploy.models.demo.training import channel_sizes as sizes
-from mfs_deploy.models.demo.training import losses, train
+from mfs_deploy.demo.rendering import triplets
+from models.demo.training import channel_sizes as sizes
+from models.demo.training import losses, train
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mfs_deploy import metrics
+from mfs_deploy import files, metrics
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
@@ -51,7 +51,7 @@ def measure(options: dict[str, str]) -> dict[str, Any]:
     psnr = [metrics.psnr_db(got, wanted, peak=1) for got, wanted in zip(arrays["swapped"], want, strict=True)]
     cases = [{"case": str(name), "swapped_psnr_db": value} for name, value in zip(names, psnr, strict=True)]
     found: dict[str, Any] = {
-        **{"schema": 1, "tool": "stand-in", "manifest_sha256": manifest.sha256(bundle / manifest.NAME), "bundle": bundle.name},
+        **{"schema": 1, "tool": "stand-in", "manifest_sha256": files.sha256(bundle / manifest.NAME), "bundle": bundle.name},
         "machine": {"system": "Linux", "architecture": "none", "cpu": "stand-in", "cores": 1, "compiler": ""},
         **{"backend": options["backend"], "runtime": runner.runtime, "recipe": entry["recipe"], "precision": "float32"},
         **{"pixels": runner.pixels, "threads": int(options.get("threads", "1")), "open_ms": 1000 * (opened - started)},

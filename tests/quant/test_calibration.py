@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mfs_deploy.demo.rendering import triplets
 from mfs_deploy.errors import CalibrationError, UsageError
 from mfs_deploy.faces import find as faces
-from mfs_deploy.models.demo.rendering import triplets
 from mfs_deploy.quant import calibration_set as calibration
 
 ALIGNED = faces.Where(aligned=True)

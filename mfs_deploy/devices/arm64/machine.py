@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import mfs_deploy
-from mfs_deploy import cache
+from mfs_deploy import files
 from mfs_deploy.backends.launch import Machine
 from mfs_deploy.errors import MfsError, UsageError
 
@@ -87,7 +87,7 @@ def versions() -> dict[str, str]:
 def folder() -> Path:
     """Where the environment for the versions installed here belongs."""
     key = hashlib.sha256(json.dumps([LAYOUT, versions()], sort_keys=True).encode()).hexdigest()[:16]
-    return cache.folder("arm64") / key
+    return files.cache_folder("arm64") / key
 
 
 def check_cpu(name: str) -> None:

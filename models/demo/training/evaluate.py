@@ -17,16 +17,16 @@ from skimage.metrics import structural_similarity
 from mfs_deploy import metrics
 from mfs_deploy.architectures.mobilefaceswap import encode as identity
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator, PredictedWeights
-from mfs_deploy.faces import pixels as images
-from mfs_deploy.models.demo.rendering import triplets
-from mfs_deploy.models.demo.rendering.attributes import path, sample_attributes
-from mfs_deploy.models.demo.rendering.people import sample_people
-from mfs_deploy.models.demo.rendering.render import (
+from mfs_deploy.demo.rendering import triplets
+from mfs_deploy.demo.rendering.attributes import path, sample_attributes
+from mfs_deploy.demo.rendering.people import sample_people
+from mfs_deploy.demo.rendering.render import (
     crop_view,
     render,
     render_swap,
     scene_landmarks,
 )
+from mfs_deploy.faces import pixels as images
 
 SIZE = 224
 BATCH = 20

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator, Modulation, WeightBlock
-from mfs_deploy.models.demo.rendering.triplets import SOURCE_SIZE
+from mfs_deploy.demo.rendering.triplets import SOURCE_SIZE
 
 TEMPERATURE = 0.07
 READING = 20.0

@@ -1,4 +1,4 @@
-"""A contact sheet of rendered people: ``python -m mfs_deploy.models.demo.sheet OUT.png [SEED]``."""
+"""A contact sheet of rendered people: ``python -m models.demo.training.sheet OUT.png [SEED]``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering.attributes import Attributes, sample_attributes
-from mfs_deploy.models.demo.rendering.people import People, sample_people
-from mfs_deploy.models.demo.rendering.render import (
+from mfs_deploy.demo.rendering.attributes import Attributes, sample_attributes
+from mfs_deploy.demo.rendering.people import People, sample_people
+from mfs_deploy.demo.rendering.render import (
     crop_view,
     render,
     render_swap,

@@ -1,8 +1,8 @@
 """Train the demo weights on rendered triplets: first the identity encoder, then generator and baked network end to end.
 
-    python -m mfs_deploy.models.demo.train encoder --run RUN --steps 2600
-    python -m mfs_deploy.models.demo.train swap --run RUN --steps 4400
-    python -m mfs_deploy.models.demo.train ship --run RUN --out models/demo/weights
+    python -m models.demo.training.train encoder --run RUN --steps 2600
+    python -m models.demo.training.train swap --run RUN --steps 4400
+    python -m models.demo.training.train ship --run RUN --out models/demo/weights
 
 RUN keeps the state (a stopped run goes on where it was), ``log-*.csv`` and the rendered samples.  CPU or CUDA.  A ``swap`` at a
 smaller ``--size`` first is where a larger one begins.
@@ -25,13 +25,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mfs_deploy import files
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 from mfs_deploy.architectures.mobilefaceswap.small_encoder import EMBEDDING, SmallEncoder
-from mfs_deploy.bundle import manifest
-from mfs_deploy.models.demo.rendering import triplets
-from mfs_deploy.models.demo.rendering.people import People
-from mfs_deploy.models.demo.training import losses
-from mfs_deploy.models.demo.training.channel_sizes import Sizes
+from mfs_deploy.demo.rendering import triplets
+from mfs_deploy.demo.rendering.people import People
+from models.demo.training import losses
+from models.demo.training.channel_sizes import Sizes
 
 SAVE_EVERY = 100  # steps
 LOG_EVERY = 20
@@ -232,7 +232,7 @@ def ship(run: Path, out: Path) -> None:
         state = {key: value for key, value in net.state_dict().items() if value.is_floating_point()}
         path = out / f"{file}.safetensors"
         save_file({key: value.half().contiguous() for key, value in state.items()}, path)
-        click.echo(f'"{path.name}" = "{manifest.sha256(path)}"')  # for card.toml
+        click.echo(f'"{path.name}" = "{files.sha256(path)}"')  # for card.toml
     plot(run, run / "training.png")
 
 

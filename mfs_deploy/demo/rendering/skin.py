@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering import noise
-from mfs_deploy.models.demo.rendering.attributes import Attributes
-from mfs_deploy.models.demo.rendering.canvas import (
+from mfs_deploy.demo.rendering import noise
+from mfs_deploy.demo.rendering.attributes import Attributes
+from mfs_deploy.demo.rendering.canvas import (
     Canvas,
     edge,
     line,
     smooth,
     spot,
 )
-from mfs_deploy.models.demo.rendering.head import bell, col
-from mfs_deploy.models.demo.rendering.people import MOLES, People
+from mfs_deploy.demo.rendering.head import bell, col
+from mfs_deploy.demo.rendering.people import MOLES, People
 
 
 def wrinkles(canvas: Canvas, face: People, a: Attributes, pixel: Tensor) -> None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering import noise
-from mfs_deploy.models.demo.rendering.attributes import OCCLUDERS, Attributes
-from mfs_deploy.models.demo.rendering.canvas import edge, line, smooth
-from mfs_deploy.models.demo.rendering.head import Grid, col, rotation
-from mfs_deploy.models.demo.rendering.light import CLOTH_WRAP, highlight, lit
-from mfs_deploy.models.demo.rendering.people import People
+from mfs_deploy.demo.rendering import noise
+from mfs_deploy.demo.rendering.attributes import OCCLUDERS, Attributes
+from mfs_deploy.demo.rendering.canvas import edge, line, smooth
+from mfs_deploy.demo.rendering.head import Grid, col, rotation
+from mfs_deploy.demo.rendering.light import CLOTH_WRAP, highlight, lit
+from mfs_deploy.demo.rendering.people import People
 
 
 @dataclass(frozen=True)

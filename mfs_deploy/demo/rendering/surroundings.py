@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering import noise
-from mfs_deploy.models.demo.rendering.attributes import Attributes
-from mfs_deploy.models.demo.rendering.canvas import edge, line, smooth
-from mfs_deploy.models.demo.rendering.head import Grid, bell, col
-from mfs_deploy.models.demo.rendering.light import CLOTH_WRAP, lit
-from mfs_deploy.models.demo.rendering.people import People
+from mfs_deploy.demo.rendering import noise
+from mfs_deploy.demo.rendering.attributes import Attributes
+from mfs_deploy.demo.rendering.canvas import edge, line, smooth
+from mfs_deploy.demo.rendering.head import Grid, bell, col
+from mfs_deploy.demo.rendering.light import CLOTH_WRAP, lit
+from mfs_deploy.demo.rendering.people import People
 
 
 def _over(under: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:

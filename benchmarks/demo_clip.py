@@ -1,6 +1,6 @@
 """A short clip of the demo person's bundle at work, beside the truth, so that flicker can be seen and is measured.
 
-python -m mfs_deploy.models.demo.clip --bundle bundles/demo --out bundles/demo-clip.mp4
+python -m benchmarks.demo_clip --bundle bundles/demo --out bundles/demo-clip.mp4
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import click
 import cv2
 import numpy as np
 
-from mfs_deploy import outputs
+from mfs_deploy import files
 from mfs_deploy import swap as swapping
+from mfs_deploy.demo import example
 from mfs_deploy.errors import MfsError, UsageError
 from mfs_deploy.evaluate import reference as reference_file
 from mfs_deploy.faces import find as faces
 from mfs_deploy.faces import pixels as images
-from mfs_deploy.models.demo import example
-from mfs_deploy.models.demo.training import evaluate
+from models.demo.training import evaluate
 
 
 @click.command()
@@ -53,7 +53,7 @@ def write(swapper: swapping.Swapper, out: Path, frames: int) -> str:
             made.append(swapped)
             true.append(images.to_tensor(images.align(scene.truth, points, swapper.size)[0]))
             masks.append(mask)
-    with outputs.replacing(out) as temporary:
+    with files.replacing(out) as temporary:
         height, width = shown[0].shape[:2]
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), example.CLIP_FPS, (width, height))
         for frame in shown:

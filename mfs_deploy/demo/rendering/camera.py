@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering import noise
-from mfs_deploy.models.demo.rendering.attributes import Attributes
+from mfs_deploy.demo.rendering import noise
+from mfs_deploy.demo.rendering.attributes import Attributes
 
 TAPS = 3
 # ITU-T T.81 annex K, the tables that libjpeg scales by quality

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering import noise
-from mfs_deploy.models.demo.rendering.attributes import Attributes
-from mfs_deploy.models.demo.rendering.canvas import edge, smooth
-from mfs_deploy.models.demo.rendering.head import (
+from mfs_deploy.demo.rendering import noise
+from mfs_deploy.demo.rendering.attributes import Attributes
+from mfs_deploy.demo.rendering.canvas import edge, smooth
+from mfs_deploy.demo.rendering.head import (
     Grid,
     Normal,
     ball_normal,
@@ -18,8 +18,8 @@ from mfs_deploy.models.demo.rendering.head import (
     col,
     rays,
 )
-from mfs_deploy.models.demo.rendering.light import CLOTH_WRAP, lit, strand_highlight
-from mfs_deploy.models.demo.rendering.people import People
+from mfs_deploy.demo.rendering.light import CLOTH_WRAP, lit, strand_highlight
+from mfs_deploy.demo.rendering.people import People
 
 
 @dataclass(frozen=True)

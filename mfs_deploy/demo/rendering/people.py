@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering.parameters import Batch, Draw
+from mfs_deploy.demo.rendering.parameters import Batch, Draw
 
 STREAM = 1
 # sRGB of skin from the lightest to the darkest, and of hair; squared where used (the renderer's gamma is 2)

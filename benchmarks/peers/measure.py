@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import arm64
 import numpy as np
-import peer_pages
-import peer_timing
 import torch
-from peer_environment import ENVIRONMENT, HERE, PEERS, failure, last_line, python_of, set_up, versions
 
+from benchmarks import arm64
+from benchmarks.peers import pages as peer_pages
+from benchmarks.peers import timing as peer_timing
+from benchmarks.peers.environment import ENVIRONMENT, HERE, PEERS, failure, last_line, python_of, set_up, versions
 from mfs_deploy import metrics
 from mfs_deploy.architectures import base as interface
 from mfs_deploy.backends import launch as workers

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering.parameters import Batch, Draw
+from mfs_deploy.demo.rendering.parameters import Batch, Draw
 
 STREAM = 2
 OCCLUDERS = ("none", "glasses", "sunglasses", "hand", "microphone", "strand")

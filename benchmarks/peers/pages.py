@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pages
+from benchmarks import pages
 
 HERE = Path(__file__).parent
 PICTURE = HERE.parent / "docs" / "peers.svg"

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mfs_deploy.models.demo.rendering import triplets
-from mfs_deploy.models.demo.rendering.attributes import Attributes, path, sample_attributes
-from mfs_deploy.models.demo.rendering.people import People, sample_people
-from mfs_deploy.models.demo.rendering.render import Rendered, render, render_swap
-from mfs_deploy.models.demo.rendering.triplets import HELD_OUT
+from mfs_deploy.demo.rendering import triplets
+from mfs_deploy.demo.rendering.attributes import Attributes, path, sample_attributes
+from mfs_deploy.demo.rendering.people import People, sample_people
+from mfs_deploy.demo.rendering.render import Rendered, render, render_swap
+from mfs_deploy.demo.rendering.triplets import HELD_OUT
+from mfs_deploy.files import shipped
 
 FRAME = 512  # pixels of each side of a photo
 SOURCE, TARGET = HELD_OUT + 10, HELD_OUT + 13  # seeds
@@ -44,7 +45,7 @@ class Scene:
 
 def weights() -> tuple[Path, Path]:
     """The generator's file and the identity encoder's."""
-    folder = Path(__file__).parent / "weights"
+    folder = shipped("models/demo/weights")
     return folder / "generator.safetensors", folder / "identity_encoder.safetensors"
 
 

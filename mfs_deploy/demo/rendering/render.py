@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering import features, skin
-from mfs_deploy.models.demo.rendering.attributes import Attributes
-from mfs_deploy.models.demo.rendering.camera import photograph
-from mfs_deploy.models.demo.rendering.canvas import Canvas, smooth
-from mfs_deploy.models.demo.rendering.hair import hair
-from mfs_deploy.models.demo.rendering.head import (
+from mfs_deploy.demo.rendering import features, skin
+from mfs_deploy.demo.rendering.attributes import Attributes
+from mfs_deploy.demo.rendering.camera import photograph
+from mfs_deploy.demo.rendering.canvas import Canvas, smooth
+from mfs_deploy.demo.rendering.hair import hair
+from mfs_deploy.demo.rendering.head import (
     JAW_DROP,
     Grid,
     Surface,
@@ -29,11 +29,11 @@ from mfs_deploy.models.demo.rendering.head import (
     normals,
     rotation,
 )
-from mfs_deploy.models.demo.rendering.head import features as feature_relief
-from mfs_deploy.models.demo.rendering.light import highlight, lit
-from mfs_deploy.models.demo.rendering.occluders import occlusion
-from mfs_deploy.models.demo.rendering.people import People
-from mfs_deploy.models.demo.rendering.surroundings import background, body, ears
+from mfs_deploy.demo.rendering.head import features as feature_relief
+from mfs_deploy.demo.rendering.light import highlight, lit
+from mfs_deploy.demo.rendering.occluders import occlusion
+from mfs_deploy.demo.rendering.people import People
+from mfs_deploy.demo.rendering.surroundings import background, body, ears
 
 AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 24}  # pixels rendered at a time: some 150 buffers of this many floats are alive
 # where an aligned crop of 112 pixels has the eyes, the nose tip and the mouth corners (mfs_deploy.images.ALIGNMENT)

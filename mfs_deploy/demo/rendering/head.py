@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering.attributes import Attributes
-from mfs_deploy.models.demo.rendering.people import People
+from mfs_deploy.demo.rendering.attributes import Attributes
+from mfs_deploy.demo.rendering.people import People
 
 DEPTH = 0.93  # half the head's length from front to back
 JAW_DROP = 0.15  # how far an open mouth lowers the lower lip and the chin

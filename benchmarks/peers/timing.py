@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from peer_environment import HERE, last_line, python_of
+
+from benchmarks.peers.environment import HERE, last_line, python_of
 
 if TYPE_CHECKING:
-    from peers import Contestant
+    from benchmarks.peers.measure import Contestant
 
 THREADS, ROUNDS, FRAMES = (1, 2), 5, 20
 TIMEOUT_S = 120  # of a round

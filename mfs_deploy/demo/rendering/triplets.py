@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering.attributes import sample_attributes
-from mfs_deploy.models.demo.rendering.people import People, sample_people
-from mfs_deploy.models.demo.rendering.render import (
+from mfs_deploy.demo.rendering.attributes import sample_attributes
+from mfs_deploy.demo.rendering.people import People, sample_people
+from mfs_deploy.demo.rendering.render import (
     crop_view,
     render,
     render_swap,

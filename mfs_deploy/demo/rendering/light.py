@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering.attributes import Attributes
-from mfs_deploy.models.demo.rendering.head import Normal
+from mfs_deploy.demo.rendering.attributes import Attributes
+from mfs_deploy.demo.rendering.head import Normal
 
 SKIN_WRAP = (0.32, 0.17, 0.12)  # light that goes under the skin and comes out past the shadow's edge, mostly red
 CLOTH_WRAP = (0.1, 0.1, 0.1)

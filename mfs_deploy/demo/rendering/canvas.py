@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering.head import bell
+from mfs_deploy.demo.rendering.head import bell
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mfs_deploy.models.demo.rendering import noise
-from mfs_deploy.models.demo.rendering.attributes import Attributes
-from mfs_deploy.models.demo.rendering.canvas import (
+from mfs_deploy.demo.rendering import noise
+from mfs_deploy.demo.rendering.attributes import Attributes
+from mfs_deploy.demo.rendering.canvas import (
     Canvas,
     Spot,
     edge,
@@ -15,8 +15,8 @@ from mfs_deploy.models.demo.rendering.canvas import (
     smooth,
     spot,
 )
-from mfs_deploy.models.demo.rendering.head import JAW_DROP, bell, col
-from mfs_deploy.models.demo.rendering.people import People
+from mfs_deploy.demo.rendering.head import JAW_DROP, bell, col
+from mfs_deploy.demo.rendering.people import People
 
 
 def _grey(x: Tensor, red: float = 1.0, green: float = 1.0, blue: float = 1.0) -> Tensor:

@@ -1,0 +1,64 @@
+"""Files that are written whole or not at all, and where files of our own lie: the cache, and what ships with the package."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mfs_deploy.errors import OutputError
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A path beside ``out`` to write to; renamed to ``out`` if all went well, deleted if not.
+
+    Raises:
+        OutputError: the folder of ``out`` does not exist.
+    """
+    if not out.parent.is_dir():
+        raise OutputError(f"{out.parent} is not a folder", hint="create it, or choose another --out")
+    fd, name = tempfile.mkstemp(prefix=f".{out.stem[:80]}.", suffix=out.suffix, dir=out.parent)
+    os.close(fd)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~umask())  # mkstemp's 0600 is for the unfinished
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a whole file by ``replacing``; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def umask() -> int:
+    """Permission bits that this process removes from new files."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def cache_folder(name: str) -> Path:
+    """The user's cache for one kind of thing.  It may not exist; a cache that cannot be read or written costs time only."""
+    root = Path(os.environ["XDG_CACHE_HOME"]) if os.environ.get("XDG_CACHE_HOME") else Path("~/.cache").expanduser()
+    return root / "mfs-deploy" / name
+
+
+def shipped(name: str) -> Path:
+    """``models/...`` or ``export_configs/...``: beside the package in a checkout, inside it once installed (setup.py)."""
+    package = Path(__file__).parent
+    checkout = package.parent / name
+    return checkout if (package.parent / "setup.py").is_file() and checkout.exists() else package / name
