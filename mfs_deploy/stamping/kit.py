@@ -124,7 +124,7 @@ class Kit:
                     raise refused(f"multiplies {slot.weights} by what is no number")
         try:
             files, said = make_bundle(self.common, templates, Weights(nobody, NOBODY))
-            manifest.encode(said)
+            manifest.to_json(said)
         except (ConversionError, ValueError, LookupError, TypeError, ArithmeticError) as exc:
             raise refused(f"does not fit together: {exc}") from exc
         for name in files:
