@@ -27,13 +27,13 @@ FIRST_SEEDS = {"small": 0, "middle": 10_000, "large": 20_000, "judge": 30_000}
 HELD_OUT_SAMPLES = 128
 
 STAGES = (
-    Settings("reader", 6_000, 48, 2e-3, "small", 96, 65_536),
-    Settings("judge", 6_000, 48, 2e-3, "judge", 96, 24_576),  # of other people, for measuring alone: no loss has it
-    Settings("style-96", 24_000, 16, 0.01, "small", 96, 65_536),
-    Settings("style-160", 8_000, 16, 0.008, "middle", 160, 32_768),
-    Settings("style-224", 16_000, 8, 0.008, "large", 224, 40_960),
-    Settings("fit", 400, swap_stages.FIT_BATCH, 0.01, "large", 224, 40_960),
-    Settings("whole", 16_000, 8, 0.006, "large", 224, 40_960),
+    Settings("reader", 6_000, 48, 2e-3, "small", 96, 32_768),
+    Settings("judge", 6_000, 48, 2e-3, "judge", 96, 16_384),  # of other people, for measuring alone: no loss has it
+    Settings("style-96", 24_000, 16, 0.01, "small", 96, 32_768),
+    Settings("style-160", 8_000, 16, 0.008, "middle", 160, 16_384),
+    Settings("style-224", 16_000, 8, 0.008, "large", 224, 32_768),
+    Settings("fit", 400, swap_stages.FIT_BATCH, 0.01, "large", 224, 32_768),
+    Settings("whole", 16_000, 8, 0.006, "large", 224, 32_768),
 )
 JUDGE_WIDTHS = 0.75  # another network too
 TINY = {"samples": 128, "held_out": 16, "sizes": {96: 64, 160: 64, 224: 96}, "batch": 4, "steps": 3}
