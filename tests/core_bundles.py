@@ -11,6 +11,7 @@ from typing import Any
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.tensors import tensor_entry
 from mfs_deploy.contract import Contract
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate import reference as reference_file
@@ -40,11 +41,9 @@ def write(
             copy = shutil.copytree if (path.parent / file).is_dir() else shutil.copy
             copy(path.parent / file, folder / file)
         info = asdict(backend.describe(path))
-        entries[name] = {
-            "files": list(backend.FILES),
-            "layout": backend.LAYOUT,
-            **{key: info[key] for key in ("inputs", "outputs")},
-        }
+        specs = {spec.name: asdict(spec) for spec in (contract.input, *contract.outputs)}
+        ends = {key: [tensor_entry(one, specs[one["name"]]) for one in info[key]] for key in ("inputs", "outputs")}
+        entries[name] = {"files": list(backend.FILES), "layout": backend.LAYOUT, **ends}
     reference_file.write(folder / reference_file.NAME, cases, reference)
     _write_manifest(folder, contract, entries)
 
@@ -66,9 +65,9 @@ def _write_manifest(folder: Path, contract: Contract, artifacts: dict[str, dict[
     said: dict[str, Any] = {
         **{"schema": manifest.SCHEMA, "tool": "tests", "architecture": contract.arch, "contract": contract.as_dict()},
         **{"recipes": {"fp32": recipes.without_name(asdict(recipes.load("fp32")))}, "calibration": {}},
-        **{"alignment": asdict(known.alignment), "paste_back": asdict(known.paste_back), "artifacts": artifacts},
+        **{"alignment": known.alignment.as_dict(), "paste_back": known.paste_back.as_dict(), "artifacts": artifacts},
         **{"reference": {"file": reference_file.NAME}, "stages": {}, "float16": {}, "checkpoint": [], "weights": {"sha256": ""}},
-        **{"versions": {}, "licences": {}, "synthetic_media": manifest.DISCLOSURE, "files": files},
+        **{"versions": {}, "licences": {"code": "", "weights": ""}, "synthetic_media": manifest.DISCLOSURE, "files": files},
     }
     manifest.write(folder, said)
 

@@ -233,22 +233,27 @@ class NetworkEntry(TypedDict):
     weights_sha256: str
 
 
-class Manifest(TypedDict):
+class CommonEntry(TypedDict):
+    """What the manifests of all people say alike."""
+
     schema: int
     tool: str
     architecture: str
     contract: ContractEntry
-    recipes: dict[str, RecipeEntry]
-    calibration: CalibrationEntry
     alignment: AlignmentEntry
     paste_back: MaskPasteEntry | EllipsePasteEntry
+    checkpoint: list[CheckpointEntry]
+    licences: LicencesEntry
+    synthetic_media: SyntheticMediaEntry
+
+
+class Manifest(CommonEntry):
+    recipes: dict[str, RecipeEntry]
+    calibration: CalibrationEntry
     artifacts: dict[str, ArtifactEntry]
     reference: ReferenceEntry
     stages: dict[str, float]  # none where parity was not measured
     float16: Float16Entry
-    checkpoint: list[CheckpointEntry]
     weights: WeightsEntry
     versions: dict[str, str]
-    licences: LicencesEntry
-    synthetic_media: SyntheticMediaEntry
     files: dict[str, FileEntry]

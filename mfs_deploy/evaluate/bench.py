@@ -6,14 +6,13 @@ faster there; instructions are the same on every machine that counts them.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,20 +21,31 @@ from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.manifest_types import Manifest
+from mfs_deploy.bundle.schema import parse, schema_error
 from mfs_deploy.devices.arm64 import count
 from mfs_deploy.devices.arm64 import machine as arm64
 from mfs_deploy.devices.phone import (
-    STAGES,
-    SUSTAINED,
     Phone,
     Refused,
     Run,
     require_one,
 )
+from mfs_deploy.devices.report_types import PhoneReport
 from mfs_deploy.errors import BundleError, ParityError, UsageError
 from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate.result_types import (
+    CountedEntry,
+    InstructionsResult,
+    IntervalEntry,
+    MeasuredHere,
+    OnPhoneEntry,
+    PhoneResult,
+    TimedEntry,
+    TimesResult,
+)
 from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.faces import align, paste_back, pixels
 from mfs_deploy.progress import SILENT, Progress
@@ -47,7 +57,7 @@ LANES = {"float32": 4, "float16": 8, "int8": 16, "int16": 8}  # multiply-adds of
 RESAMPLED, CONFIDENCE = 2000, 95
 
 
-def host(folder: Path, *, runs: int, threads: int, progress: Progress = SILENT) -> dict[str, Any]:
+def host(folder: Path, *, runs: int, threads: int, progress: Progress = SILENT) -> TimesResult:
     """Time every artifact whose runtime is for this machine, and the stages around it.
 
     Raises:
@@ -55,21 +65,32 @@ def host(folder: Path, *, runs: int, threads: int, progress: Progress = SILENT) 
     """
     said, cases, jobs = _open(folder, lambda name: BACKENDS[name].RUNS_HERE)
     progress.start(len(jobs) + 1)
-    found = {}
+    found: dict[str, TimedEntry] = {}
     with workers.scratch() as scratch:
         for name, job in jobs.items():
             here = replace(workers.HERE, threads=threads)
             (done,) = workers.run([replace(job, runs=runs)], parity.inputs(cases[:1]), scratch, machine=here)
             timing = done.result.timing
             assert timing is not None
-            percentiles = dict(zip(("median_ms", "p90_ms", "p99_ms"), np.percentile(timing["times_ms"], (50, 90, 99)), strict=True))
-            found[name] = {"recipe": job.recipe_name, "runtime": done.result.runtime, **_rounded(percentiles), **_rounded(timing)}
-            progress.step(f"{name}: {percentiles['median_ms']:.1f} ms")
+            median, p90, p99 = (_rounded(value) for value in np.percentile(timing["times_ms"], (50, 90, 99)))
+            found[name] = {
+                "recipe": job.recipe_name,
+                "runtime": done.result.runtime,
+                "median_ms": median,
+                "p90_ms": p90,
+                "p99_ms": p99,
+                "first_ms": _rounded(timing["first_ms"]),
+                "load_ms": _rounded(timing["load_ms"]),
+                "times_ms": timing["times_ms"],
+                "peak_mb": None if timing["peak_mb"] is None else _rounded(timing["peak_mb"]),
+            }
+            progress.step(f"{name}: {median:.1f} ms")
     progress.step("align and paste back")
-    return {**_about(said, list(jobs)), "threads": threads, "artifacts": found, "stages": stages(cases[0], said)}
+    about, around = _about(said, list(jobs)), stages(cases[0], said)
+    return {**about, "threads": threads, "artifacts": found, "stages": around}  # type: ignore[typeddict-item]  # about has no more
 
 
-def emulated(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SILENT) -> dict[str, Any]:
+def emulated(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SILENT) -> InstructionsResult:
     """Count the instructions of a frame of every artifact that an emulated processor runs, and by layer if asked.
 
     Raises:
@@ -80,7 +101,7 @@ def emulated(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
     arm64.machine(cpu, counts=Path(os.devnull))  # complains now, if it must
     progress.start(len(jobs) * (1 + by_layer))
     macs = _macs(said)
-    found = {}
+    found: dict[str, CountedEntry] = {}
     with workers.scratch() as scratch:
         for name, job in jobs.items():
             target = parity.inputs(cases[:1])
@@ -94,10 +115,11 @@ def emulated(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
                 (done,) = workers.run([replace(job, count_layers=True)], target, place, machine=arm64.machine(cpu, counts=counts))
                 found[name]["layers"] = count.layers(counts, done)
                 progress.step(f"{name}, by layer")
-    return {**_about(said, list(jobs)), "cpu": cpu, "multiply_adds": macs, "artifacts": found}
+    about = _about(said, list(jobs))
+    return {**about, "cpu": cpu, "multiply_adds": macs, "artifacts": found}  # type: ignore[typeddict-item]  # about has no more
 
 
-def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: int, progress: Progress = SILENT) -> dict[str, Any]:
+def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: int, progress: Progress = SILENT) -> PhoneResult:
     """Time the whole swap of a frame on a phone, with every artifact that it has a runtime for.
 
     Args:
@@ -110,7 +132,7 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
     """
     said, _, jobs = _open(folder, lambda name: name in phone.runs)
     progress.start(len(jobs) + 1)
-    reports: dict[str, dict[str, Any]] = {}
+    reports: dict[str, PhoneReport] = {}
     refused: dict[str, str] = {}
     with phone.place(folder) as placed:
         progress.step(f"copied to {phone.name}")
@@ -130,30 +152,39 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
     require_one(reports, refused)
     any_report = next(iter(reports.values()))  # the machine and its threads are the same in all
     machine = any_report["machine"]
-    processor = {"processor": machine["cpu"], "cores": machine["cores"], "system": f"{machine['system']} {machine['architecture']}"}
     return {
         "schema": SCHEMA,
         **manifest.network(said),
         "phone": phone.name,
         "by": phone.way,
-        "machine": processor,
+        "machine": {
+            "processor": machine["cpu"],
+            "cores": machine["cores"],
+            "system": f"{machine['system']} {machine['architecture']}",
+        },
         "threads": any_report["threads"],
         "runs": runs,
-        "artifacts": {name: _of_report(report, sustained=sustained > 0) for name, report in reports.items()},
+        "artifacts": {name: _of_report(report) for name, report in reports.items()},
         "refused": refused,
     }
 
 
-def _of_report(report: dict[str, Any], *, sustained: bool) -> dict[str, Any]:
-    """What is shown of a phone's report, which may hold more."""
-    found = {key: report[key] for key in ("recipe", "runtime", "precision", "open_ms", "frame")}
-    found["latency_ms"] = {stage: report["latency_ms"][stage] for stage in STAGES}
-    if sustained:
-        found["sustained"] = {key: report["sustained"][key] for key in SUSTAINED}
+def _of_report(report: PhoneReport) -> OnPhoneEntry:
+    """What is shown of a phone's report."""
+    found: OnPhoneEntry = {
+        "recipe": report["recipe"],
+        "runtime": report["runtime"],
+        "precision": report["precision"],
+        "open_ms": report["open_ms"],
+        "frame": report["frame"],
+        "latency_ms": report["latency_ms"],
+    }
+    if "sustained" in report:
+        found["sustained"] = report["sustained"]
     return found
 
 
-def _open(folder: Path, runs: Callable[[str], bool]) -> tuple[dict[str, Any], list[parity.Case], dict[str, Job]]:
+def _open(folder: Path, runs: Callable[[str], bool]) -> tuple[Manifest, list[parity.Case], dict[str, Job]]:
     said = manifest.read(folder)
     contract = recheck.verify(folder, said)
     if not said["reference"]:
@@ -165,7 +196,7 @@ def _open(folder: Path, runs: Callable[[str], bool]) -> tuple[dict[str, Any], li
     return said, cases, jobs
 
 
-def _about(said: dict[str, Any], names: list[str]) -> dict[str, Any]:
+def _about(said: Manifest, names: list[str]) -> MeasuredHere:
     return {
         "schema": SCHEMA,
         **manifest.network(said),
@@ -182,7 +213,7 @@ def _processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor() or "unknown")
 
 
-def stages(case: parity.Case, said: dict[str, Any]) -> dict[str, float]:
+def stages(case: parity.Case, said: Manifest) -> dict[str, float]:
     """Median milliseconds of what stands around the network in the whole swap of a photo; none for a crop without one."""
     if case.frame is None or case.landmarks is None or case.back is None:
         return {}
@@ -194,7 +225,7 @@ def stages(case: parity.Case, said: dict[str, Any]) -> dict[str, float]:
         "align_ms": lambda: pixels.to_tensor(align.align(frame, points, size, known.alignment)[0]),
         "paste_ms": lambda: paste_back.paste_back(frame, swapped, mask, back, case.paste),
     }
-    return _rounded({name: _median_ms(function) for name, function in work.items()})
+    return {name: _rounded(_median_ms(function)) for name, function in work.items()}
 
 
 def _median_ms(function: Callable[[], object]) -> float:
@@ -206,7 +237,7 @@ def _median_ms(function: Callable[[], object]) -> float:
     return float(np.median(times))
 
 
-def _macs(said: dict[str, Any]) -> int:
+def _macs(said: Manifest) -> int:
     """Multiply-adds that the network needs, whatever a backend made of it."""
     from mfs_deploy import architectures as architecture
     from mfs_deploy.graph import simplify
@@ -221,56 +252,57 @@ def _lanes(job: Job, cpu: str) -> int:
     return LANES["float32"] if "asimdhp" not in arm64.CPUS[cpu].features else LANES[wanted]
 
 
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: round(float(value), 4) if isinstance(value, float) else value for name, value in values.items()}
+def _rounded(value: float) -> float:
+    return round(float(value), 4)
 
 
 # ---- against another run
 
 
-def compare(old: dict[str, Any], new: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """New over old by artifact: of median times with an interval that holds the true ratio with 95% confidence, or of instructions.
+def compare(old: TimesResult | InstructionsResult, new: TimesResult | InstructionsResult) -> None:
+    """Note in ``new``, by artifact, its figures over those of ``old``: of median times, or of instructions.
 
     Raises:
         UsageError: the two were not measured alike.
     """
-    for key in ("architecture", "size", "cpu", "threads"):
-        if old.get(key) != new.get(key):
-            raise UsageError(f"{key} was {old.get(key)} and is {new.get(key)}", hint="compare two runs of the same kind")
-    found = {}
-    for name in new["artifacts"]:
-        if name in old["artifacts"]:
-            before, now = old["artifacts"][name], new["artifacts"][name]
-            if "times_ms" in now:
-                ratio, low, high = _ratio(before["times_ms"], now["times_ms"])
-                found[name] = {"ratio": ratio, "low": low, "high": high}
-            else:
-                found[name] = {"ratio": round(now["instructions"][count.TOTAL] / before["instructions"][count.TOTAL], 4)}
-    if not found:
+    before, now = ({key: one.get(key) for key in ("architecture", "size", "cpu", "threads")} for one in (old, new))
+    for key, value in before.items():
+        if value != now[key]:
+            raise UsageError(f"{key} was {value} and is {now[key]}", hint="compare two runs of the same kind")
+    common = [name for name in new["artifacts"] if name in old["artifacts"]]
+    if not common:
         raise UsageError("the two runs have no artifact in common", hint=f"the old one has: {', '.join(old['artifacts'])}")
-    return found
+    if "cpu" in new and "cpu" in old:
+        counts = [{name: one["artifacts"][name]["instructions"][count.TOTAL] for name in common} for one in (old, new)]
+        new["compared"] = {name: {"ratio": round(counts[1][name] / counts[0][name], 4)} for name in common}
+    if "threads" in new and "threads" in old:
+        new["compared"] = {name: _ratio(old["artifacts"][name]["times_ms"], new["artifacts"][name]["times_ms"]) for name in common}
 
 
-def _ratio(before: Sequence[float], now: Sequence[float]) -> tuple[float, float, float]:
+def _ratio(before: Sequence[float], now: Sequence[float]) -> IntervalEntry:
     """Ratio of medians, and its bootstrap interval."""
     rng = np.random.default_rng(0)
     a, b = (np.median(rng.choice(times, (RESAMPLED, len(times))), axis=1) for times in (before, now))
     low, high = np.percentile(b / a, ((100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2))
-    return round(float(np.median(now) / np.median(before)), 4), round(float(low), 4), round(float(high), 4)
+    return {"ratio": _rounded(np.median(now) / np.median(before)), "low": _rounded(low), "high": _rounded(high)}
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What ``mfs bench --json`` printed.  Raises UsageError."""
+def read(path: Path) -> TimesResult | InstructionsResult:
+    """What ``mfs bench --json`` printed of this machine or an emulated one.  Raises UsageError."""
     try:
-        found = json.loads(path.read_text("utf-8"))
-        if found["schema"] != SCHEMA or not isinstance(found["artifacts"], dict):
-            raise ValueError(f"schema {found['schema']}")
+        found = parse(path.read_text("utf-8"))
+        kind: Any = InstructionsResult if isinstance(found, dict) and "cpu" in found else TimesResult
+        problem = schema_error(found, kind, "the result")
+        if problem is None and found["schema"] != SCHEMA:
+            problem = f"schema {found['schema']}"
+        if problem is not None:
+            raise ValueError(problem)
         for entry in found["artifacts"].values():
-            values = entry["times_ms"] if "times_ms" in entry else [entry["instructions"][count.TOTAL]]
-            if not values or not all(isinstance(value, (int, float)) and value > 0 for value in values):
+            values = entry["times_ms"] if "times_ms" in entry else [entry["instructions"].get(count.TOTAL, 0)]
+            if not values or not all(value > 0 for value in values):
                 raise ValueError("an artifact without figures")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise UsageError(
             f"{path} is not what mfs bench --json prints ({exc})", hint="make it with: mfs bench BUNDLE --json > FILE"
         ) from exc
-    return dict(found)
+    return cast("TimesResult | InstructionsResult", found)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,13 @@ from mfs_deploy.backends.registry import BACKENDS, LAYERED
 from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.worker import LAYERS, Job
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.manifest_types import Manifest, ParityEntry
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, MfsError, UsageError
 from mfs_deploy.evaluate import agreement as consensus
 from mfs_deploy.evaluate import layerwise, parity
 from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate.result_types import Agreement
 from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import ranges_file
@@ -41,9 +43,9 @@ class Rechecked:
             apps is LiteRT, so it is not judged.
     """
 
-    manifest: dict[str, Any]
-    elsewhere: dict[str, dict[str, Any]]
-    agreement: dict[str, dict[str, float | None]]
+    manifest: Manifest
+    elsewhere: dict[str, ParityEntry]
+    agreement: Agreement
 
 
 class Elsewhere(Protocol):
@@ -130,7 +132,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
     return Rechecked(said, elsewhere, consensus.matrix(reference, outputs))
 
 
-def jobs_of(folder: Path, said: dict[str, Any], contract: Contract) -> dict[str, Job]:
+def jobs_of(folder: Path, said: Manifest, contract: Contract) -> dict[str, Job]:
     """By artifact, a job that runs it as it is."""
     found = {}
     for name, entry in said["artifacts"].items():
@@ -162,7 +164,7 @@ def departures(failed: Mapping[str, tuple[Done, Elsewhere]], targets: NDArray[np
     return found
 
 
-def verify(folder: Path, said: dict[str, Any]) -> Contract:
+def verify(folder: Path, said: Manifest) -> Contract:
     """That a bundle is what its manifest says, and its manifest what this version would write.
 
     Returns:
@@ -194,12 +196,13 @@ def verify(folder: Path, said: dict[str, Any]) -> Contract:
     problems += [f"{name!r} belongs to no artifact" for name in said["files"] if name.split("/")[0] not in files]
     expected = {
         "contract": contract.as_dict(),
-        "alignment": asdict(known.alignment),
-        "paste_back": asdict(known.paste_back),
+        "alignment": asdict(known.alignment) if said["schema"] == 1 else known.alignment.as_dict(),
+        "paste_back": asdict(known.paste_back) if said["schema"] == 1 else known.paste_back.as_dict(),
         "synthetic_media": manifest.DISCLOSURE,
     }
+    found: dict[str, object] = {**said}
     for name, value in expected.items():
-        if said[name] != json.loads(json.dumps(value)):
+        if found[name] != json.loads(json.dumps(value)):
             problems.append(f"the manifest's {name} is not what this version writes")
     if problems:
         raise damaged(folder, problems)

@@ -61,6 +61,10 @@ class BenchResult(NetworkEntry):
     machine: MachineEntry
 
 
+class MeasuredHere(BenchResult):
+    versions: dict[str, str]
+
+
 Millisecond = Literal["median_ms", "p90_ms", "p99_ms", "first_ms", "load_ms"]
 MILLISECONDS: tuple[Millisecond, ...] = get_args(Millisecond)
 
@@ -79,8 +83,8 @@ class TimedEntry(TypedDict):
     peak_mb: float | None
 
 
-class TimesResult(BenchResult):
-    versions: dict[str, str]
+@final
+class TimesResult(MeasuredHere):
     threads: int
     artifacts: dict[str, TimedEntry]
     stages: dict[str, float]
@@ -96,8 +100,8 @@ class CountedEntry(TypedDict):
     layers: NotRequired[dict[str, dict[str, int]]]
 
 
-class InstructionsResult(BenchResult):
-    versions: dict[str, str]
+@final
+class InstructionsResult(MeasuredHere):
     cpu: str
     multiply_adds: int
     artifacts: dict[str, CountedEntry]

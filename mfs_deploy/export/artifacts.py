@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.bundle.manifest_types import CommonEntry
 from mfs_deploy.errors import UsageError
 from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.export import write_bundle as contents
@@ -104,7 +104,7 @@ def weights_of(ready: Prepared) -> Weights:
 
 
 def write_stamped(
-    request: Request, ready: Prepared, jobs: list[Job], common: dict[str, Any], folder: Path, progress: Progress
+    request: Request, ready: Prepared, jobs: list[Job], common: CommonEntry, folder: Path, progress: Progress
 ) -> None:
     """A whole bundle out of templates, nothing opened and nothing run.
 

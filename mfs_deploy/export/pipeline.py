@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.bundle import manifest
 from mfs_deploy.bundle import publish as bundle
+from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate import reference as reference_file
 from mfs_deploy.export import artifacts
@@ -28,7 +28,7 @@ class Exported:
     """A published bundle and what its manifest says."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     trials: Sequence[choosing.Trial] = ()
 
 

@@ -9,13 +9,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata as distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import mfs_deploy
 from mfs_deploy import architectures as architecture
 from mfs_deploy.backends.launch import Done
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest, preview
+from mfs_deploy.bundle.manifest_types import (
+    AlignmentEntry,
+    ArtifactEntry,
+    CalibrationEntry,
+    CaseEntry,
+    CheckpointEntry,
+    CommonEntry,
+    ContractEntry,
+    EllipsePasteEntry,
+    FileEntry,
+    Manifest,
+    MaskPasteEntry,
+    ParityEntry,
+    RecipeEntry,
+)
 from mfs_deploy.checkpoint.known_files import (
     DEMO,
     GENERATOR,
@@ -130,7 +145,9 @@ def write(
     if calibrated is not None:
         (folder / ranges_file.NAME).write_text(ranges_file.text(calibrated.kept), "utf-8")
     said = _manifest(folder, facts, done, report, room, stages)
-    manifest.write(folder, said | {"calibration": {} if calibrated is None else calibrated.as_dict()})
+    if calibrated is not None:
+        said["calibration"] = cast(CalibrationEntry, calibrated.as_dict())
+    manifest.write(folder, said)
 
 
 def preview_row(label: str, target: parity.Case, outputs: parity.Outputs) -> preview.Row:
@@ -142,12 +159,14 @@ def preview_row(label: str, target: parity.Case, outputs: parity.Outputs) -> pre
 
 def _manifest(
     folder: Path, facts: Facts, done: Sequence[Done], report: Report, room: Headroom, stages: dict[str, float]
-) -> dict[str, Any]:
+) -> Manifest:
     files = manifest.list_files(folder)
-    artifacts = {one.job.backend: _artifact(one, report[one.job.backend], files) for one in done}
+    shared = common(facts)
+    artifacts = {one.job.backend: _artifact(one, report[one.job.backend], files, shared["contract"]) for one in done}
     return {
-        **common(facts),
-        "recipes": {one.job.recipe_name: recipes.without_name(one.job.recipe) for one in done},
+        **shared,
+        "recipes": {one.job.recipe_name: cast(RecipeEntry, recipes.without_name(one.job.recipe)) for one in done},
+        "calibration": {},
         "artifacts": artifacts,
         "reference": {"file": reference_file.NAME},
         "stages": {name: _rounded(error) for name, error in stages.items()},
@@ -163,7 +182,7 @@ def _manifest(
     }
 
 
-def common(facts: Facts) -> dict[str, Any]:
+def common(facts: Facts) -> CommonEntry:
     """What the manifests of all people say alike."""
     is_demo = any(f.role == GENERATOR and f.recognised == DEMO for f in facts.files)
     weights = card("demo" if is_demo else facts.contract.arch)
@@ -172,30 +191,30 @@ def common(facts: Facts) -> dict[str, Any]:
         "schema": manifest.SCHEMA,
         "tool": f"mfs-deploy {mfs_deploy.__version__}",
         "architecture": facts.contract.arch,
-        "contract": facts.contract.as_dict(),
-        "alignment": asdict(known.alignment),
-        "paste_back": asdict(known.paste_back),
-        "checkpoint": [asdict(f) for f in facts.files],
+        "contract": cast(ContractEntry, facts.contract.as_dict()),
+        "alignment": cast(AlignmentEntry, known.alignment.as_dict()),
+        "paste_back": cast("MaskPasteEntry | EllipsePasteEntry", known.paste_back.as_dict()),
+        "checkpoint": [cast(CheckpointEntry, asdict(f)) for f in facts.files],
         "licences": {"code": card(facts.contract.arch)["code_licence"], "weights": weights["weights_licence"]},
         "synthetic_media": manifest.DISCLOSURE,
     }
 
 
-def _artifact(one: Done, measured: list[parity.CaseParity], files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _artifact(one: Done, measured: list[parity.CaseParity], files: dict[str, FileEntry], contract: ContractEntry) -> ArtifactEntry:
     own = {name: facts for name, facts in files.items() if name.split("/")[0] in BACKENDS[one.job.backend].FILES}
-    entry = artifact_entry(one.job.backend, one.job.recipe_name, own, one.result.info)
+    entry = artifact_entry(one.job.backend, one.job.recipe_name, own, one.result.info, contract)
     return {**entry, "parity": parity_entry(one, measured)}
 
 
-def parity_entry(one: Done, measured: list[parity.CaseParity]) -> dict[str, Any]:
+def parity_entry(one: Done, measured: list[parity.CaseParity]) -> ParityEntry:
     return {"runtime": one.result.runtime, "cases": [_rounded_case(case) for case in measured]}
 
 
-def _rounded_case(case: parity.CaseParity) -> dict[str, Any]:
+def _rounded_case(case: parity.CaseParity) -> CaseEntry:
     rounded = {key: _rounded(value) if isinstance(value, float) else value for key, value in asdict(case).items()}
     if case.quality is not None:
         rounded["quality"] = {key: _rounded(value) for key, value in asdict(case.quality).items()}
-    return rounded
+    return cast(CaseEntry, rounded)
 
 
 def _rounded(value: float) -> float:

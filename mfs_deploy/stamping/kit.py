@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,15 @@ from mfs_deploy.architectures import INTERFACES, Interface
 from mfs_deploy.backends.quiet import last_line
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.manifest_types import (
+    ArtifactEntry,
+    CommonEntry,
+    ContractEntry,
+    FileEntry,
+    Manifest,
+    RecipeEntry,
+)
+from mfs_deploy.bundle.tensors import tensor_entry
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError
@@ -61,7 +70,7 @@ class Kit:
     generator: bytes
     encoder: bytes | None
     shared: Mapping[str, Array]
-    common: dict[str, Any]
+    common: CommonEntry
     encoder_sha256: str
     source_size: int
 
@@ -176,7 +185,9 @@ class _Network:
         return found
 
 
-def artifact_entry(backend: str, recipe: str, own: Mapping[str, Mapping[str, Any]], info: Mapping[str, Any]) -> dict[str, Any]:
+def artifact_entry(
+    backend: str, recipe: str, own: Mapping[str, FileEntry], info: Mapping[str, Any], contract: ContractEntry
+) -> ArtifactEntry:
     """An artifact's entry in a manifest, its parity not measured.
 
     Args:
@@ -184,13 +195,19 @@ def artifact_entry(backend: str, recipe: str, own: Mapping[str, Mapping[str, Any
         info: its ``ArtifactInfo`` as a dict.
     """
     module = BACKENDS[backend]
+    specs = {spec["name"]: spec for spec in (contract["input"], *contract["outputs"])}
     return {
         "files": list(module.FILES),
         "bytes": sum(facts["bytes"] for facts in own.values()),
         "sha256": {name: facts["sha256"] for name, facts in own.items()},
         "layout": module.LAYOUT,
         "recipe": recipe,
-        **{key: info[key] for key in ("format", "inputs", "outputs", "parameters", "macs", "float32_layers")},
+        "format": info["format"],
+        "inputs": [tensor_entry(tensor, specs[tensor["name"]]) for tensor in info["inputs"]],
+        "outputs": [tensor_entry(tensor, specs[tensor["name"]]) for tensor in info["outputs"]],
+        "parameters": info["parameters"],
+        "macs": info["macs"],
+        "float32_layers": info["float32_layers"],
         "parity": {"runtime": "", "cases": []},
     }
 
@@ -248,7 +265,7 @@ def load(path: Path) -> Kit:
     )
 
 
-def write_bundle(common: Mapping[str, Any], templates: Iterable[Template], weights: Weights, folder: Path) -> dict[str, Any]:
+def write_bundle(common: CommonEntry, templates: Iterable[Template], weights: Weights, folder: Path) -> Manifest:
     """Stamp one person's bundle into an empty folder: artifacts and manifest, no pictures and no reference tensors.
 
     Args:
@@ -263,24 +280,26 @@ def write_bundle(common: Mapping[str, Any], templates: Iterable[Template], weigh
     return said
 
 
-def make_bundle(
-    common: Mapping[str, Any], templates: Iterable[Template], weights: Weights
-) -> tuple[dict[str, bytearray], dict[str, Any]]:
+def make_bundle(common: CommonEntry, templates: Iterable[Template], weights: Weights) -> tuple[dict[str, bytearray], Manifest]:
     """Files by relative POSIX path, and the manifest that accounts for them."""
     files: dict[str, bytearray] = {}
-    listed: dict[str, dict[str, Any]] = {}
-    artifacts: dict[str, Any] = {}
-    recipes: dict[str, Any] = {}
+    listed: dict[str, FileEntry] = {}
+    artifacts: dict[str, ArtifactEntry] = {}
+    recipes: dict[str, RecipeEntry] = {}
     versions: dict[str, str] = {}
     for template in templates:
         stamped = stamp(template, weights)
-        own = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in stamped.items()}
+        own: dict[str, FileEntry] = {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in stamped.items()
+        }
         files |= stamped
         listed |= own
-        recipes[template.recipe["name"]] = without_name(template.recipe)
+        recipes[template.recipe["name"]] = cast(RecipeEntry, without_name(template.recipe))
         versions |= template.versions
-        artifacts[template.backend] = artifact_entry(template.backend, template.recipe["name"], own, template.info)
-    said = {
+        artifacts[template.backend] = artifact_entry(
+            template.backend, template.recipe["name"], own, template.info, common["contract"]
+        )
+    said: Manifest = {
         **common,
         "recipes": recipes,
         "calibration": {},

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mfs_deploy.architectures import source_face
 from mfs_deploy.bundle import publish as bundle
+from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import CheckpointError, ConversionError, UsageError
@@ -35,7 +35,7 @@ class Request:
     detector: Path | None = None
 
 
-def export(request: Request, progress: Progress = SILENT) -> dict[str, Any]:
+def export(request: Request, progress: Progress = SILENT) -> Manifest:
     """Stamp a bundle; parity is not measured.
 
     Returns:
@@ -97,7 +97,7 @@ def read_identity(kit: Kit, path: Path) -> IdentityArrays:
     return person
 
 
-def stamp_bundle(kit: Kit, templates: list[Template], weights: Weights, folder: Path) -> dict[str, Any]:
+def stamp_bundle(kit: Kit, templates: list[Template], weights: Weights, folder: Path) -> Manifest:
     """As ``kit.write_bundle``.  Raises ConversionError where a weight is not a number."""
     bad = next((key for key, value in weights.baked.items() if not np.isfinite(value).all()), None)
     if bad is not None:
