@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import recipe as recipes
+from testing import standin, standin_mobilefsgan
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "architectures.json"
@@ -41,10 +41,6 @@ RECIPES = ("fp32", "fp16")
 
 
 def generator(name: str) -> torch.nn.Module:
-    sys.path.insert(0, str(ROOT / "tests"))  # where the stand-ins live
-    import standin
-    import standin_mobilefsgan
-
     net = architecture.get(name).generator({})
     {"mobilefaceswap": standin, "mobilefsgan": standin_mobilefsgan}[name].fill(net, SEED)
     return net.eval()

@@ -8,7 +8,6 @@ writes benchmarks/results/parity.json, and from it the tables in README.md and b
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from mfs_deploy.export import pipeline
 from mfs_deploy.export import prepare as preparing
 from mfs_deploy.faces import portrait as sample
 from mfs_deploy.faces.find import Where
+from testing import standin
 
 ROOT = Path(__file__).parents[1]
 SEED = 1  # of the stand-in whose outputs the original code's were recorded for
@@ -32,9 +32,6 @@ COLUMNS = ("backend", "recipe", "size", "PSNR", "max error", "mask", "finished f
 
 def measure() -> dict[str, Any]:
     """Parity entries by recipe and backend, with the tool versions they were measured with."""
-    sys.path.insert(0, str(ROOT / "tests"))  # where the stand-in lives
-    import standin
-
     results: dict[str, Any] = {"checkpoint": f"stand-in of seed {SEED}", "size": 224, "recipes": {}}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, photo = standin.write(Path(folder) / "checkpoint", SEED), Path(folder) / "portrait.png"
