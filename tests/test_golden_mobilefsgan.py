@@ -102,12 +102,12 @@ def test_every_normalisation_is_folded_or_one_multiply_add_and_the_small_heads_a
     counts = {rewrite.__name__.rsplit(".", 1)[1]: rewrite.apply(graph) for rewrite in REWRITES}
     assert counts == {
         "fold_batchnorm": 0,
-        "forward_batchnorm": 26,  # 9 attribute and 12 decoder blocks into their 1x1, 5 upsamplings into their 3x3
+        "fold_batchnorm_forward": 26,  # 9 attribute and 12 decoder blocks into their 1x1, 5 upsamplings into their 3x3
         "batchnorm_to_depthwise": 7,  # those before a downsampling, whose zeros come after the normalisation
         "fold_input_scale": 1,
         "tanh_to_sigmoid": 1,
         "lerp_blend": 12,
-        "commute_pointwise": 0,
+        "pointwise_before_resize": 0,
         "share_resize": 0,
         "drop_zero_bias": 0,
     }
