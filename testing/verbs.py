@@ -97,11 +97,11 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 @pytest.fixture(scope="session")
 def scrfd(portrait, tmp_path_factory) -> Path:
     """A model of SCRFD's form that finds the portrait's face and no other."""
-    from mfs_deploy.faces import portrait as sample
+    from mfs_deploy.faces.portrait import LANDMARKS
     from testing import detector_model
 
     path = tmp_path_factory.mktemp("detector") / "scrfd.onnx"
-    detector_model.write_scrfd(path, portrait, sample.LANDMARKS)
+    detector_model.write_scrfd(path, portrait, LANDMARKS)
     return path
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mfs_deploy.contract import Contract
-from mfs_deploy.faces.pixels import AlignmentTemplate, Ellipse, PasteBack
+from mfs_deploy.faces.align import AlignmentTemplate
+from mfs_deploy.faces.paste_back import Ellipse, PasteBack
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,21 @@ import pytest
 from PIL import Image
 
 from mfs_deploy.faces import detectors
-from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces.portrait import LANDMARKS
 from testing import detector_model
 
 
 @pytest.fixture(scope="session")
 def scrfd_file(portrait, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("scrfd") / "scrfd.onnx"
-    detector_model.write_scrfd(path, portrait, sample.LANDMARKS)
+    detector_model.write_scrfd(path, portrait, LANDMARKS)
     return path
 
 
 @pytest.fixture(scope="session")
 def yunet_file(portrait, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("yunet") / "yunet.onnx"
-    detector_model.write_yunet(path, portrait, sample.LANDMARKS)
+    detector_model.write_yunet(path, portrait, LANDMARKS)
     return path
 
 

@@ -141,7 +141,7 @@ def test_what_the_label_says_is_the_manifest_s(sources, said):
 def test_the_app_s_report_has_all_that_the_core_s_has(sources):
     """Keys of the report of mfs-bench-device, wherever they are written."""
     pattern = re.compile(r'(?:\.member|\.key|\bwrite_distribution\(out,)\s*\(?"(\w+)"|, "(\w+)", fps\)')
-    texts = [core(name) for name in ("bench_device.cpp", "self_check.cpp", "machine.cpp")]
+    texts = [core(name) for name in ("bench_device.cpp", "self_check.cpp", "host_info.cpp")]
     texts += [core("engine.cpp").split("void Engine::write")[1], core("stats.cpp").split("void write_distribution")[1]]
     keys = {a or b for text in texts for a, b in pattern.findall(text)}
     keys |= set(re.findall(r'pair\("(\w+)"', core("stats.cpp")))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mfs_deploy.architectures.mobilefaceswap import arcface
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import pixels
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ def random(rng: np.random.Generator) -> Identity:
     return Identity(embedding / np.linalg.norm(embedding), rng.standard_normal((1, 512, 7, 7)).astype(np.float32))
 
 
-def encode(encoder: nn.Module, face: images.Image) -> Identity:
+def encode(encoder: nn.Module, face: pixels.Image) -> Identity:
     """Encode an aligned face.
 
     Args:
         encoder: ``arcface.ArcFace`` or ``small_encoder.SmallEncoder`` in eval mode.
         face: (S, S, 3) uint8 RGB, aligned; the original aligns sources at 224 and shrinks them, so S = 224 gives its numbers.
     """
-    small = images.resize(face, arcface.SIZE)
+    small = pixels.resize(face, arcface.SIZE)
     with torch.inference_mode():
-        embedding, feature_map = encoder(torch.from_numpy(images.to_tensor(small)))
+        embedding, feature_map = encoder(torch.from_numpy(pixels.to_tensor(small)))
     return Identity(embedding.numpy(), feature_map.numpy())

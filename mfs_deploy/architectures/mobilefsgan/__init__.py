@@ -12,12 +12,8 @@ from mfs_deploy.contract import (
     Contract,
     TensorSpec,
 )
-from mfs_deploy.faces.pixels import (
-    ALIGNMENT,
-    SIMILARITY,
-    AlignmentTemplate,
-    Ellipse,
-)
+from mfs_deploy.faces.align import ALIGNMENT, SIMILARITY, AlignmentTemplate
+from mfs_deploy.faces.paste_back import Ellipse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +71,7 @@ def build() -> Architecture:
     from mfs_deploy.architectures.mobilefaceswap.encode import Identity
     from mfs_deploy.architectures.mobilefsgan import encoder, generator
     from mfs_deploy.architectures.mobilefsgan.generator import Generator
-    from mfs_deploy.faces import pixels as images
+    from mfs_deploy.faces import pixels
 
     def restore(net: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
         net.load_state_dict(dict(state), strict=False)  # complete by the reader's word; only BatchNorm's own counters are absent
@@ -83,7 +79,7 @@ def build() -> Architecture:
 
     def encode(net: nn.Module, face: Image) -> Identity:
         with torch.inference_mode():
-            embedding = net(torch.from_numpy(images.to_tensor(images.resize(face, SIZE) if len(face) != SIZE else face)))
+            embedding = net(torch.from_numpy(pixels.to_tensor(pixels.resize(face, SIZE) if len(face) != SIZE else face)))
         return Identity(embedding.numpy())
 
     def random(rng: np.random.Generator) -> Identity:

@@ -1,15 +1,15 @@
 import SwiftUI
 
-struct FiguresOverlay: View {
-    let figures: OverlayFigures
+struct StatsOverlay: View {
+    let stats: OverlayStats
     let inUse: String?
 
     var body: some View {
         VStack(alignment: .leading, spacing: 2) {
-            Text("\(number(figures.fps)) FPS   sustained \(number(figures.sustainedFps))   dropped \(figures.dropped)").bold()
-            Text("frame p50 \(number(figures.p50)) ms   p90 \(number(figures.p90)) ms")
-            Text("detect \(number(figures.detect))   align \(number(figures.align))   network \(number(figures.network))   "
-                + "paste \(number(figures.paste)) ms")
+            Text("\(number(stats.fps)) FPS   sustained \(number(stats.sustainedFps))   dropped \(stats.dropped)").bold()
+            Text("frame p50 \(number(stats.p50)) ms   p90 \(number(stats.p90)) ms")
+            Text("detect \(number(stats.detect))   align \(number(stats.align))   network \(number(stats.network))   "
+                + "paste \(number(stats.paste)) ms")
             Text("Core ML: " + (inUse ?? "no bundle in use"))
         }
         .font(.system(.footnote, design: .monospaced))

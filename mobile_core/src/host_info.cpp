@@ -1,4 +1,4 @@
-#include "machine.h"
+#include "host_info.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -57,7 +57,7 @@ std::string cpu_name() {
 
 }  // namespace
 
-void write_machine(JsonWriter& out) {
+void write_host_info(JsonWriter& out) {
 #if defined(__unix__) || defined(__APPLE__)
   utsname name{};
   if (uname(&name) == 0) {

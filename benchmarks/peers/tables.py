@@ -1,4 +1,4 @@
-"""Tables and the picture of ``peers.py`` from what it measured."""
+"""Tables and the picture from what ``measure.py`` measured."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 
 from benchmarks import pages
 
-HERE = Path(__file__).parent
-PICTURE = HERE.parent / "docs" / "peers.svg"
 MAKERS = {"ours": "ours", "converter": "the converter's own", "peer": "a peer", "rewritten": "a peer, on our rewritten graph"}
 COLOURS = {"ours": "#2a7f62", "converter": "#b0b0b0", "peer": "#c8553d", "rewritten": "#e3b23c"}
 EXACT_DB = 100  # to PyTorch: float32 throughout
@@ -133,6 +131,6 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 
 def show(results: dict[str, Any]) -> None:
-    pages.fill("peers", table(results), HERE / "README.md")
-    pages.fill("fastest", busy(results) + fastest(results), HERE.parent / "README.md", HERE / "README.md")
-    draw(results, PICTURE)
+    pages.fill("peers", table(results))
+    pages.fill("fastest", busy(results) + fastest(results))
+    draw(results, pages.ROOT / "docs" / "peers.svg")

@@ -1,6 +1,6 @@
 """Do two reports have the same members, of the same types?  How long a list is does not matter, nor do values but the frame's.
 
-python3 same_form.py REPORT REPORT
+python3 compare_report_keys.py REPORT REPORT
 """
 
 from __future__ import annotations

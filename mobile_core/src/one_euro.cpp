@@ -1,4 +1,4 @@
-#include "smooth.h"
+#include "one_euro.h"
 
 #include <algorithm>
 #include <cmath>

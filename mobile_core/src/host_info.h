@@ -10,7 +10,7 @@
 namespace mfs {
 
 // Members "system", "architecture", "cpu", "cores", and what a build says of its compiler.
-void write_machine(JsonWriter& out);
+void write_host_info(JsonWriter& out);
 
 struct Sample {
   double seconds;                      // since the run began

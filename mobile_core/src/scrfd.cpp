@@ -1,4 +1,4 @@
-#include "detect.h"
+#include "scrfd.h"
 
 #include <algorithm>
 #include <numeric>
