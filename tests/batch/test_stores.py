@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 
-import manifests
 import pytest
 
 pytest.importorskip("fsspec")
@@ -15,6 +14,7 @@ from mfs_deploy.batch.outcomes import Outcome
 from mfs_deploy.batch.stores import Objects
 from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import MissingExtra, OutputError, StoreFailed
+from testing import manifests
 
 
 @pytest.fixture
