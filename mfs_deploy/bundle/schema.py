@@ -67,7 +67,7 @@ def schema_error(value: object, kind: Any, where: str, *, schema: int = 1) -> st
     A ``TypedDict`` of ``total=False`` is empty or whole.  An int is a float too; a bool is neither.
 
     Args:
-        kind: str, int, float, bool, list[X], dict[str, X], a ``TypedDict``, or a union of these.
+        kind: str, int, float, bool, object, list[X], dict[str, X], a ``TypedDict``, or a union of these.
         where: how errors name ``value``.
         schema: of the file; entries of later ones must be missing.
     """
@@ -89,7 +89,7 @@ def schema_error(value: object, kind: Any, where: str, *, schema: int = 1) -> st
             return f"{where} is no list"
         parts = [(f"{where}[{i}]", item, get_args(kind)[0]) for i, item in enumerate(value)]
     else:
-        fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+        fits = isinstance(value, (int, float) if kind is float else kind) and not (kind in (int, float) and isinstance(value, bool))
         return None if fits else f"{where} is of type {type(value).__name__}"
     problems = (schema_error(item, inner, place, schema=schema) for place, item, inner in parts)
     return next(filter(None, problems), None)

@@ -276,8 +276,8 @@ def test_an_artifact_that_cannot_be_opened_is_told_on_the_page(mfs, bundle, tmp_
 def test_what_strangers_write_stays_text(mfs, bundle, results, counted, tmp_path):
     said = manifest.read(bundle)
     said["tool"] = said["artifacts"]["onnx"]["format"] = said["artifacts"]["onnx"]["parity"]["runtime"] = HOSTILE
-    for name in ("versions", "licences"):
-        said[name] = {HOSTILE: HOSTILE}
+    said["versions"] = {HOSTILE: HOSTILE}
+    said["licences"] = {"code": HOSTILE, "weights": HOSTILE}
     said["stages"] = {HOSTILE: 1.0}
     said["checkpoint"][0]["name"] = HOSTILE
     manifest.write(bundle, said)
