@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks import pages
-from mfs_deploy import architectures as architecture
-from mfs_deploy import metrics
+from mfs_deploy import architectures, metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
@@ -45,23 +44,23 @@ def generator(name: str) -> torch.nn.Module:
     import standin
     import standin_mobilefsgan
 
-    net = architecture.get(name).generator({})
+    net = architectures.get(name).generator({})
     {"mobilefaceswap": standin, "mobilefsgan": standin_mobilefsgan}[name].fill(net, SEED)
     return net.eval()
 
 
 def measure(name: str) -> dict[str, Any]:
-    arch = architecture.get(name)
-    size = arch.interface.sizes[0]
+    arch = architectures.get(name)
+    size = arch.INTERFACE.sizes[0]
     net = generator(name)
     baked = arch.bake(net, arch.random_identity(np.random.default_rng(SEED)))
     worn = arch.load(baked)
-    face = faces.align(sample.portrait(), size, faces.Where(sample.LANDMARKS), None, arch.interface.alignment)
+    face = faces.align(sample.portrait(), size, faces.Where(sample.LANDMARKS), None, arch.INTERFACE.alignment)
     targets = judged.inputs([judged.Case("target", face.crop)])
     reference = preparing.run(worn, targets)
     before, after = cost(trace(worn), size), cost(simplify(worn), size)
     found: dict[str, Any] = {
-        "title": arch.interface.title,
+        "title": arch.INTERFACE.title,
         "size": size,
         "trained_parameters": sum(p.numel() for p in net.parameters()),
         "baked": asdict(before),
@@ -113,7 +112,7 @@ def main() -> None:
     results = {
         "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
         "versions": contents.versions(list(BACKENDS)),
-        "architectures": [measure(name) for name in architecture.INTERFACES],
+        "architectures": [measure(name) for name in architectures.INTERFACES],
     }
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
     show(results)

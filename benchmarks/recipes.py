@@ -105,7 +105,7 @@ def measure(names: list[str]) -> dict[str, Any]:
     encode = pipeline.encode_with(models)
     assert encode is not None
     results: dict[str, Any] = {"pytorch": judge(reference, reference, truth, mask, encode), "recipes": {}}
-    facts = contents.Facts(models.arch.interface.contract(SIZE), models.files, contents.weights_sha256(baked))
+    facts = contents.Facts(models.arch.INTERFACE.contract(SIZE), models.files, contents.weights_sha256(baked))
     with workers.scratch() as scratch:
         everything: list[workers.Done] = []
         for name in names:

@@ -26,7 +26,7 @@ import click
 import numpy as np
 
 from benchmarks import pages
-from mfs_deploy.architectures.mobilefaceswap import encode as identity
+from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
@@ -53,7 +53,7 @@ MFS = [sys.executable, "-m", "mfs_deploy"]
 
 
 def somebody(rng: np.random.Generator, encoder: str) -> IdentityArrays:
-    someone = identity.random(rng)
+    someone = random_identity(rng)
     return IdentityArrays(someone.embedding, someone.feature_map, encoder)
 
 
@@ -69,7 +69,7 @@ def full_conversion() -> dict[str, float]:
     models = preparing.open_models(request)
     rng = np.random.default_rng(1)
     baked = models.arch.bake(models.generator, models.arch.random_identity(rng))
-    facts = contents.Facts(models.arch.interface.contract(224), models.files, contents.weights_sha256(baked))
+    facts = contents.Facts(models.arch.INTERFACE.contract(224), models.files, contents.weights_sha256(baked))
     wanted = [(name, recipes.load("fp16")) for name in TARGETS]
     with workers.scratch() as scratch:
         jobs = artifacts.make_jobs(request, wanted, kits.ANYBODY, facts, None)

@@ -12,16 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mfs_deploy
-from mfs_deploy import architectures as architecture
+from mfs_deploy import architectures
+from mfs_deploy.architectures.card import DEMO, GENERATOR, SourceFile, card
 from mfs_deploy.backends.launch import Done
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest, preview
-from mfs_deploy.checkpoint.known_files import (
-    DEMO,
-    GENERATOR,
-    SourceFile,
-    card,
-)
 from mfs_deploy.contract import FLOAT16_MAX, Contract
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate import reference as reference_file
@@ -167,7 +162,7 @@ def common(facts: Facts) -> dict[str, Any]:
     """What the manifests of all people say alike."""
     is_demo = any(f.role == GENERATOR and f.recognised == DEMO for f in facts.files)
     weights = card("demo" if is_demo else facts.contract.arch)
-    known = architecture.interface(facts.contract.arch)
+    known = architectures.interface(facts.contract.arch)
     return {
         "schema": manifest.SCHEMA,
         "tool": f"mfs-deploy {mfs_deploy.__version__}",

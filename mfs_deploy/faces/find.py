@@ -15,7 +15,7 @@ from mfs_deploy.faces import pixels as images
 from mfs_deploy.faces import quality as face_quality
 
 if TYPE_CHECKING:
-    from mfs_deploy.architectures import Interface
+    from mfs_deploy.architectures.base import Interface
     from mfs_deploy.faces.detectors import Detector
 
 

@@ -82,7 +82,7 @@ def test_everybody_gets_the_bundle_that_mfs_stamp_makes(run, mfs, small_kit, som
 def test_a_folder_of_photos_and_identities_is_done_by_file_name(run, photo, somebody, tmp_path):
     from PIL import Image
 
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
     from mfs_deploy.faces import find as faces
     from mfs_deploy.faces import pixels as images
 
@@ -90,7 +90,7 @@ def test_a_folder_of_photos_and_identities_is_done_by_file_name(run, photo, some
     folder.mkdir()
     shutil.copy(somebody(0), folder / "zoe.safetensors")
     points = np.array(LANDMARKS.split(","), float).reshape(5, 2)
-    Image.fromarray(faces.source(photo, faces.Where(points), None, architecture.interface("mobilefaceswap")).crop).save(
+    Image.fromarray(faces.source(photo, faces.Where(points), None, architectures.interface("mobilefaceswap")).crop).save(
         folder / "aligned.png"
     )
     assert images.SOURCE_SIZE == 224

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import architectures as architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.export import write_bundle as contents
@@ -72,7 +72,7 @@ def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Templa
     def build(folder: Path) -> None:
         generator = Generator().eval()
         standin.fill(generator, SEED)
-        built, reasons = templating.build(jobs, architecture.get("mobilefaceswap"), generator)
+        built, reasons = templating.build(jobs, architectures.get("mobilefaceswap"), generator)
         assert reasons == {}
         for name, template in built.items():
             store.write(folder / f"{'-'.join(name)}.safetensors", store.pack([template], {}, {}))
