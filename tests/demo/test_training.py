@@ -1,20 +1,26 @@
-"""Training on rendered triplets: exact samples, sane beginnings, and a stopped run goes on as if it had not been stopped."""
+"""Training on rendered triplets: exact samples, every stage, and a stopped run goes on as if it had not been stopped."""
 
 from __future__ import annotations
 
 import csv
+import json
+import os
+import shutil
 
-import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors.torch import load_file
 
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 from mfs_deploy.architectures.mobilefaceswap.small_encoder import SmallEncoder
-from mfs_deploy.checkpoint.load import load
 from mfs_deploy.demo.rendering import triplets
 from models.demo.training import channel_sizes as sizes
-from models.demo.training import losses, train
+from models.demo.training import losses, samples, state, swap_stages, train
+from models.demo.training.reader import FaceReader
+
+TINY = {"samples": 12, "held_out": 4, "sizes": {96: 32, 160: 32, 224: 64}, "batch": 4, "steps": 3}
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +28,30 @@ def few() -> triplets.Triplets:
     return triplets.make(4, 0, 64)
 
 
-def run(folder, *args: str) -> None:
-    done = CliRunner().invoke(train.main, [*args, "--run", str(folder)], catch_exceptions=False)
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    monkeypatch.setattr(train, "TINY", TINY)
+    monkeypatch.setattr(state, "LOG_EVERY", 1)
+    monkeypatch.setattr(state, "SAVE_EVERY_S", 0)
+
+
+def run(folder, *args: str):
+    return CliRunner().invoke(train.main, [*args, "--run", str(folder)])
+
+
+def finish(folder) -> None:
+    done = run(folder, "run", "--tiny")
     assert done.exit_code == 0, done.output
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of a few steps of every stage.  Do not write into it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "TINY", TINY)
+        patch.setattr(state, "LOG_EVERY", 1)
+        finish(folder := tmp_path_factory.mktemp("trained") / "run")
+    return folder
 
 
 def test_samples_are_the_same_for_a_seed_and_exact_outside_the_face(few):
@@ -71,53 +98,148 @@ def test_the_sizes_fold_into_the_network_and_change_nothing(few, monkeypatch):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
 
 
-def test_a_perfect_swap_costs_only_its_identity(few):
-    source, _, result, mask = few.floats(torch.device("cpu"))
-    encoder = SmallEncoder().eval()
-    parts = losses.swap(result, mask, result, mask, losses.known(encoder, result, encoder(source)[0]))
-    assert parts["pixel"] == parts["gradient"] == 0
-    assert 0 < parts["identity"] < 2
-    assert parts["mask"] < 0.1  # cross-entropy of a soft mask with itself
+def test_samples_of_the_trainer_are_exact_and_of_the_heads_tone():
+    source, target, result, mask = samples.make(4, 7, 64)
+    assert all(torch.equal(a, b) for a, b in zip((source, target, result, mask), samples.make(4, 7, 64), strict=True))
+    outside = (mask == 0).expand_as(target)
+    assert (target[outside].int() - result[outside].int()).abs().max() <= 1  # a mask of less than half a level is stored as 0
+    assert (target.int() - result.int()).abs().max() > 20
+    plain = triplets.make(4, 7, 64)
+    assert not torch.equal(plain.result, result)
 
 
-def test_contrast_prefers_the_right_pairs():
-    seeded = torch.Generator().manual_seed(0)
-    faces, others = torch.nn.functional.normalize(torch.randn(2, 8, 16, generator=seeded), dim=2)
-    assert losses.contrast(faces, faces, others) < 0.5 * losses.contrast(faces, faces.roll(1, 0), others)
-    assert losses.contrast(faces, faces, others) < 0.9 * losses.contrast(faces, faces, faces)  # a target like the source
+def test_a_perfect_swap_costs_nothing_but_its_soft_mask(few):
+    _, _, result, mask = few.floats(torch.device("cpu"))
+    parts = losses.swap(result, mask, result, mask, torch.ones(4))
+    assert parts["pixel"] == parts["gradient"] == parts["identity"] == 0
+    assert 0 < parts["mask"] < 0.1  # cross-entropy of a soft mask with itself
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
-    monkeypatch.setattr(triplets, "SHARD", 8)
-    monkeypatch.setattr(train, "LOG_EVERY", 1)
-    for name in ("whole", "stopped"):
-        run(tmp_path / name, "encoder", "--batch", "4", "--shards", "2", "--steps", "3")
-    swap = ("swap", "--size", "64", "--batch", "4", "--shards", "2")
-    run(tmp_path / "whole", *swap, "--steps", "3")
+def test_an_error_in_an_eye_costs_more_than_one_on_the_cheek(few):
+    _, _, result, _ = few.floats(torch.device("cpu"))
+    mask = torch.ones(4, 1, 64, 64)
+    (x, y), cheek = (round(v * 64 / 112) for v in losses.TEMPLATE[0]), (12, 42)
+    costs = []
+    for cx, cy in ((x, y), cheek):
+        wrong = result.clone()
+        wrong[:, :, cy - 1 : cy + 2, cx - 1 : cx + 2] = 1 - wrong[:, :, cy - 1 : cy + 2, cx - 1 : cx + 2].round()
+        error = (wrong - result).abs().sum()
+        costs.append((losses.swap(wrong, mask, result, mask, None)["pixel"] / error).item())
+    assert costs[0] > 1.5 * costs[1]
 
-    steps_of, calls = train.steps_of, []
 
-    def interrupted(state, steps, path):
-        for step in steps_of(state, steps, path):
-            if step == 2 and not calls:
+def test_the_reader_has_the_interface_of_the_published_encoder():
+    embedding, feature_map = FaceReader(53).eval()(torch.rand(2, 3, 112, 112))
+    assert feature_map.shape == (2, 512, 7, 7)
+    torch.testing.assert_close(embedding.norm(dim=1), torch.ones(2))
+
+
+def test_every_stage_runs_and_the_shipped_files_swap_as_the_trained_network(trained, tmp_path):
+    shipped = run(trained, "ship", "--out", str(tmp_path))
+    assert shipped.exit_code == 0, shipped.output
+    generator, reader = Generator().eval(), FaceReader(len(samples.number_names())).eval()
+    for net, name in ((generator, "generator"), (reader, "identity_encoder")):
+        missing, unexpected = net.load_state_dict(load_file(tmp_path / f"{name}.safetensors"), strict=False)
+        assert not unexpected
+        assert all(key.endswith("num_batches_tracked") for key in missing)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 45_000_000
+    net = swap_stages.Swapper(FaceReader(reader.numbers), None).eval()
+    state.load_nets(trained / "whole.pt", net.nets())
+    source, target, _, _ = (image.float() / 255 for image in samples.make(2, 3, 64))
+    with torch.no_grad():
+        before, _ = net(net.reader.read(source), target)
+        after, _ = generator.swap(generator(*reader(source)), target)
+    torch.testing.assert_close(after, before, atol=0.02, rtol=0)  # float16 weights
+    with open(trained / "held-out-whole.csv", newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [row["step"] for row in rows] == ["3"]
+    assert float(rows[0]["untouched_db"]) > 10
+
+
+def test_the_fitted_predictor_gives_the_fixed_kernels(trained):
+    with open(trained / "log-fit.csv", newline="") as f:
+        errors = [float(row["mean"]) for row in csv.DictReader(f)]
+    assert errors[-1] < errors[0]
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(trained, tmp_path, monkeypatch):
+    steps_of, calls = state.steps_of, []
+
+    def interrupted(now, path):
+        for step in steps_of(now, path):
+            if step == 2 and path.stem == "style-96" and not calls:
                 calls.append(step)
                 raise KeyboardInterrupt
             yield step
 
-    monkeypatch.setattr(train, "SAVE_EVERY", 1)
-    monkeypatch.setattr(train, "steps_of", interrupted)
-    with pytest.raises(click.Abort):  # how click passes Ctrl-C on
-        train.main([*swap, "--steps", "3", "--run", str(tmp_path / "stopped")], standalone_mode=False)
-    run(tmp_path / "stopped", *swap, "--steps", "3")
-    for name in ("encoder.pt", "swap-64.pt"):
-        whole, stopped = (torch.load(tmp_path / folder / name, weights_only=True)["nets"] for folder in ("whole", "stopped"))
-        for net, state in whole.items():
-            for key, value in state.items():
-                torch.testing.assert_close(stopped[net][key], value, rtol=0, atol=1e-6, msg=f"{name} {net} {key}")
-    run(tmp_path / "whole", "ship", "--out", str(tmp_path / "shipped"))
-    checkpoint = load(tmp_path / "shipped" / "generator.safetensors", tmp_path / "shipped" / "identity_encoder.safetensors")
-    whole = torch.load(tmp_path / "whole" / "swap-64.pt", weights_only=True)["nets"]["generator"]
-    torch.testing.assert_close(checkpoint.generator["final.4.weight"], whole["final.4.weight"], rtol=1e-3, atol=1e-6)
-    assert (tmp_path / "whole" / "training.png").stat().st_size > 5000
-    with open(tmp_path / "whole" / "log-swap-64.csv") as f:
-        assert [row["step"] for row in csv.DictReader(f)] == ["0", "1", "2"]
+    monkeypatch.setattr(state, "steps_of", interrupted)
+    assert run(tmp_path, "run", "--tiny").exit_code != 0
+    assert calls
+    finish(tmp_path)
+    for path in sorted(trained.glob("*.pt")):
+        whole, stopped = (state.read(folder / path.name)["nets"] for folder in (trained, tmp_path))
+        for net, arrays in whole.items():
+            for key, value in arrays.items():
+                torch.testing.assert_close(stopped[net][key], value, rtol=0, atol=1e-6, msg=f"{path.name} {net} {key}")
+
+
+def copied(trained, folder):
+    """All of the run by links, and what a test damages as files of its own."""
+    shutil.copytree(trained, folder, copy_function=os.link)
+    for path in (folder / "style-160.pt", *(folder / "samples-small").iterdir()):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def foreign(path):
+    torch.save({"step": 1, "nets": {}}, path)
+
+
+def not_finite(path):
+    saved = torch.load(path, weights_only=True)
+    saved["nets"]["generator"]["final.4.weight"][0] = float("nan")
+    torch.save({**saved, "step": 1}, path)
+
+
+def other_settings(path):
+    saved = torch.load(path, weights_only=True)
+    torch.save({**saved, "step": 1, "settings": {**saved["settings"], "rate": 0.5}}, path)
+
+
+def too_far(path):
+    torch.save({**torch.load(path, weights_only=True), "step": 99}, path)
+
+
+@pytest.mark.parametrize("damage", [cut, foreign, not_finite, other_settings, too_far])
+def test_a_damaged_state_is_refused_and_nothing_is_written(trained, tmp_path, damage):
+    copied(trained, tmp_path / "run")
+    state_file = tmp_path / "run" / "style-160.pt"
+    damage(state_file)
+    before = {p.name: p.stat() for p in (tmp_path / "run").glob("*.pt")}
+    refused = run(tmp_path / "run", "run", "--tiny")
+    assert refused.exit_code == 1
+    assert str(state_file) in refused.output
+    assert "move it away" in refused.output
+    assert {name: (s.st_ino, s.st_mtime_ns) for name, s in before.items()} == {
+        p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in (tmp_path / "run").glob("*.pt")
+    }
+
+
+@pytest.mark.parametrize("name", ["facts.json", "done.json", "result.npy"])
+def test_samples_of_another_kind_are_refused(trained, tmp_path, name):
+    copied(trained, tmp_path / "run")
+    (tmp_path / "run" / "reader.pt").unlink()
+    file = tmp_path / "run" / "samples-small" / name
+    if name.endswith(".npy"):
+        np.save(file, np.zeros((3, 3), np.uint8))
+    else:
+        file.write_text(json.dumps({"scenes": "others"}))
+    refused = run(tmp_path / "run", "run", "--tiny")
+    assert refused.exit_code == 1
+    assert "samples-small" in refused.output
+    assert not (tmp_path / "run" / "reader.pt").exists()

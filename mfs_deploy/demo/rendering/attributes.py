@@ -98,6 +98,68 @@ def sample_attributes(n: int, seed: int) -> Attributes:
     )
 
 
+def milder(a: Attributes) -> Attributes:
+    """The same scenes with smaller turns, softer side light, a better camera, and no strand of hair over the face.
+
+    Number formats are still stressed: dark and light skin, glasses, hands, microphones, grain and JPEG of 75 and more remain.
+    """
+    level = a.light[:, 1:2]
+    light = (0.85 + 0.5 * (level - 0.85)) * (1 + 0.4 * (a.light / level - 1))
+    ambient = a.ambient.mean(1, keepdim=True)
+    strand = a.occluder == OCCLUDERS.index("strand")
+    return replace(
+        a,
+        yaw=0.75 * a.yaw,
+        pitch=0.75 * a.pitch,
+        roll=0.75 * a.roll,
+        light_direction=_towards(a.light_direction, sideways=0.6, front=0.45),
+        light=light,
+        ambient=a.ambient + 0.4 * (0.32 - ambient),
+        exposure=a.exposure.sqrt(),
+        white_balance=1 + 0.5 * (a.white_balance - 1),
+        occluder=torch.where(strand, torch.zeros_like(a.occluder), a.occluder),
+        noise=0.5 * a.noise,
+        jpeg_quality=a.jpeg_quality.clamp_min(75),
+    )
+
+
+def portrait(a: Attributes) -> Attributes:
+    """The same scenes as a user is asked to take his photo: facing the camera, even light, nothing before the face, no JPEG."""
+    a = milder(a)
+    return replace(
+        a,
+        yaw=0.5 * a.yaw,
+        pitch=0.6 * a.pitch,
+        roll=0.5 * a.roll,
+        mouth_open=0.3 * a.mouth_open,
+        smile=0.15 + 0.5 * (a.smile - 0.15),
+        brow_raise=0.5 * a.brow_raise,
+        eye_closure=a.eye_closure.clamp_max(0.25),
+        gaze=0.4 * a.gaze,
+        light_direction=_towards(a.light_direction, sideways=0.5, front=0.7),
+        light=0.5 * (a.light + 0.85),
+        ambient=0.36 + 0.4 * (a.ambient - 0.36),
+        exposure=a.exposure.sqrt(),
+        occluder=torch.zeros_like(a.occluder),
+        noise=0.5 * a.noise,
+        jpeg_quality=torch.full_like(a.jpeg_quality, 100),
+    )
+
+
+def soft_lens(a: Attributes, view: int = 224) -> Attributes:
+    """The same scenes through a lens that spreads a point over 0.8 to 1.2 pixels (standard deviation) of a view of ``view``.
+
+    The renderer samples points: without a lens edges are jagged, which no camera's are and no small network can draw.
+    """
+    return replace(a, blur=(0.8 + 0.4 * a.background_seed[:, 0]) * 224 / view)
+
+
+def _towards(direction: Tensor, sideways: float, front: float) -> Tensor:
+    """Unit vectors (N, 3) with less of x, and at least ``front`` of z before they are made unit again."""
+    x, y, z = direction.unbind(1)
+    return torch.nn.functional.normalize(torch.stack([sideways * x, y, z.clamp_min(front)], 1), dim=1)
+
+
 def plain_camera(attributes: Attributes) -> Attributes:
     """The same scenes with no blur, noise or JPEG."""
     zero = torch.zeros_like(attributes.blur)
