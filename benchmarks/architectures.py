@@ -26,8 +26,7 @@ from mfs_deploy.backends.worker import Job
 from mfs_deploy.evaluate import parity as judged
 from mfs_deploy.export import prepare as preparing
 from mfs_deploy.export import write_bundle as contents
-from mfs_deploy.faces import find as faces
-from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces import find, portrait
 from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
@@ -55,7 +54,7 @@ def measure(name: str) -> dict[str, Any]:
     net = generator(name)
     baked = arch.bake(net, arch.random_identity(np.random.default_rng(SEED)))
     worn = arch.load(baked)
-    face = faces.align(sample.portrait(), size, faces.Where(sample.LANDMARKS), None, arch.INTERFACE.alignment)
+    face = find.align_face(portrait.read_portrait(), size, find.Where(portrait.LANDMARKS), None, arch.INTERFACE.alignment)
     targets = judged.inputs([judged.Case("target", face.crop)])
     reference = preparing.run(worn, targets)
     before, after = cost(trace(worn), size), cost(simplify(worn), size)

@@ -36,9 +36,7 @@ from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.evaluate.bench import LANES
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.graph import merge_output_branches as merge_tails
-from mfs_deploy.graph import pad_even_kernels as odd_kernels
-from mfs_deploy.graph import pad_input_channels as widen_input
+from mfs_deploy.graph import merge_output_branches, pad_even_kernels, pad_input_channels
 from mfs_deploy.graph.trace import is_resize, module_of, trace
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
@@ -64,7 +62,7 @@ RESIZE, ELSE = "resizes", "all else"
 
 
 def _only_ncnn(n: int) -> Any:
-    chosen = (merge_tails, odd_kernels, widen_input)[:n]
+    chosen = (merge_output_branches, pad_even_kernels, pad_input_channels)[:n]
     return patch.object(ncnn_fit, "rewrite", lambda graph, may: [rewrite.apply(graph, may) for rewrite in chosen])
 
 
@@ -80,7 +78,7 @@ def _only_tflite(n: int) -> Iterator[None]:
 
 # Artifacts, the files of their rewrites, and how to convert with the first n of these alone.
 LADDERS = (
-    ("ncnn", "fp16", ("graph/merge_tails.py", "graph/odd_kernels.py", "graph/widen_input.py"), _only_ncnn),
+    ("ncnn", "fp16", ("graph/merge_output_branches.py", "graph/pad_even_kernels.py", "graph/pad_input_channels.py"), _only_ncnn),
     ("tflite", "w8a8", ("backends/tflite_blocks.py", "graph/merge_pointwise.py"), _only_tflite),
 )
 

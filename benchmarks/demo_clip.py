@@ -16,8 +16,7 @@ from mfs_deploy import swap as swapping
 from mfs_deploy.demo import example
 from mfs_deploy.errors import MfsError, UsageError
 from mfs_deploy.evaluate import reference as reference_file
-from mfs_deploy.faces import find as faces
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import align, find, paste_back, pixels
 from models.demo.training import evaluate
 
 
@@ -29,7 +28,7 @@ from models.demo.training import evaluate
 def main(bundle: Path, out: Path, backend: str | None, frames: int) -> None:
     """Target, swapped and truth side by side; prints the temporal error."""
     try:
-        swapper = swapping.open_swapper(bundle, backend, None, faces.UNKNOWN)
+        swapper = swapping.open_swapper(bundle, backend, None, find.UNKNOWN)
         cases, _ = reference_file.read(
             bundle / reference_file.NAME, swapper.interface.contract(swapper.size), swapper.interface.paste_back
         )
@@ -47,11 +46,13 @@ def write(swapper: swapping.Swapper, out: Path, frames: int) -> str:
     with click.progressbar(example.clip(frames), label=f"swapping a clip with {swapper.runtime}") as scenes:
         for scene in scenes:
             points = scene.target.landmarks
-            crop, back = images.align(scene.target.image, points, swapper.size)
-            swapped, mask = swapper.runner.run(images.to_tensor(crop))
-            shown.append(np.hstack([scene.target.image, images.paste_back(scene.target.image, swapped, mask, back), scene.truth]))
+            crop, back = align.align(scene.target.image, points, swapper.size)
+            swapped, mask = swapper.runner.run(pixels.to_tensor(crop))
+            shown.append(
+                np.hstack([scene.target.image, paste_back.paste_back(scene.target.image, swapped, mask, back), scene.truth])
+            )
             made.append(swapped)
-            true.append(images.to_tensor(images.align(scene.truth, points, swapper.size)[0]))
+            true.append(pixels.to_tensor(align.align(scene.truth, points, swapper.size)[0]))
             masks.append(mask)
     with files.replacing(out) as temporary:
         height, width = shown[0].shape[:2]

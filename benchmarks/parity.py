@@ -20,7 +20,7 @@ from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.commands.console import Console
 from mfs_deploy.export import pipeline
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces import portrait
 from mfs_deploy.faces.find import Where
 
 ROOT = Path(__file__).parents[1]
@@ -38,12 +38,12 @@ def measure() -> dict[str, Any]:
     results: dict[str, Any] = {"checkpoint": f"stand-in of seed {SEED}", "size": 224, "recipes": {}}
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, photo = standin.write(Path(folder) / "checkpoint", SEED), Path(folder) / "portrait.png"
-        Image.fromarray(sample.portrait()).save(photo)
+        Image.fromarray(portrait.read_portrait()).save(photo)
         for name in RECIPES:
             request = preparing.Request(
                 checkpoint=str(checkpoint),
                 source=str(photo),
-                source_where=Where(sample.LANDMARKS),
+                source_where=Where(portrait.LANDMARKS),
                 out=Path(folder) / name,
                 recipe=name,
             )

@@ -32,6 +32,7 @@ from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import prepare as preparing
 from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.faces import pixels
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import float16_headroom as headroom
@@ -73,7 +74,7 @@ def judge(got: parity.Outputs, reference: parity.Outputs, truth: Array, mask: Ar
         ring = (cv2.dilate(inside.astype(np.uint8), kernel) - cv2.erode(inside.astype(np.uint8), kernel)) > 0
         a, b = got.swapped[i], reference.swapped[i]
         said, was = got.mask[i, 0] > evaluate.INSIDE, reference.mask[i, 0] > evaluate.INSIDE
-        embeddings = [encode(parity.images.to_image(x[None])) for x in (a, b)]
+        embeddings = [encode(pixels.to_image(x[None])) for x in (a, b)]
         rows.append(
             {
                 "psnr_db": metrics.psnr_db(a, b, peak=1.0),

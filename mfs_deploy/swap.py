@@ -24,9 +24,7 @@ from mfs_deploy.errors import (
     UsageError,
 )
 from mfs_deploy.evaluate import bundle_parity as recheck
-from mfs_deploy.faces import clips, detectors, landmarks
-from mfs_deploy.faces import find as faces
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import align, clips, detectors, find, landmarks, paste_back, pixels
 from mfs_deploy.faces.detectors import Detector
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.progress import Progress
@@ -44,7 +42,7 @@ class Swapper:
     runner: Runner
     interface: Interface
     size: int
-    where: faces.Where
+    where: find.Where
     detector: Detector | None
 
 
@@ -68,7 +66,7 @@ def check_place(bundle: Path, source: Path, out: Path, suffixes: tuple[str, ...]
         raise UsageError(f"--out {out} lies in the bundle, which holds only what its manifest lists")
 
 
-def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where: faces.Where) -> Swapper:
+def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where: find.Where) -> Swapper:
     said = manifest.read(bundle)
     contract = recheck.verify(bundle, said)
     names = [backend] if backend is not None else [name for name in BACKENDS if name in said["artifacts"]]
@@ -86,13 +84,13 @@ def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where
     raise missing or BundleError(f"{bundle} has no artifacts")
 
 
-def swap_frame(swapper: Swapper, face: faces.AlignedFace) -> images.Image:
-    swapped, *mask = swapper.runner.run(images.to_tensor(face.crop))
-    return images.paste_back(face.photo, swapped, mask[0] if mask else None, face.back, swapper.interface.paste_back)
+def swap_frame(swapper: Swapper, face: find.AlignedFace) -> pixels.Image:
+    swapped, *mask = swapper.runner.run(pixels.to_tensor(face.crop))
+    return paste_back.paste_back(face.photo, swapped, mask[0] if mask else None, face.back, swapper.interface.paste_back)
 
 
 def swap_image(swapper: Swapper, photo: Path, out: Path) -> None:
-    face = faces.read(photo, swapper.size, swapper.where, swapper.detector, swapper.interface.alignment)
+    face = find.read_face(photo, swapper.size, swapper.where, swapper.detector, swapper.interface.alignment)
     picture = PillowImage.fromarray(swap_frame(swapper, face))
     disclosure = manifest.DISCLOSURE["disclosure"]
     info = PngInfo()
@@ -146,15 +144,15 @@ def _check_clip(clip: Path, written: Path, counts: Counts, promised: int) -> Non
         raise OutputError(f"of {counts.frames} frames only {found} were written; is the disk full?", hint="make room")
 
 
-def _find(swapper: Swapper, frame: images.Image) -> faces.AlignedFace | None:
+def _find(swapper: Swapper, frame: pixels.Image) -> find.AlignedFace | None:
     """In a clip the best face is taken, as in the original; a frame without one is no error."""
     if swapper.detector is None or swapper.where.landmarks is not None or swapper.where.aligned:
-        return faces.align(frame, swapper.size, swapper.where, swapper.detector, swapper.interface.alignment)
+        return find.align_face(frame, swapper.size, swapper.where, swapper.detector, swapper.interface.alignment)
     best = landmarks.best(swapper.detector.detect(frame))
     if best is None:
         return None
     try:
-        crop, back = images.align(frame, best.landmarks, swapper.size, swapper.interface.alignment)
+        crop, back = align.align(frame, best.landmarks, swapper.size, swapper.interface.alignment)
     except PhotoError:  # a detection whose landmarks lie on one line is no face
         return None
-    return faces.AlignedFace(frame, crop, back, best.landmarks)
+    return find.AlignedFace(frame, crop, back, best.landmarks)

@@ -39,9 +39,9 @@ def golden() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="session")
 def portrait() -> np.ndarray:
     """The astronaut, (512, 512, 3) uint8 RGB."""
-    from mfs_deploy.faces import portrait as sample
+    from mfs_deploy.faces.portrait import read_portrait
 
-    return sample.portrait()
+    return read_portrait()
 
 
 @pytest.fixture(scope="session")
@@ -149,9 +149,9 @@ def checkpoint(once) -> Path:
 @pytest.fixture(scope="session")
 def crop(golden: dict[str, np.ndarray]) -> np.ndarray:
     """The aligned portrait as the network takes it, (1, 3, 224, 224) RGB in [0, 1]."""
-    from mfs_deploy.faces import pixels as images
+    from mfs_deploy.faces import pixels
 
-    return images.to_tensor(np.ascontiguousarray(golden["target_aligned_bgr"][..., ::-1]))
+    return pixels.to_tensor(np.ascontiguousarray(golden["target_aligned_bgr"][..., ::-1]))
 
 
 @pytest.fixture(scope="session")
@@ -248,12 +248,12 @@ def golden_bundle(artifact, contract, net, portrait, once) -> Path:
     import torch
 
     from mfs_deploy.evaluate import parity
-    from mfs_deploy.faces import pixels as images
-    from mfs_deploy.faces import portrait as sample
+    from mfs_deploy.faces import align
+    from mfs_deploy.faces.portrait import LANDMARKS
 
     def make(folder: Path) -> None:
-        crop, back = images.align(portrait, sample.LANDMARKS, contract.size)
-        cases = [parity.Case("target", crop, portrait, back, sample.LANDMARKS), parity.noise_case(contract.size)]
+        crop, back = align.align(portrait, LANDMARKS, contract.size)
+        cases = [parity.Case("target", crop, portrait, back, LANDMARKS), parity.noise_case(contract.size)]
         with torch.inference_mode():
             swapped, mask = net(torch.from_numpy(parity.inputs(cases)))
         (folder / "golden").mkdir()

@@ -9,9 +9,9 @@ import torch
 from mfs_deploy import architectures
 from mfs_deploy.architectures.base import Identity
 from mfs_deploy.checkpoint.load import load
-from mfs_deploy.faces import pixels as images
-from mfs_deploy.faces import portrait as sample
-from mfs_deploy.faces.find import Where, align
+from mfs_deploy.faces import align, paste_back
+from mfs_deploy.faces.find import Where, align_face
+from mfs_deploy.faces.portrait import LANDMARKS
 
 
 def rgb(bgr: np.ndarray) -> np.ndarray:
@@ -34,9 +34,9 @@ def recorded(golden) -> Identity:
 
 
 def test_the_aligned_crop_is_identical(golden, portrait):
-    face = align(portrait, 224, Where(sample.LANDMARKS), None)
+    face = align_face(portrait, 224, Where(LANDMARKS), None)
     np.testing.assert_array_equal(face.crop, rgb(golden["target_aligned_bgr"]))
-    np.testing.assert_allclose(images.alignment_matrix(sample.LANDMARKS, 224), golden["source_matrix"], rtol=1e-6)
+    np.testing.assert_allclose(align.alignment_matrix(LANDMARKS, 224), golden["source_matrix"], rtol=1e-6)
     np.testing.assert_allclose(face.back, golden["back_matrix"], rtol=1e-9)
 
 
@@ -60,7 +60,7 @@ def test_the_frame_is_the_recorded_one_and_so_is_the_finished_photo(golden, net,
         swapped, mask = (t.numpy() for t in net(torch.from_numpy(crop)))
     np.testing.assert_allclose(swapped, golden["swapped"], atol=2e-5)
     np.testing.assert_allclose(mask, golden["mask"], atol=2e-5)
-    composite = images.paste_back(portrait, swapped, mask, golden["back_matrix"])
+    composite = paste_back.paste_back(portrait, swapped, mask, golden["back_matrix"])
     difference = np.abs(composite.astype(int) - rgb(golden["composite_bgr"]).astype(int))
     assert difference.max() <= 1
     assert (difference > 0).mean() < 1e-4

@@ -12,7 +12,7 @@ from mfs_deploy import architectures
 from mfs_deploy.architectures.base import Identity
 from mfs_deploy.architectures.mobilefsgan.encoder import MobileFaceNet
 from mfs_deploy.architectures.mobilefsgan.generator import DOWN, UP, Generator
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import align, pixels
 from mfs_deploy.graph import REWRITES, simplify
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
@@ -51,7 +51,7 @@ def worn(arch, generator, person):
 
 @pytest.fixture(scope="module")
 def target(recorded) -> torch.Tensor:
-    return torch.from_numpy(images.to_tensor(recorded["target_rgb"]))
+    return torch.from_numpy(pixels.to_tensor(recorded["target_rgb"]))
 
 
 def departs(swapped: torch.Tensor, recorded: dict[str, np.ndarray]) -> float:
@@ -121,13 +121,13 @@ def test_every_normalisation_is_folded_or_one_multiply_add_and_the_small_heads_a
 def test_its_alignment_turns_and_scales_and_does_not_shear(arch):
     known = arch.INTERFACE
     points = known.alignment.at(256) @ np.array([[0.3, 0.1], [-0.1, 0.3]]) + 40 + np.array([[0, 0], [3, 1], [0, 2], [1, 0], [0, 4]])
-    matrix = images.alignment_matrix(points, 256, known.alignment)
+    matrix = align.alignment_matrix(points, 256, known.alignment)
     assert matrix[0, 0] == pytest.approx(matrix[1, 1])
     assert matrix[0, 1] == pytest.approx(-matrix[1, 0])
-    exact = images.alignment_matrix(known.alignment.at(256) * 0.5 + 10, 256, known.alignment)
+    exact = align.alignment_matrix(known.alignment.at(256) * 0.5 + 10, 256, known.alignment)
     np.testing.assert_allclose(exact, [[2, 0, -20], [0, 2, -20]], atol=1e-3)
     middle = (known.alignment.at(256) - known.source_seen[0]) * 111 / 203
-    np.testing.assert_allclose(middle, images.ALIGNMENT.at(112), atol=1e-9)  # what the encoder sees is ArcFace's crop
+    np.testing.assert_allclose(middle, align.ALIGNMENT.at(112), atol=1e-9)  # what the encoder sees is ArcFace's crop
 
 
 def test_its_paste_back_is_whole_in_the_face_nothing_at_the_border_and_needs_no_mask(arch):

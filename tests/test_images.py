@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 
 from mfs_deploy.errors import PhotoError
-from mfs_deploy.faces import pixels as images
-from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces import align, paste_back, pixels
+from mfs_deploy.faces.portrait import LANDMARKS
 
 
 def test_the_alignment_is_an_affine_not_a_similarity(portrait):
     """The portrait's face is turned, so the best affine scales x and y by different factors; a similarity cannot."""
-    matrix = images.alignment_matrix(sample.LANDMARKS, 224).astype(np.float64)
+    matrix = align.alignment_matrix(LANDMARKS, 224).astype(np.float64)
     x_scale, y_scale = np.linalg.norm(matrix[:, 0]), np.linalg.norm(matrix[:, 1])
     assert abs(y_scale / x_scale - 1) > 0.2
-    fitted = sample.LANDMARKS @ matrix[:, :2].T + matrix[:, 2]
-    residual = fitted - images.ALIGNMENT.at(224)
-    design = np.hstack([sample.LANDMARKS, np.ones((5, 1))])
+    fitted = LANDMARKS @ matrix[:, :2].T + matrix[:, 2]
+    residual = fitted - align.ALIGNMENT.at(224)
+    design = np.hstack([LANDMARKS, np.ones((5, 1))])
     np.testing.assert_allclose(design.T @ residual, 0, atol=0.05)  # least squares: nothing left in the span
 
 
 def test_the_template_scales_with_the_crop():
-    np.testing.assert_allclose(images.ALIGNMENT.at(256), images.ALIGNMENT.at(112) * 256 / 112)
-    assert images.ALIGNMENT.at(112)[0, 0] == pytest.approx(38.29459953)
+    np.testing.assert_allclose(align.ALIGNMENT.at(256), align.ALIGNMENT.at(112) * 256 / 112)
+    assert align.ALIGNMENT.at(112)[0, 0] == pytest.approx(38.29459953)
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ def test_the_template_scales_with_the_crop():
 )
 def test_landmarks_that_fix_no_affine_are_refused(points):
     with pytest.raises(PhotoError):
-        images.alignment_matrix(points, 224)
+        align.alignment_matrix(points, 224)
 
 
 def test_nothing_outside_the_face_changes(portrait):
-    _, back = images.align(portrait, sample.LANDMARKS, 224)
+    _, back = align.align(portrait, LANDMARKS, 224)
     red = np.zeros((1, 3, 224, 224), np.float32)
     red[:, 0] = 1
-    result = images.paste_back(portrait, red, np.ones((1, 1, 224, 224), np.float32), back)
+    result = paste_back.paste_back(portrait, red, np.ones((1, 1, 224, 224), np.float32), back)
     changed = np.argwhere((result != portrait).any(axis=2))
     corners = back @ np.array([[0, 0, 224, 224], [0, 224, 0, 224], [1, 1, 1, 1]])
     assert changed[:, 1].min() >= corners[0].min() - 1
@@ -49,18 +49,18 @@ def test_nothing_outside_the_face_changes(portrait):
 
 
 def test_a_mask_of_zeros_leaves_the_photo_alone(portrait):
-    _, back = images.align(portrait, sample.LANDMARKS, 224)
+    _, back = align.align(portrait, LANDMARKS, 224)
     swapped = np.random.default_rng(0).random((1, 3, 224, 224), np.float32)
-    result = images.paste_back(portrait, swapped, np.zeros((1, 1, 224, 224), np.float32), back)
+    result = paste_back.paste_back(portrait, swapped, np.zeros((1, 1, 224, 224), np.float32), back)
     np.testing.assert_array_equal(result, portrait)
 
 
 def test_softening_does_not_touch_the_network_s_own_mask():
     mask = np.full((224, 224), 0.5, np.float32)
-    images.soften(mask)
+    paste_back.soften(mask)
     assert (mask == 0.5).all()
 
 
 def test_pixels_survive_the_way_to_a_tensor_and_back(portrait):
-    np.testing.assert_array_equal(images.to_image(images.to_tensor(portrait)), portrait)
-    assert images.to_tensor(portrait)[0, 0, 0, 0] == np.float32(portrait[0, 0, 0]) / np.float32(255)  # red first
+    np.testing.assert_array_equal(pixels.to_image(pixels.to_tensor(portrait)), portrait)
+    assert pixels.to_tensor(portrait)[0, 0, 0, 0] == np.float32(portrait[0, 0, 0]) / np.float32(255)  # red first

@@ -10,9 +10,9 @@ import pytest
 from mfs_deploy import metrics
 from mfs_deploy.errors import ParityError
 from mfs_deploy.evaluate import parity
-from mfs_deploy.faces import pixels as images
-from mfs_deploy.faces import portrait as sample
-from mfs_deploy.faces.find import Where, align
+from mfs_deploy.faces import pixels
+from mfs_deploy.faces.find import Where, align_face
+from mfs_deploy.faces.portrait import LANDMARKS
 from mfs_deploy.quant import recipe as recipes
 
 FP32, FP16 = recipes.load("fp32"), recipes.load("fp16")
@@ -20,7 +20,7 @@ FP32, FP16 = recipes.load("fp32"), recipes.load("fp16")
 
 @pytest.fixture(scope="module")
 def cases(portrait) -> list[parity.Case]:
-    face = align(portrait, 224, Where(sample.LANDMARKS), None)
+    face = align_face(portrait, 224, Where(LANDMARKS), None)
     return [parity.Case("target", face.crop, face.photo, face.back), parity.noise_case(224)]
 
 
@@ -54,7 +54,7 @@ def test_equal_outputs_pass_at_full_marks(cases, reference):
 
 
 def test_quality_is_measured_against_the_truth_where_it_is_known(cases, reference):
-    truth = images.to_image(reference.swapped[:1])
+    truth = pixels.to_image(reference.swapped[:1])
     known = [replace(cases[0], truth=truth), cases[1]]
     noisy = reference.swapped + np.float32(0.02)
     target, noise = judge(changed(reference, swapped=noisy), known, reference, FP16, None).measured["onnx"]

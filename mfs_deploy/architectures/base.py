@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.contract import Contract
-from mfs_deploy.faces.pixels import AlignmentTemplate, Ellipse, Image, PasteBack
+from mfs_deploy.faces.align import AlignmentTemplate
+from mfs_deploy.faces.paste_back import Ellipse, PasteBack
+from mfs_deploy.faces.pixels import Image
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -17,8 +17,7 @@ from mfs_deploy.errors import ParityError
 from mfs_deploy.evaluate import parity
 from mfs_deploy.export import prepare as preparing
 from mfs_deploy.export import write_bundle as contents
-from mfs_deploy.faces import find as faces
-from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces import find, portrait
 from mfs_deploy.faces.detectors import open_detector
 from mfs_deploy.stamping import kit as kits
 from mfs_deploy.stamping import person
@@ -53,7 +52,7 @@ def measure(request: batch.Request, rows: Sequence[Row]) -> Iterator[Measured]:
     detector = None if request.detector is None else open_detector(request.detector)
     arch = architectures.get(kit.common["architecture"])
     known = kit.interface
-    face = faces.align(sample.portrait(), templates[0].size, faces.Where(sample.LANDMARKS), None, known.alignment)
+    face = find.align_face(portrait.read_portrait(), templates[0].size, find.Where(portrait.LANDMARKS), None, known.alignment)
     cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)]
     targets = parity.inputs(cases)
     for row in rows:

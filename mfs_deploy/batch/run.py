@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mfs_deploy import files
+from mfs_deploy.architectures import source_face
 from mfs_deploy.backends.worker import end_with
 from mfs_deploy.batch import stores
 from mfs_deploy.batch.outcomes import RESULTS as RESULTS
@@ -32,9 +33,7 @@ from mfs_deploy.batch.stores import JOURNAL as JOURNAL
 from mfs_deploy.batch.stores import Store
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError, MfsError, OutputError
-from mfs_deploy.faces import find as faces
-from mfs_deploy.faces import landmarks
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import find, landmarks, pixels
 from mfs_deploy.faces.detectors import Detector, open_detector
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.stamping import kit as kits
@@ -262,9 +261,9 @@ def _chunk(rows: list[Row], basis: str) -> list[Outcome]:
     return [outcomes[row.id] for row in rows]
 
 
-def read_person(row: Row, kit: Kit, detector: Detector | None) -> IdentityArrays | images.Image:
+def read_person(row: Row, kit: Kit, detector: Detector | None) -> IdentityArrays | pixels.Image:
     """An identity, or an aligned face to be encoded with the others.  Raises MfsError where there is none."""
     if row.identity:
         return person.read_identity(kit, Path(row.identity))
     points = landmarks.parse(row.landmarks) if row.landmarks else None
-    return faces.source(Path(row.photo), faces.Where(points, row.aligned, row.face or None), detector, kit.interface).crop
+    return source_face.read(Path(row.photo), find.Where(points, row.aligned, row.face or None), detector, kit.interface).crop

@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from mfs_deploy.errors import BundleError
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import pixels
 
 CELL = 224
 GAP = 6
@@ -28,11 +28,11 @@ class Row:
     label: str
     swapped: NDArray[np.float32]
     mask: NDArray[np.float32]
-    composite: images.Image
+    composite: pixels.Image
 
 
 def write(
-    path: Path, source: images.Image | None, target: images.Image, rows: list[Row], truth: images.Image | None = None
+    path: Path, source: pixels.Image | None, target: pixels.Image, rows: list[Row], truth: pixels.Image | None = None
 ) -> None:
     """Draw the sheet as PNG.  ``source`` is None where the identity came from a file."""
     columns = [name for name in COLUMNS if truth is not None or name != "truth"]
@@ -45,11 +45,11 @@ def write(
     for j, row in enumerate(rows):
         top = HEADER + j * (CELL + GAP)
         draw.multiline_text((6, top + 8), row.label, fill=INK, font=font, spacing=4)
-        mask = images.to_image(np.repeat(row.mask, 3, axis=1))
+        mask = pixels.to_image(np.repeat(row.mask, 3, axis=1))
         cells = {
             "source": source,
             "target": target,
-            "swapped": images.to_image(row.swapped),
+            "swapped": pixels.to_image(row.swapped),
             "truth": truth,
             "mask": mask,
             "composite": row.composite,
@@ -65,7 +65,7 @@ def write(
     sheet.save(path, "PNG", optimize=False)
 
 
-def source(path: Path) -> images.Image:
+def source(path: Path) -> pixels.Image:
     """The source's cell of a sheet that ``write`` drew, (CELL, CELL, 3).
 
     Raises:
@@ -81,11 +81,11 @@ def source(path: Path) -> images.Image:
         raise BundleError(f"{path.name} cannot be read: {exc}", hint="copy or export the bundle again") from exc
 
 
-def _fit(image: images.Image) -> images.Image:
+def _fit(image: pixels.Image) -> pixels.Image:
     """The image in a CELL x CELL square, shrunk to fit, on white."""
     height, width = image.shape[:2]
     scale = CELL / max(height, width)
-    small = images.shrink(image, max(1, round(width * scale)), max(1, round(height * scale)))
+    small = pixels.shrink(image, max(1, round(width * scale)), max(1, round(height * scale)))
     square = np.full((CELL, CELL, 3), 255, np.uint8)
     y, x = (CELL - small.shape[0]) // 2, (CELL - small.shape[1]) // 2
     square[y : y + small.shape[0], x : x + small.shape[1]] = small

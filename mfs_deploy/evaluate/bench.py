@@ -37,7 +37,7 @@ from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate import reference as reference_file
 from mfs_deploy.export import write_bundle as contents
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import align, paste_back, pixels
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipe as recipes
 
@@ -188,11 +188,11 @@ def stages(case: parity.Case, said: dict[str, Any]) -> dict[str, float]:
         return {}
     size, known = said["contract"]["size"], INTERFACES[said["architecture"]]
     frame, points, back = case.frame, case.landmarks, case.back
-    swapped = images.to_tensor(case.crop)
+    swapped = pixels.to_tensor(case.crop)
     mask = None if len(said["contract"]["outputs"]) == 1 else np.ones((1, 1, size, size), np.float32)
     work: dict[str, Callable[[], object]] = {
-        "align_ms": lambda: images.to_tensor(images.align(frame, points, size, known.alignment)[0]),
-        "paste_ms": lambda: images.paste_back(frame, swapped, mask, back, case.paste),
+        "align_ms": lambda: pixels.to_tensor(align.align(frame, points, size, known.alignment)[0]),
+        "paste_ms": lambda: paste_back.paste_back(frame, swapped, mask, back, case.paste),
     }
     return _rounded({name: _median_ms(function) for name, function in work.items()})
 

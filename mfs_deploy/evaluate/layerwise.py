@@ -94,14 +94,14 @@ def _worn(arch: str, weights: Weights) -> fx.GraphModule:
     from torch import nn
 
     from mfs_deploy import architectures
-    from mfs_deploy.graph import FOR_RUNTIMES, simplify
+    from mfs_deploy.graph import RUNTIME_REWRITES, simplify
     from mfs_deploy.graph.trace import module_of
 
     net = architectures.get(arch).blank().eval()
     for parameter in net.parameters():  # biases of a blank network are zeros, which a rewrite would drop
         torch.nn.init.uniform_(parameter, 0.1, 1.0)
     graph = simplify(net)
-    for rewrite in FOR_RUNTIMES:
+    for rewrite in RUNTIME_REWRITES:
         rewrite.apply(graph, lambda nodes: _differ(graph, nodes, weights))
     for node in graph.graph.nodes:
         conv: Any = module_of(graph, node, nn.Conv2d)

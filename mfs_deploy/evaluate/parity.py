@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from mfs_deploy import metrics
 from mfs_deploy.contract import MASK_NAME, SWAPPED_NAME, Tolerance
 from mfs_deploy.errors import ParityError
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import paste_back
+from mfs_deploy.faces.pixels import Image, Landmarks, to_image, to_tensor
 from mfs_deploy.quant.recipe import Recipe
 
 Array = NDArray[np.float32]
-Encode = Callable[[images.Image], Array]  # an aligned (S, S, 3) crop to its embedding
+Encode = Callable[[Image], Array]  # an aligned (S, S, 3) crop to its embedding
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class Case:
     """
 
     name: str
-    crop: images.Image
-    frame: images.Image | None = None
+    crop: Image
+    frame: Image | None = None
     back: NDArray[np.float64] | None = None
-    landmarks: images.Landmarks | None = None
-    truth: images.Image | None = None
-    paste: images.PasteBack | images.Ellipse = images.PASTE_BACK
+    landmarks: Landmarks | None = None
+    truth: Image | None = None
+    paste: paste_back.PasteBack | paste_back.Ellipse = paste_back.PASTE_BACK
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def noise_case(size: int, seed: int = 0) -> Case:
 
 def inputs(cases: list[Case]) -> Array:
     """(N, 3, S, S) RGB in [0, 1]."""
-    return np.concatenate([images.to_tensor(case.crop) for case in cases])
+    return np.concatenate([to_tensor(case.crop) for case in cases])
 
 
 def measure(cases: list[Case], reference: Outputs, got: Outputs, encode: Encode | None) -> list[CaseParity]:
@@ -137,10 +138,10 @@ def _measure_case(case: Case, i: int, reference: Outputs, got: Outputs, encode: 
     composite_db = identity = None
     if case.frame is not None and case.back is not None:
         # Before they become bytes: a mask of 1e-6 in place of 0 truncates 120 to 119 over a whole background, which nobody sees.
-        frames = [images.blend(case.frame, *pair, case.back, case.paste) for pair in ((a, mask_a), (b, mask_b))]
+        frames = [paste_back.blend(case.frame, *pair, case.back, case.paste) for pair in ((a, mask_a), (b, mask_b))]
         composite_db = metrics.psnr_db(frames[0], frames[1], peak=255)
         if encode is not None:
-            identity = metrics.cosine(encode(images.to_image(a)), encode(images.to_image(b)))
+            identity = metrics.cosine(encode(to_image(a)), encode(to_image(b)))
     return CaseParity(
         case=case.name,
         swapped_psnr_db=metrics.psnr_db(a, b, peak=1.0),
@@ -155,15 +156,15 @@ def _measure_case(case: Case, i: int, reference: Outputs, got: Outputs, encode: 
 def _quality(case: Case, got: Array, reference: Array) -> Quality | None:
     if case.truth is None:
         return None
-    truth = images.to_tensor(case.truth)
+    truth = to_tensor(case.truth)
     return Quality(metrics.psnr_db(got, truth, peak=1.0), metrics.psnr_db(reference, truth, peak=1.0))
 
 
-def composite(case: Case, outputs: Outputs, i: int) -> images.Image | None:
+def composite(case: Case, outputs: Outputs, i: int) -> Image | None:
     """The finished frame that case ``i`` gives, where it was cut from one."""
     if case.frame is None or case.back is None:
         return None
-    return images.paste_back(case.frame, *outputs.case(i), case.back, case.paste)
+    return paste_back.paste_back(case.frame, *outputs.case(i), case.back, case.paste)
 
 
 def failures(measured: list[CaseParity], gate: Tolerance, *, pixels: bool = False) -> list[Failure]:

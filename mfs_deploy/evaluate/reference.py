@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError
 from mfs_deploy.evaluate import parity
-from mfs_deploy.faces.pixels import Ellipse, PasteBack
+from mfs_deploy.faces.paste_back import Ellipse, PasteBack
 
 NAME = "reference.npz"
 MAX_BYTES = 200_000_000  # unpacked

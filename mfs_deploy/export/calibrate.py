@@ -11,7 +11,7 @@ from mfs_deploy import architectures
 from mfs_deploy.backends.registry import check_recipe
 from mfs_deploy.demo import example
 from mfs_deploy.errors import UsageError
-from mfs_deploy.faces import find as faces
+from mfs_deploy.faces import find
 from mfs_deploy.faces.detectors import Detector
 from mfs_deploy.progress import Progress
 from mfs_deploy.quant import calibration_set as calibration
@@ -29,7 +29,7 @@ class How:
     """Where ranges come from: measured on ``photos`` (a folder, a clip, a photo, or ``DEMO``), or kept in ``ranges``."""
 
     photos: str | None = None
-    where: faces.Where = faces.UNKNOWN
+    where: find.Where = find.UNKNOWN
     method: str = "percentile"
     accept: bool = False
     ranges: Path | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mfs_deploy import architectures, metrics
+from mfs_deploy.architectures import source_face
 from mfs_deploy.architectures.base import Architecture, Identity, Interface
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
@@ -26,9 +27,7 @@ from mfs_deploy.evaluate import parity
 from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import write_bundle as contents
-from mfs_deploy.faces import find as faces
-from mfs_deploy.faces import pixels as images
-from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces import align, find, pixels, portrait
 from mfs_deploy.faces.detectors import Detector, open_detector
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
@@ -49,12 +48,12 @@ class Request:
     checkpoint: str
     out: Path
     source: str | None = None
-    source_where: faces.Where = faces.UNKNOWN
+    source_where: find.Where = find.UNKNOWN
     identity: Path | None = None
     encoder: Path | None = None
     detector: Path | None = None
     target: Path | None = None
-    target_where: faces.Where = faces.UNKNOWN
+    target_where: find.Where = find.UNKNOWN
     targets: tuple[str, ...] = ("onnx", "tflite", "ncnn", "coreml")
     recipe: str = "fp16"
     size: int | None = None
@@ -92,7 +91,7 @@ class Person:
     """An identity, and the aligned crop it was read from unless it came from a file."""
 
     identity: Identity
-    crop: images.Image | None
+    crop: pixels.Image | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +168,9 @@ def find_person(request: Request, models: Models, progress: Progress = SILENT) -
     if request.source == DEMO:
         photo = example.source()
         known = request.interface
-        face = faces.align(photo.image, known.source_size, faces.Where(photo.landmarks), None, known.alignment)
+        face = find.align_face(photo.image, known.source_size, find.Where(photo.landmarks), None, known.alignment)
     else:
-        face = faces.source(Path(request.source), request.source_where, models.detector, request.interface)
+        face = source_face.read(Path(request.source), request.source_where, models.detector, request.interface)
     if models.encoder is None:
         raise UsageError(
             "the checkpoint brings no identity encoder, so a photo cannot be read",
@@ -185,20 +184,20 @@ def target_case(request: Request, models: Models) -> parity.Case:
     size, known = request.side, request.interface
     if request.target is None and request.source == DEMO:
         scene = example.scene()
-        face = faces.align(scene.target.image, size, faces.Where(scene.target.landmarks), None, known.alignment)
-        truth, _ = images.align(scene.truth, scene.target.landmarks, size, known.alignment)
+        face = find.align_face(scene.target.image, size, find.Where(scene.target.landmarks), None, known.alignment)
+        truth, _ = align.align(scene.truth, scene.target.landmarks, size, known.alignment)
         return parity.Case("target", face.crop, face.photo, face.back, face.landmarks, truth, known.paste_back)
     if request.target is None:
-        face = faces.align(sample.portrait(), size, faces.Where(sample.LANDMARKS), None, known.alignment)
+        face = find.align_face(portrait.read_portrait(), size, find.Where(portrait.LANDMARKS), None, known.alignment)
     else:
         try:
-            face = faces.read(request.target, size, request.target_where, models.detector, known.alignment)
+            face = find.read_face(request.target, size, request.target_where, models.detector, known.alignment)
         except (PhotoError, UsageError) as exc:  # speaks of a photo's options, which have other names for the target
             for option in ("landmarks", "aligned", "face"):
                 exc.hint = exc.hint.replace(f"--{option}", f"--target-{option}")
                 exc.message = exc.message.replace(f"--{option}", f"--target-{option}")
             raise
-        face = faces.shrink(face, PARITY_FRAME, size, known.alignment)
+        face = find.shrink(face, PARITY_FRAME, size, known.alignment)
     return parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)
 
 

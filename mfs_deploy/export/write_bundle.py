@@ -20,7 +20,7 @@ from mfs_deploy.bundle import manifest, preview
 from mfs_deploy.contract import FLOAT16_MAX, Contract
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate import reference as reference_file
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import pixels
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
@@ -108,7 +108,7 @@ def write(
     report: Report,
     room: Headroom,
     stages: dict[str, float],
-    source: images.Image | None,
+    source: pixels.Image | None,
     cases: list[parity.Case],
     reference: parity.Outputs,
     calibrated: ranges_file.Calibration | None = None,
@@ -130,7 +130,7 @@ def write(
 
 def preview_row(label: str, target: parity.Case, outputs: parity.Outputs) -> preview.Row:
     composite = parity.composite(target, outputs, 0)
-    picture = composite if composite is not None else images.to_image(outputs.swapped[:1])
+    picture = composite if composite is not None else pixels.to_image(outputs.swapped[:1])
     swapped, mask = outputs.case(0)
     return preview.Row(label, swapped, target.paste.alpha(None, swapped.shape[2])[None, None] if mask is None else mask, picture)
 

@@ -10,12 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import PhotoError, UsageError
-from mfs_deploy.faces import landmarks, photos
-from mfs_deploy.faces import pixels as images
-from mfs_deploy.faces import quality as face_quality
+from mfs_deploy.faces import align, landmarks, photos, pixels
 
 if TYPE_CHECKING:
-    from mfs_deploy.architectures.base import Interface
     from mfs_deploy.faces.detectors import Detector
 
 
@@ -29,7 +26,7 @@ class Where:
         face: which of several found faces, counted from 1, left to right.
     """
 
-    landmarks: images.Landmarks | None = None
+    landmarks: pixels.Landmarks | None = None
     aligned: bool = False
     face: int | None = None
 
@@ -46,14 +43,14 @@ UNKNOWN = Where()
 class AlignedFace:
     """A photo (H, W, 3), its aligned crop (S, S, 3), the (2, 3) affine from crop to photo, and the landmarks used."""
 
-    photo: images.Image
-    crop: images.Image
+    photo: pixels.Image
+    crop: pixels.Image
     back: NDArray[np.float64]
-    landmarks: images.Landmarks | None
+    landmarks: pixels.Landmarks | None
 
 
-def read(
-    path: Path, size: int, where: Where, detector: Detector | None, template: images.AlignmentTemplate = images.ALIGNMENT
+def read_face(
+    path: Path, size: int, where: Where, detector: Detector | None, template: align.AlignmentTemplate = align.ALIGNMENT
 ) -> AlignedFace:
     """Read a photo and align its face.
 
@@ -61,20 +58,20 @@ def read(
         PhotoError: unreadable, no face, several faces, or a face that cannot be trusted.
         UsageError: nothing says where the face is.
     """
-    return align(photos.read(path), size, where, detector, template)
+    return align_face(photos.read(path), size, where, detector, template)
 
 
-def align(
-    photo: images.Image, size: int, where: Where, detector: Detector | None, template: images.AlignmentTemplate = images.ALIGNMENT
+def align_face(
+    photo: pixels.Image, size: int, where: Where, detector: Detector | None, template: align.AlignmentTemplate = align.ALIGNMENT
 ) -> AlignedFace:
     if where.aligned:
         return _aligned(photo, size)
-    points = find(photo, where, detector)
-    crop, back = images.align(photo, points, size, template)
+    points = find_landmarks(photo, where, detector)
+    crop, back = align.align(photo, points, size, template)
     return AlignedFace(photo, crop, back, points)
 
 
-def find(photo: images.Image, where: Where, detector: Detector | None) -> images.Landmarks:
+def find_landmarks(photo: pixels.Image, where: Where, detector: Detector | None) -> pixels.Landmarks:
     if where.landmarks is not None:
         landmarks.check_inside(where.landmarks, photo)
         return where.landmarks
@@ -86,34 +83,23 @@ def find(photo: images.Image, where: Where, detector: Detector | None) -> images
     return landmarks.choose(detector.detect(photo), photo.shape, where.face).landmarks
 
 
-def _aligned(photo: images.Image, size: int) -> AlignedFace:
+def _aligned(photo: pixels.Image, size: int) -> AlignedFace:
     height, width = photo.shape[:2]
     if height != width:
         raise PhotoError(f"an aligned crop is square, this one is {width}x{height}", hint="leave out --aligned to have it aligned")
-    crop = photo if height == size else images.resize(photo, size)
+    crop = photo if height == size else pixels.resize(photo, size)
     scale = width / size
     return AlignedFace(photo, crop, np.array([[scale, 0, 0], [0, scale, 0]], np.float64), None)
 
 
-def shrink(face: AlignedFace, longest: int, size: int, template: images.AlignmentTemplate = images.ALIGNMENT) -> AlignedFace:
+def shrink(face: AlignedFace, longest: int, size: int, template: align.AlignmentTemplate = align.ALIGNMENT) -> AlignedFace:
     """The same face in a photo of at most ``longest`` pixels a side; ``size`` is the crop's."""
     height, width = face.photo.shape[:2]
     scale = longest / max(height, width)
     if scale >= 1:
         return face
-    photo = images.shrink(face.photo, round(width * scale), round(height * scale))
+    photo = pixels.shrink(face.photo, round(width * scale), round(height * scale))
     if face.landmarks is None:
         return _aligned(photo, size)
     points = face.landmarks * np.array([photo.shape[1] / width, photo.shape[0] / height])
-    return AlignedFace(photo, *images.align(photo, points, size, template), points)
-
-
-def source(path: Path, where: Where, detector: Detector | None, interface: Interface) -> AlignedFace:
-    """The person's photo, aligned as the original aligns sources, and refused where it cannot be trusted."""
-    photo = photos.read(path)
-    # An aligned crop goes to the encoder as it is: shrinking it twice would give other numbers than the original's.
-    size = max(photo.shape[:2]) if where.aligned else interface.source_size
-    face = align(photo, size, where, detector, interface.alignment)
-    first, last = (at * size // interface.source_size for at in interface.source_seen)
-    face_quality.check(face.landmarks, face.crop[first:last, first:last])
-    return face
+    return AlignedFace(photo, *align.align(photo, points, size, template), points)

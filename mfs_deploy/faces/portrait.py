@@ -12,7 +12,7 @@ from mfs_deploy.faces.pixels import Image, Landmarks
 LANDMARKS: Landmarks = np.array([(203, 101), (247, 103), (225, 126), (204.4, 140.4), (243.6, 141.6)], np.float64)
 
 
-def portrait() -> Image:
+def read_portrait() -> Image:
     """(512, 512, 3) uint8 RGB."""
     from PIL import Image as PillowImage
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import PhotoError
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import align, pixels
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.faces.pixels import Image, Landmarks
 
@@ -87,7 +87,7 @@ def check_order(landmarks: Landmarks) -> None:
 
 
 def _determinant(landmarks: Landmarks) -> float:
-    matrix = images.alignment_matrix(landmarks, ENCODER_SIZE).astype(np.float64)
+    matrix = align.alignment_matrix(landmarks, ENCODER_SIZE).astype(np.float64)
     return float(np.linalg.det(matrix[:, :2]))
 
 
@@ -112,7 +112,7 @@ def sharpness(crop: Image) -> float:
     Faces differ: a hundred of Labeled Faces in the Wild, all with eyes 10 px apart, spread by 20 %; the lowest has 0.59 of
     their mean, the portrait at that size 0.95.  A sharp face as poor in detail as the lowest still has about 5.
     """
-    grey = cv2.cvtColor(images.resize(crop, ENCODER_SIZE), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = cv2.cvtColor(pixels.resize(crop, ENCODER_SIZE), cv2.COLOR_RGB2GRAY).astype(np.float32)
     smooth = np.asarray(cv2.GaussianBlur(grey, (0, 0), _SMOOTHING), np.float32)
     contrast = float(smooth[_FACE].std())
     if contrast < 1.0:  # of 255: a flat surface

@@ -11,34 +11,34 @@ from mfs_deploy.graph import (
     batchnorm_to_depthwise,
     drop_zero_bias,
     fold_batchnorm,
+    fold_batchnorm_forward,
     fold_input_scale,
     lerp_blend,
+    merge_output_branches,
     merge_pointwise,
+    pad_even_kernels,
+    pad_input_channels,
+    pointwise_before_resize,
     share_resize,
     tanh_to_sigmoid,
 )
-from mfs_deploy.graph import fold_batchnorm_forward as forward_batchnorm
-from mfs_deploy.graph import merge_output_branches as merge_tails
-from mfs_deploy.graph import pad_even_kernels as odd_kernels
-from mfs_deploy.graph import pad_input_channels as widen_input
-from mfs_deploy.graph import pointwise_before_resize as commute_pointwise
 from mfs_deploy.graph.trace import tidy, trace
 
 # In order: BatchNorm must be gone before a 1x1 convolution can be seen beside its resize, and before biases can be zero.
 REWRITES = (
     fold_batchnorm,
-    forward_batchnorm,
+    fold_batchnorm_forward,
     batchnorm_to_depthwise,
     fold_input_scale,
     tanh_to_sigmoid,
     lerp_blend,
-    commute_pointwise,
+    pointwise_before_resize,
     share_resize,
     drop_zero_bias,
 )
 
 # Exact as well, but worth it in some runtimes only: a backend takes the ones that its own gains by, where it may.
-FOR_RUNTIMES = (widen_input, odd_kernels, merge_tails, merge_pointwise)
+RUNTIME_REWRITES = (pad_input_channels, pad_even_kernels, merge_output_branches, merge_pointwise)
 
 
 def simplify(net: nn.Module) -> fx.GraphModule:

@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import CalibrationError, MfsError, PhotoError
-from mfs_deploy.faces import clips, landmarks, photos
-from mfs_deploy.faces import find as faces
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import align, clips, find, landmarks, photos, pixels
 from mfs_deploy.faces.detectors import Detector
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.progress import SILENT, Progress
@@ -72,22 +70,22 @@ class Coverage:
 class CalibrationSet:
     """``crops``: (N, S, S, 3) uint8 RGB.  ``sha256`` is of those, so it tells sets apart and says nothing of files."""
 
-    crops: images.Image
+    crops: pixels.Image
     coverage: Coverage
     skipped: tuple[Skipped, ...]
     sha256: str
 
     def tensor(self) -> NDArray[np.float32]:
         """(N, 3, S, S) RGB in [0, 1]."""
-        return np.concatenate([images.to_tensor(crop) for crop in self.crops])
+        return np.concatenate([pixels.to_tensor(crop) for crop in self.crops])
 
 
 def read(
     path: Path,
     size: int,
-    where: faces.Where,
+    where: find.Where,
     detector: Detector | None,
-    template: images.AlignmentTemplate = images.ALIGNMENT,
+    template: align.AlignmentTemplate = align.ALIGNMENT,
     *,
     accept: bool = False,
     progress: Progress = SILENT,
@@ -123,13 +121,13 @@ def read(
     return made
 
 
-def from_crops(crops: images.Image, turned: list[float] | None = None, skipped: tuple[Skipped, ...] = ()) -> CalibrationSet:
+def from_crops(crops: pixels.Image, turned: list[float] | None = None, skipped: tuple[Skipped, ...] = ()) -> CalibrationSet:
     """A set of crops at hand, (N, S, S, 3) uint8."""
     digest = hashlib.sha256(np.array(crops.shape, np.int64).tobytes() + np.ascontiguousarray(crops).tobytes()).hexdigest()
     return CalibrationSet(crops, _coverage(crops, turned or []), skipped, digest)
 
 
-def _photos(path: Path) -> Iterator[tuple[str, images.Image | PhotoError]]:
+def _photos(path: Path) -> Iterator[tuple[str, pixels.Image | PhotoError]]:
     """Names and pictures, evenly spaced where there are more than ``MOST``; instead of one that cannot be read, the reason."""
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
@@ -144,7 +142,7 @@ def _photos(path: Path) -> Iterator[tuple[str, images.Image | PhotoError]]:
         yield path.name, photos.read(path)
 
 
-def _read(file: Path) -> images.Image | PhotoError:
+def _read(file: Path) -> pixels.Image | PhotoError:
     try:
         return photos.read(file)
     except PhotoError as exc:
@@ -153,7 +151,7 @@ def _read(file: Path) -> images.Image | PhotoError:
         return PhotoError(exc.message, hint=exc.hint)
 
 
-def _clip(path: Path) -> Iterator[tuple[str, images.Image | PhotoError]]:
+def _clip(path: Path) -> Iterator[tuple[str, pixels.Image | PhotoError]]:
     with clips.opened(path) as clip:
         wanted = set(_evenly(clip.promised)) if clip.promised else None
         for i, frame in enumerate(clip.frames):
@@ -168,23 +166,23 @@ def _evenly(n: int) -> list[int]:
 
 
 def _align(
-    photo: images.Image, size: int, where: faces.Where, detector: Detector | None, template: images.AlignmentTemplate
-) -> faces.AlignedFace:
+    photo: pixels.Image, size: int, where: find.Where, detector: Detector | None, template: align.AlignmentTemplate
+) -> find.AlignedFace:
     """As every photo is aligned; of several faces the best, which is what happens in a clip."""
     if where.is_unknown and detector is not None:
         found = landmarks.best(detector.detect(photo))
         if found is None:
             raise PhotoError(f"no face found with a score of at least {landmarks.THRESHOLD}", kind="no-face")
-        return faces.AlignedFace(photo, *images.align(photo, found.landmarks, size, template), found.landmarks)
-    return faces.align(photo, size, where, detector, template)
+        return find.AlignedFace(photo, *align.align(photo, found.landmarks, size, template), found.landmarks)
+    return find.align_face(photo, size, where, detector, template)
 
 
-def _turned(points: images.Landmarks) -> float:
+def _turned(points: pixels.Landmarks) -> float:
     eyes = points[1] - points[0]
     return float(np.dot(points[2] - (points[0] + points[1]) / 2, eyes) / np.dot(eyes, eyes))
 
 
-def _coverage(crops: images.Image, turned: list[float]) -> Coverage:
+def _coverage(crops: pixels.Image, turned: list[float]) -> Coverage:
     grey = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
     small = np.stack([cv2.resize(g, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA) for g in grey]).astype(np.float32)
     means, deviations = [float(g.mean()) for g in grey], [float(g.std()) for g in grey]

@@ -92,7 +92,7 @@ class Recipe:
         return (self.default, *self.operations.values(), *self.layers.values())
 
     def formats(self, kinds: Mapping[str, str]) -> dict[str, Format]:
-        """The format of each operation, given name to kind (``graph.kinds``): by name, else by kind, else the default.
+        """The format of each operation, given name to kind (``graph.operation_kinds``): by name, else by kind, else the default.
 
         Raises:
             UsageError: a layer that the network does not have.

@@ -23,7 +23,7 @@ from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate import reference as reference_file
 from mfs_deploy.export import write_bundle as contents
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import pixels
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipe as recipes
@@ -112,12 +112,12 @@ def _compared(done: workers.Done, cases: list[parity.Case], reference: parity.Ou
         done.result.runtime,
         tuple(judgement.complaints),
         measured,
-        _png(f"{title}: swapped", f"Face crop as {title} swaps it", images.to_image(np.nan_to_num(outputs.swapped[:1]))),
+        _png(f"{title}: swapped", f"Face crop as {title} swaps it", pixels.to_image(np.nan_to_num(outputs.swapped[:1]))),
         _png(f"{title}: error", f"Map of {title}'s error against PyTorch: {known}", error_map(error)),
     )
 
 
-def error_map(error: NDArray[np.float64]) -> images.Image:
+def error_map(error: NDArray[np.float64]) -> pixels.Image:
     """(H, W) errors, 1 being the whole range of a colour, to (H, W, 3) colours on a logarithmic scale; NaN counts as 1."""
     known = np.nan_to_num(error, nan=1.0, posinf=1.0)
     decades = np.log10(np.maximum(known, 10.0**-DECADES)) + DECADES
@@ -140,29 +140,29 @@ def _reference(folder: Path, case: parity.Case, reference: parity.Outputs) -> li
     if case.frame is not None:
         found.append(_png("Crop", "The target's aligned crop, which the network reads", case.crop))
     row = contents.preview_row("PyTorch", case, reference)
-    found.append(_png("Swapped", "The crop as PyTorch swaps it", images.to_image(row.swapped)))
+    found.append(_png("Swapped", "The crop as PyTorch swaps it", pixels.to_image(row.swapped)))
     if case.truth is not None:
         found.append(_png("Truth", "What a perfect swap gives", case.truth))
     found.append(
-        _png("Mask", "Where the swapped crop is used, white for all of it", images.to_image(np.repeat(row.mask, 3, axis=1)))
+        _png("Mask", "Where the swapped crop is used, white for all of it", pixels.to_image(np.repeat(row.mask, 3, axis=1)))
     )
     if case.frame is not None:
         found.append(_photo("Finished", "The target with the swapped crop pasted back", row.composite))
     return found
 
 
-def _png(title: str, alt: str, image: images.Image) -> Picture:
+def _png(title: str, alt: str, image: pixels.Image) -> Picture:
     return _picture(title, alt, image, "PNG", optimize=True)
 
 
-def _photo(title: str, alt: str, image: images.Image) -> Picture:
+def _photo(title: str, alt: str, image: pixels.Image) -> Picture:
     height, width = image.shape[:2]
     factor = min(1.0, PHOTO_SIDE / max(height, width))
-    small = images.shrink(image, max(1, round(width * factor)), max(1, round(height * factor)))
+    small = pixels.shrink(image, max(1, round(width * factor)), max(1, round(height * factor)))
     return _picture(title, alt, small, "JPEG", quality=90)
 
 
-def _picture(title: str, alt: str, image: images.Image, kind: str, **how: Any) -> Picture:
+def _picture(title: str, alt: str, image: pixels.Image, kind: str, **how: Any) -> Picture:
     file = io.BytesIO()
     PillowImage.fromarray(image).save(file, kind, **how)
     text = base64.b64encode(file.getvalue()).decode("ascii")

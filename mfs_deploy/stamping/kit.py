@@ -25,7 +25,7 @@ from mfs_deploy.bundle import manifest
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import pixels
 from mfs_deploy.files import write
 from mfs_deploy.quant.recipe import without_name
 from mfs_deploy.stamping import template_file as store
@@ -88,9 +88,9 @@ class Kit:
             raise refused(f"has an identity encoder that gives {network.outputs}")
         return network
 
-    def encode(self, faces: Sequence[images.Image]) -> list[IdentityArrays]:
+    def encode(self, faces: Sequence[pixels.Image]) -> list[IdentityArrays]:
         """Identities of aligned faces, (S, S, 3) uint8 RGB each."""
-        small = np.concatenate([images.to_tensor(images.resize(face, self.source_size)) for face in faces])
+        small = np.concatenate([pixels.to_tensor(pixels.resize(face, self.source_size)) for face in faces])
         found = self._encoder.run({SOURCE: small})
         return [
             IdentityArrays(

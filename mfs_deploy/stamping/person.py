@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from mfs_deploy.architectures import source_face
 from mfs_deploy.bundle import publish as bundle
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import CheckpointError, ConversionError, UsageError
-from mfs_deploy.faces import find as faces
+from mfs_deploy.faces import find
 from mfs_deploy.faces.detectors import open_detector
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.stamping import kit as kits
@@ -29,7 +30,7 @@ class Request:
     targets: tuple[str, ...]
     recipe: str
     source: Path | None = None
-    source_where: faces.Where = faces.UNKNOWN
+    source_where: find.Where = find.UNKNOWN
     identity: Path | None = None
     detector: Path | None = None
 
@@ -58,7 +59,7 @@ def export(request: Request, progress: Progress = SILENT) -> dict[str, Any]:
     else:
         assert request.source is not None
         detector = None if request.detector is None else open_detector(request.detector)
-        person = kit.encode([faces.source(request.source, request.source_where, detector, kit.interface).crop])[0]
+        person = kit.encode([source_face.read(request.source, request.source_where, detector, kit.interface).crop])[0]
     progress.step("bake and stamp")
     (weights,) = kit.bake([person])
     with bundle.staging(request.out) as folder:

@@ -196,7 +196,6 @@ def test_rewrites_for_ncnn_change_nothing_but_rounding(graph, crop):
 
 def test_architectures_without_such_tails_are_left_alone():
     arch = architectures.get("mobilefsgan")
-    from mfs_deploy.graph import merge_output_branches as merge_tails
-    from mfs_deploy.graph import simplify
+    from mfs_deploy.graph import merge_output_branches, simplify
 
-    assert merge_tails.find(simplify(arch.blank())) == []
+    assert merge_output_branches.find(simplify(arch.blank())) == []

@@ -99,13 +99,13 @@ def scrfd(portrait, tmp_path_factory) -> Path:
     """A model of SCRFD's form that finds the portrait's face and no other."""
     import importlib.util
 
-    from mfs_deploy.faces import portrait as sample
+    from mfs_deploy.faces.portrait import LANDMARKS
 
     spec = importlib.util.spec_from_file_location("detector_model", Path(__file__).parents[1] / "detector_model.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     path = tmp_path_factory.mktemp("detector") / "scrfd.onnx"
-    module.write_scrfd(path, portrait, sample.LANDMARKS)
+    module.write_scrfd(path, portrait, LANDMARKS)
     return path
 
 

@@ -83,17 +83,17 @@ def test_a_folder_of_photos_and_identities_is_done_by_file_name(run, photo, some
     from PIL import Image
 
     from mfs_deploy import architectures
-    from mfs_deploy.faces import find as faces
-    from mfs_deploy.faces import pixels as images
+    from mfs_deploy.architectures import source_face
+    from mfs_deploy.faces import align, find
 
     folder = tmp_path / "folder"
     folder.mkdir()
     shutil.copy(somebody(0), folder / "zoe.safetensors")
     points = np.array(LANDMARKS.split(","), float).reshape(5, 2)
-    Image.fromarray(faces.source(photo, faces.Where(points), None, architectures.interface("mobilefaceswap")).crop).save(
+    Image.fromarray(source_face.read(photo, find.Where(points), None, architectures.interface("mobilefaceswap")).crop).save(
         folder / "aligned.png"
     )
-    assert images.SOURCE_SIZE == 224
+    assert align.SOURCE_SIZE == 224
     said = run(who=folder, code=1)
     assert said["counts"] == {"done": 1, "failed": 1}
     (failed,) = said["failed"]

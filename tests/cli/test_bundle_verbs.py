@@ -14,9 +14,9 @@ from mfs_deploy.bundle import manifest
 
 
 def made_landmarks() -> str:
-    from mfs_deploy.faces import portrait as sample
+    from mfs_deploy.faces.portrait import LANDMARKS
 
-    return ",".join(str(v) for v in sample.LANDMARKS.ravel())
+    return ",".join(str(v) for v in LANDMARKS.ravel())
 
 
 def accept(bundle) -> None:

@@ -101,9 +101,9 @@ def test_an_identity_file_exports_the_same_network(made, mfs, checkpoint, photo,
 
 
 def made_landmarks() -> str:
-    from mfs_deploy.faces import portrait as sample
+    from mfs_deploy.faces import portrait
 
-    return ",".join(str(v) for v in sample.LANDMARKS.ravel())
+    return ",".join(str(v) for v in portrait.LANDMARKS.ravel())
 
 
 def test_size_256_aligns_the_source_at_224_as_the_original_does(made, mfs, export_args, tmp_path):

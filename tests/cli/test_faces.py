@@ -18,7 +18,7 @@ from benchmarks import demo_clip
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.bundle import manifest
 from mfs_deploy.evaluate import bundle_parity as recheck
-from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces.portrait import LANDMARKS
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +77,14 @@ def test_a_small_and_a_blurred_face_are_refused_each_in_its_own_words(mfs, check
     small = save(cv2.resize(portrait, None, fx=0.35, fy=0.35, interpolation=cv2.INTER_AREA), tmp_path / "small.png")
     blurred = save(cv2.GaussianBlur(portrait, (0, 0), 4), tmp_path / "blurred.png")
     for path, scale, kind in ((small, 0.35, "face-too-small"), (blurred, 1, "face-too-blurred")):
-        landmarks = ",".join(str(v * scale) for v in sample.LANDMARKS.ravel())
+        landmarks = ",".join(str(v * scale) for v in LANDMARKS.ravel())
         args = ("--checkpoint", checkpoint, "--landmarks", landmarks, "--out", tmp_path / "id", "--json")
         ran = mfs("identity", path, *args)
         assert (ran.code, ran.json["error"]["kind"]) == (4, kind)
 
 
 def test_mirrored_landmarks_are_not_a_face(mfs, checkpoint, photo, tmp_path):
-    swapped = sample.LANDMARKS[[1, 0, 2, 4, 3]]
+    swapped = LANDMARKS[[1, 0, 2, 4, 3]]
     landmarks = ",".join(str(v) for v in swapped.ravel())
     ran = mfs("identity", photo, "--checkpoint", checkpoint, "--landmarks", landmarks, "--out", tmp_path / "id", "--json")
     assert (ran.code, ran.json["error"]["kind"]) == (4, "not-a-face")
@@ -118,7 +118,7 @@ def test_a_checkpoint_without_encoder_says_what_is_missing(mfs, checkpoint, phot
     from mfs_deploy.checkpoint import identity_file
 
     alone = checkpoint / "MobileFaceSwap_224.pdparams"
-    landmarks = ",".join(str(v) for v in sample.LANDMARKS.ravel())
+    landmarks = ",".join(str(v) for v in LANDMARKS.ravel())
     ran = mfs("export", "--checkpoint", alone, "--source", photo, "--landmarks", landmarks, "--out", tmp_path / "x")
     assert ran.code == 2
     assert "--identity-encoder" in ran.err

@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 
 from mfs_deploy.architectures import INTERFACES
-from mfs_deploy.faces import pixels as images
-from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces import align, paste_back
+from mfs_deploy.faces.opencv import cv2
+from mfs_deploy.faces.portrait import LANDMARKS
 
 RED_BLUE = {"BT601": (0.299, 0.114), "BT709": (0.2126, 0.0722)}  # weights in luma, ITU-R BT.601 and BT.709
 TURNED = np.array([(100, 60), (140, 20), (155, 65), (140, 100), (178, 70)], np.float64)  # by about 45 degrees
 PLACES = {
-    "in the middle": sample.LANDMARKS,
-    "over the left and upper edge": sample.LANDMARKS - (190, 60),
-    "over the lower edge": sample.LANDMARKS - (-40, -300),
+    "in the middle": LANDMARKS,
+    "over the left and upper edge": LANDMARKS - (190, 60),
+    "over the lower edge": LANDMARKS - (-40, -300),
     "turned": TURNED,
-    "upside down": 512 - sample.LANDMARKS,
-    "larger than the frame": (sample.LANDMARKS - (225, 122)) * 9 + 256,
-    "small": (sample.LANDMARKS - 225) * 0.2 + 225,
+    "upside down": 512 - LANDMARKS,
+    "larger than the frame": (LANDMARKS - (225, 122)) * 9 + 256,
+    "small": (LANDMARKS - 225) * 0.2 + 225,
 }
 
 
@@ -35,7 +36,7 @@ def bundle(library, bare_bundle, arch) -> core_library.Bundle:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_the_crop_is_the_exporter_s_to_one_level(bundle, arch, portrait, place):
-    expected, back = images.align(portrait, PLACES[place], bundle.size, INTERFACES[arch].alignment)
+    expected, back = align.align(portrait, PLACES[place], bundle.size, INTERFACES[arch].alignment)
     crop, found = bundle.align(core_library.frame([portrait], "RGB"), PLACES[place])
     assert np.abs(crop.astype(int) - expected).max() <= 1
     assert (crop != expected).mean() < 1e-3
@@ -45,8 +46,8 @@ def test_the_crop_is_the_exporter_s_to_one_level(bundle, arch, portrait, place):
 @pytest.mark.parametrize("place", PLACES)
 def test_the_finished_frame_is_the_exporter_s_to_one_level(bundle, arch, portrait, swapped, place):
     crop, mask = fitted(swapped, bundle)
-    _, back = images.align(portrait, PLACES[place], bundle.size, INTERFACES[arch].alignment)
-    expected = images.paste_back(portrait, crop, mask, back, INTERFACES[arch].paste_back)
+    _, back = align.align(portrait, PLACES[place], bundle.size, INTERFACES[arch].alignment)
+    expected = paste_back.paste_back(portrait, crop, mask, back, INTERFACES[arch].paste_back)
     result = portrait.copy()
     bundle.paste(core_library.frame([result], "RGB"), crop, mask, back)
     assert np.abs(result.astype(int) - expected).max() <= 1
@@ -62,8 +63,8 @@ def test_four_bytes_a_pixel_give_the_same_and_keep_the_fourth(bundle, portrait, 
     wide = np.zeros((512, 600, 4), np.uint8)  # rows that are longer than the picture
     picture = wide[:, :512]
     picture[..., :3], picture[..., 3] = portrait[..., order], opacity
-    expected, back = bundle.align(core_library.frame([portrait], "RGB"), sample.LANDMARKS)
-    crop, _ = bundle.align(core_library.frame([picture], form), sample.LANDMARKS, form)
+    expected, back = bundle.align(core_library.frame([portrait], "RGB"), LANDMARKS)
+    crop, _ = bundle.align(core_library.frame([picture], form), LANDMARKS, form)
     np.testing.assert_array_equal(crop[..., order], expected)
     assert (crop[..., 3] == 255).all()
     values, mask = fitted(swapped, bundle)
@@ -81,8 +82,8 @@ def test_a_camera_s_frame_is_aligned_as_its_picture_would_be(library, bare_bundl
     bundle = library.open(bare_bundle("mobilefaceswap"))
     planes, yuv = as_yuv(portrait[:501, :397], form, colour)
     picture = np.clip(to_rgb(yuv, colour) + 0.5, 0, 255).astype(np.uint8)
-    expected, _ = images.align(picture, sample.LANDMARKS, bundle.size)
-    crop, _ = bundle.align(core_library.frame(planes, form.split()[0], colour=colour), sample.LANDMARKS)
+    expected, _ = align.align(picture, LANDMARKS, bundle.size)
+    crop, _ = bundle.align(core_library.frame(planes, form.split()[0], colour=colour), LANDMARKS)
     assert np.abs(crop.astype(int) - expected).max() <= 1
 
 
@@ -93,12 +94,12 @@ def test_a_camera_s_frame_is_pasted_into_as_its_planes_would_be(library, bare_bu
     bundle = library.open(bare_bundle("mobilefaceswap"))
     planes, yuv = as_yuv(portrait[:501, :397], form, colour)
     crop, mask = swapped
-    _, back = images.align(portrait, sample.LANDMARKS, bundle.size)
+    _, back = align.align(portrait, LANDMARKS, bundle.size)
     # blend() takes what lies outside the crop as 0, which is no colour here: so without the offsets of chroma and luma.
     offset = to_yuv(np.zeros((1, 1, 3)), colour)[0, 0]
     values = ((to_yuv(crop[0].transpose(1, 2, 0) * 255.0, colour) - offset) / 255).transpose(2, 0, 1)[None].astype(np.float32)
-    alpha = images.blend(np.zeros_like(yuv), np.full_like(values, 1), mask, back)[..., :1] / 255
-    face = images.cv2.warpAffine(values[0].transpose(1, 2, 0) * 255, back, (397, 501)) + offset
+    alpha = paste_back.blend(np.zeros_like(yuv), np.full_like(values, 1), mask, back)[..., :1] / 255
+    face = cv2.warpAffine(values[0].transpose(1, 2, 0) * 255, back, (397, 501)) + offset
     blended = face * alpha + yuv * (1 - alpha)
     bundle.paste(core_library.frame(planes, form.split()[0], colour=colour), crop, mask, back)
     luma, blue, red = (plane.astype(int) for plane in split(planes, form))
@@ -125,7 +126,7 @@ def test_what_the_camera_saw_is_what_the_screen_shows(library, portrait):
 def test_outputs_are_taken_as_the_runtime_left_them(library, bare_bundle, portrait, swapped, kind):
     bundle = library.open(bare_bundle("mobilefaceswap"))
     crop, mask = swapped
-    _, back = images.align(portrait, sample.LANDMARKS, bundle.size)
+    _, back = align.align(portrait, LANDMARKS, bundle.size)
     held = crop
     if kind == "float16":
         held, mask = crop.astype(np.float16), mask.astype(np.float16)
@@ -136,7 +137,7 @@ def test_outputs_are_taken_as_the_runtime_left_them(library, bare_bundle, portra
     else:
         held = np.ascontiguousarray(crop.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     as_floats = [array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1) for array in (held, mask)]
-    expected = images.paste_back(portrait, *as_floats, back)
+    expected = paste_back.paste_back(portrait, *as_floats, back)
     result = portrait.copy()
     bundle.paste(core_library.frame([result], "RGB"), held, mask, back)
     assert np.abs(result.astype(int) - expected).max() <= 1
@@ -208,5 +209,5 @@ def split(planes: list[np.ndarray], form: str) -> list[np.ndarray]:
 def fitted(swapped: tuple[np.ndarray, np.ndarray], bundle: core_library.Bundle) -> tuple[np.ndarray, np.ndarray | None]:
     crop, mask = swapped
     if bundle.size != crop.shape[2]:
-        crop = images.cv2.resize(crop[0].transpose(1, 2, 0), (bundle.size, bundle.size)).transpose(2, 0, 1)[None].copy()
+        crop = cv2.resize(crop[0].transpose(1, 2, 0), (bundle.size, bundle.size)).transpose(2, 0, 1)[None].copy()
     return crop, mask if bundle.has_mask else None

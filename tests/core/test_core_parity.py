@@ -18,8 +18,8 @@ import pytest
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate import reference as reference_file
-from mfs_deploy.faces import pixels as images
-from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces import align, paste_back, pixels
+from mfs_deploy.faces.portrait import LANDMARKS
 
 PLAIN_C = ("-std=c99", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
 
@@ -157,7 +157,7 @@ def test_int8_in_ncnn_is_what_python_s_ncnn_gives(library, copy, quantized_ncnn,
     session = library.session()
     session.load(copy, "ncnn")
     expected = BACKENDS["ncnn"].open(quantized_ncnn, contract).run(crop)
-    got = session.run(images.to_image(crop))
+    got = session.run(pixels.to_image(crop))
     for a, b in zip(got, expected, strict=True):
         assert np.abs(a - b).mean() < 2e-3  # kernels differ by processor: a value on the edge of two integers takes the other
     assert np.abs(got[0] - expected[0]).max() < 0.1
@@ -174,7 +174,7 @@ def test_integers_in_and_out_of_litert(library, copy, graph, contract, ranges_se
     session = library.session()
     session.load(copy, "tflite", litert=litert)
     expected = tflite.open(tmp_path / "swap.tflite", contract).run(crop)
-    for a, b in zip(session.run(images.to_image(crop)), expected, strict=True):
+    for a, b in zip(session.run(pixels.to_image(crop)), expected, strict=True):
         assert np.abs(a - b).max() <= 1.01 / 255
 
 
@@ -204,12 +204,12 @@ def test_a_frame_goes_the_whole_way_as_in_python(library, golden_bundle, portrai
     session = library.session()
     session.load(golden_bundle, "ncnn")
     frame = portrait.copy()
-    result = session.swap(core_library.frame([frame], "RGB"), sample.LANDMARKS)
+    result = session.swap(core_library.frame([frame], "RGB"), LANDMARKS)
     assert result.swapped == 1
-    np.testing.assert_array_equal(np.array(result.landmarks).reshape(5, 2), sample.LANDMARKS)  # the first frame is not smoothed
-    crop, back = images.align(portrait, sample.LANDMARKS, 224)
-    outputs = BACKENDS["ncnn"].open(golden_bundle / "swap.param", contract).run(images.to_tensor(crop))
-    expected = images.paste_back(portrait, *outputs, back)
+    np.testing.assert_array_equal(np.array(result.landmarks).reshape(5, 2), LANDMARKS)  # the first frame is not smoothed
+    crop, back = align.align(portrait, LANDMARKS, 224)
+    outputs = BACKENDS["ncnn"].open(golden_bundle / "swap.param", contract).run(pixels.to_tensor(crop))
+    expected = paste_back.paste_back(portrait, *outputs, back)
     assert (np.abs(frame.astype(int) - expected) <= 1).mean() > 0.9999
     assert np.abs(frame.astype(int) - expected).max() <= 2  # a crop that is one level off goes through the network
     assert session.json()["frames"] == 1

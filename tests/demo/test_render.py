@@ -26,7 +26,7 @@ from mfs_deploy.demo.rendering.render import (
     render_swap,
     scene_landmarks,
 )
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import align
 
 N, SIZE = 6, 112
 
@@ -138,7 +138,7 @@ def test_no_seed_gives_a_broken_pixel() -> None:
 
 
 def test_template_is_the_projects() -> None:
-    assert np.array_equal(np.array(TEMPLATE), images.ALIGNMENT.at(112))
+    assert np.array_equal(np.array(TEMPLATE), align.ALIGNMENT.at(112))
 
 
 def test_a_crop_rendered_directly_is_the_crop_of_the_frame(target: People, scenes: Attributes) -> None:
@@ -147,9 +147,9 @@ def test_a_crop_rendered_directly_is_the_crop_of_the_frame(target: People, scene
     crop = render(target, plain, size, _crops(target, plain, size))
     for i in range(N):
         pixels = (frame.image[i].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-        aligned, _ = images.align(pixels, frame.landmarks[i].double().numpy(), size)
+        aligned, _ = align.align(pixels, frame.landmarks[i].double().numpy(), size)
         assert _psnr(torch.from_numpy(aligned).permute(2, 0, 1) / 255, crop.image[i]) > 30, i
-        fit = images.alignment_matrix(frame.landmarks[i].double().numpy(), size)
+        fit = align.alignment_matrix(frame.landmarks[i].double().numpy(), size)
         moved = frame.landmarks[i].double().numpy() @ fit[:, :2].T + fit[:, 2]
         assert np.abs(moved - crop.landmarks[i].numpy()).max() < 0.02
 

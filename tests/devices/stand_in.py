@@ -18,7 +18,7 @@ from mfs_deploy import files, metrics
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import pixels
 
 
 def distribution(values: list[float]) -> dict[str, float]:
@@ -35,13 +35,13 @@ def measure(options: dict[str, str]) -> dict[str, Any]:
     runner = BACKENDS[options["backend"]].open(bundle / entry["files"][0], contract)
     opened = time.perf_counter()
     crops = np.load(reference / "target_rgb.npy")
-    outputs = [runner.run(images.to_tensor(crop)) for crop in crops]
+    outputs = [runner.run(pixels.to_tensor(crop)) for crop in crops]
     arrays = {spec.name: np.concatenate(values) for spec, values in zip(contract.outputs, zip(*outputs, strict=True), strict=True)}
     if "dump" in options:
         Path(options["dump"]).mkdir(parents=True)
         for name, array in arrays.items():
             np.save(Path(options["dump"], f"{name}.npy"), array)
-    frame, times = runner.frame(images.to_tensor(crops[0])), []
+    frame, times = runner.frame(pixels.to_tensor(crops[0])), []
     for _ in range(int(options["warmup"]) + int(options["runs"])):
         began = time.perf_counter()
         frame()

@@ -8,23 +8,23 @@ import torch.nn.functional as F
 from torch import nn
 
 from mfs_deploy.graph import (
-    FOR_RUNTIMES,
     REWRITES,
+    RUNTIME_REWRITES,
     batchnorm_to_depthwise,
     drop_zero_bias,
     fold_batchnorm,
+    fold_batchnorm_forward,
     fold_input_scale,
     lerp_blend,
+    merge_output_branches,
     merge_pointwise,
+    pad_even_kernels,
+    pad_input_channels,
+    pointwise_before_resize,
     share_resize,
     simplify,
     tanh_to_sigmoid,
 )
-from mfs_deploy.graph import fold_batchnorm_forward as forward_batchnorm
-from mfs_deploy.graph import merge_output_branches as merge_tails
-from mfs_deploy.graph import pad_even_kernels as odd_kernels
-from mfs_deploy.graph import pad_input_channels as widen_input
-from mfs_deploy.graph import pointwise_before_resize as commute_pointwise
 from mfs_deploy.graph.cost import Cost, cost
 from mfs_deploy.graph.trace import (
     UnknownActivation,
@@ -85,7 +85,7 @@ CASES = {
         lambda: Toy(lambda m, x: (1 + torch.tanh(m.a(x))) / 2, a=nn.Conv2d(3, 3, 3, padding=1)),
         2e-7,
     ),
-    "commute_pointwise": (commute_pointwise, lambda: Toy(lambda m, x: m.a(up(x)), a=nn.Conv2d(3, 2, 1)), 1e-6),
+    "pointwise_before_resize": (pointwise_before_resize, lambda: Toy(lambda m, x: m.a(up(x)), a=nn.Conv2d(3, 2, 1)), 1e-6),
     "share_resize": (share_resize, lambda: Toy(lambda m, x: m.a(up(x)) + m.b(up(x)), a=conv1(), b=conv1()), 0.0),
     "drop_zero_bias": (drop_zero_bias, lambda: zero_bias(Toy(lambda m, x: m.a(x), a=conv1())), 0.0),
 }
@@ -96,9 +96,13 @@ def reflected(x):
 
 
 CASES |= {
-    "forward_batchnorm, 1x1": (forward_batchnorm, lambda: Toy(lambda m, x: m.a(m.b(x)), a=nn.Conv2d(3, 4, 1), b=norm3()), 1e-6),
-    "forward_batchnorm through resize and reflection": (
-        forward_batchnorm,
+    "fold_batchnorm_forward, 1x1": (
+        fold_batchnorm_forward,
+        lambda: Toy(lambda m, x: m.a(m.b(x)), a=nn.Conv2d(3, 4, 1), b=norm3()),
+        1e-6,
+    ),
+    "fold_batchnorm_forward through resize and reflection": (
+        fold_batchnorm_forward,
         lambda: Toy(lambda m, x: m.a(reflected(up(m.b(x)))), a=nn.Conv2d(3, 4, 3, bias=False), b=norm3()),
         2e-6,
     ),
@@ -157,14 +161,14 @@ CASES |= {
         lambda: Toy(lambda m, x: m.b(m.a(x)), a=nn.Conv2d(3, 3, 4, 2, 1, groups=3, bias=False), b=nn.Conv2d(3, 1, 1, bias=False)),
         1e-6,
     ),
-    "merge_tails": (merge_tails, two_tails, 1e-6),
-    "odd_kernels": (
-        odd_kernels,
+    "merge_output_branches": (merge_output_branches, two_tails, 1e-6),
+    "pad_even_kernels": (
+        pad_even_kernels,
         lambda: Toy(lambda m, x: m.b(m.a(x)), a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 8, 4, 2, 1, groups=8)),
         1e-6,
     ),
-    "widen_input": (
-        widen_input,
+    "pad_input_channels": (
+        pad_input_channels,
         lambda: Toy(lambda m, x: m.b(m.a(x - 0.5)), a=nn.Conv2d(3, 3, 4, 2, 1, groups=3), b=nn.Conv2d(3, 8, 1)),
         1e-6,
     ),
@@ -172,7 +176,7 @@ CASES |= {
 
 
 def test_every_rewrite_is_tried():
-    assert {*REWRITES, *FOR_RUNTIMES} == {rewrite for rewrite, _, _ in CASES.values()}
+    assert {*REWRITES, *RUNTIME_REWRITES} == {rewrite for rewrite, _, _ in CASES.values()}
 
 
 def test_a_depthwise_convolution_is_not_merged_into_many_outputs_or_where_another_reads_it():
@@ -223,7 +227,7 @@ def test_batchnorm_is_not_pushed_where_it_would_change_the_border_or_another_rea
     """One bias for all pixels is wrong at a border of zeros: there fewer taps see the shift."""
     net = Toy(body, a=conv1(), b=norm3(), c=nn.Conv2d(3, 3, 3)).eval()
     graph, x = trace(net), torch.rand(1, 3, 16, 16)
-    assert forward_batchnorm.apply(graph) == 0
+    assert fold_batchnorm_forward.apply(graph) == 0
     wrong = nn.Conv2d(3, 3, 3, padding=1)
     scale, shift = norm_constants(net.b)
     wrong.weight = nn.Parameter((net.a.weight.double() * scale[:, None, None]).float())
@@ -240,7 +244,7 @@ def test_resizes_of_different_sizes_are_not_shared():
 
 
 def test_a_widening_convolution_stays_after_its_resize():
-    assert commute_pointwise.apply(trace(Toy(lambda m, x: m.a(up(x)), a=nn.Conv2d(3, 4, 1)))) == 0
+    assert pointwise_before_resize.apply(trace(Toy(lambda m, x: m.a(up(x)), a=nn.Conv2d(3, 4, 1)))) == 0
 
 
 def test_an_unknown_activation_is_refused():
@@ -272,12 +276,12 @@ def test_every_rewrite_applies_to_the_network(net):
     counts = {rewrite.__name__.rsplit(".", 1)[1]: rewrite.apply(graph) for rewrite in REWRITES}
     assert counts == {
         "fold_batchnorm": 7,
-        "forward_batchnorm": 0,
+        "fold_batchnorm_forward": 0,
         "batchnorm_to_depthwise": 0,
         "fold_input_scale": 1,
         "tanh_to_sigmoid": 1,
         "lerp_blend": 1,
-        "commute_pointwise": 1,
+        "pointwise_before_resize": 1,
         "share_resize": 1,
         "drop_zero_bias": 18,
     }

@@ -18,7 +18,7 @@ from mfs_deploy import metrics
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.onnx import backend as onnx
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import pixels
 from mfs_deploy.quant.ranges import observe
 from mfs_deploy.quant.recipe import Format, Range, Recipe
 from mfs_deploy.quant.scales import weights_to_int8
@@ -50,7 +50,7 @@ def fp32(artifact):
 @pytest.fixture(scope="module")
 def ranges(graph, crop, portrait):
     """On the aligned portrait, mirrored, darker, and the whole photo shrunk."""
-    whole = images.to_tensor(images.resize(portrait, 224))
+    whole = pixels.to_tensor(pixels.resize(portrait, 224))
     return observe(graph, np.concatenate([crop, crop[..., ::-1], crop * np.float32(0.6), whole]))
 
 

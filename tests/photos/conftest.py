@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mfs_deploy.faces import detectors
-from mfs_deploy.faces import portrait as sample
+from mfs_deploy.faces.portrait import LANDMARKS
 
 
 def _detector_model():
@@ -30,14 +30,14 @@ def detector_model():
 @pytest.fixture(scope="session")
 def scrfd_file(detector_model, portrait, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("scrfd") / "scrfd.onnx"
-    detector_model.write_scrfd(path, portrait, sample.LANDMARKS)
+    detector_model.write_scrfd(path, portrait, LANDMARKS)
     return path
 
 
 @pytest.fixture(scope="session")
 def yunet_file(detector_model, portrait, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("yunet") / "yunet.onnx"
-    detector_model.write_yunet(path, portrait, sample.LANDMARKS)
+    detector_model.write_yunet(path, portrait, LANDMARKS)
     return path
 
 

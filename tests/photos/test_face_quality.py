@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 
 from mfs_deploy.errors import PhotoError
-from mfs_deploy.faces import pixels as images
-from mfs_deploy.faces import portrait as sample
-from mfs_deploy.faces import quality as face_quality
-from mfs_deploy.faces.quality import MIN_SHARPNESS, sharpness
+from mfs_deploy.faces import align, pixels
+from mfs_deploy.faces.portrait import LANDMARKS
+from mfs_deploy.faces.quality import MIN_SHARPNESS, Quality, check, sharpness
 
-EYES = np.linalg.norm(sample.LANDMARKS[1] - sample.LANDMARKS[0])  # 44 px
+EYES = np.linalg.norm(LANDMARKS[1] - LANDMARKS[0])  # 44 px
 
 
-def aligned(photo: np.ndarray, landmarks: np.ndarray = sample.LANDMARKS) -> np.ndarray:
+def aligned(photo: np.ndarray, landmarks: np.ndarray = LANDMARKS) -> np.ndarray:
     """(112, 112, 3), by way of 224 as the original."""
-    return images.resize(images.align(photo, landmarks, images.SOURCE_SIZE)[0], 112)
+    return pixels.resize(align.align(photo, landmarks, align.SOURCE_SIZE)[0], 112)
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -34,7 +33,7 @@ def noisy(image: np.ndarray, sigma: float) -> np.ndarray:
 def shrunk(photo: np.ndarray, eyes: float) -> tuple[np.ndarray, np.ndarray]:
     small = cv2.resize(photo, None, fx=eyes / EYES, fy=eyes / EYES, interpolation=cv2.INTER_AREA)
     scale = np.array(small.shape[1::-1]) / np.array(photo.shape[1::-1])
-    return small, (sample.LANDMARKS + 0.5) * scale - 0.5
+    return small, (LANDMARKS + 0.5) * scale - 0.5
 
 
 def blurred(crop: np.ndarray, sigma: float) -> np.ndarray:
@@ -92,7 +91,7 @@ LOST = {
 @pytest.mark.parametrize("case", USABLE)
 def test_usable_face_is_not_refused(portrait, case):
     make, measured = USABLE[case]
-    quality = face_quality.check(sample.LANDMARKS, make(portrait))
+    quality = check(LANDMARKS, make(portrait))
     assert quality.sharpness == pytest.approx(measured, abs=0.1)
     assert quality.eye_distance_px == pytest.approx(EYES)
 
@@ -103,7 +102,7 @@ def test_blurred_face_is_refused(sharp, case):
     crop = make(sharp)
     assert sharpness(crop) == pytest.approx(measured, abs=0.1)
     with pytest.raises(PhotoError, match=rf"sharpness {sharpness(crop):.1f}, at least 4\.0") as caught:
-        face_quality.check(sample.LANDMARKS, crop)
+        check(LANDMARKS, crop)
     assert caught.value.kind == "face-too-blurred"
     assert caught.value.hint
 
@@ -116,9 +115,9 @@ def test_crisp_background_does_not_hide_a_blurred_face(sharp):
 
 
 def test_crop_of_any_size(portrait, sharp):
-    large, _ = images.align(portrait, sample.LANDMARKS, images.SOURCE_SIZE)
+    large, _ = align.align(portrait, LANDMARKS, align.SOURCE_SIZE)
     assert sharpness(large) == sharpness(sharp)
-    assert face_quality.check(None, large) == face_quality.Quality(None, sharpness(sharp))
+    assert check(None, large) == Quality(None, sharpness(sharp))
 
 
 def test_the_sample_portrait_is_an_ordinary_face(portrait):
@@ -136,10 +135,10 @@ def test_the_sample_portrait_is_an_ordinary_face(portrait):
 
 
 def test_small_face_is_refused_at_18_px(sharp):
-    centred = sample.LANDMARKS - sample.LANDMARKS.mean(axis=0)
-    assert face_quality.check(centred * (18.01 / EYES) + 100, sharp).eye_distance_px == pytest.approx(18.01)
+    centred = LANDMARKS - LANDMARKS.mean(axis=0)
+    assert check(centred * (18.01 / EYES) + 100, sharp).eye_distance_px == pytest.approx(18.01)
     with pytest.raises(PhotoError, match=r"eyes are 17\.9 px apart; at least 18 px") as caught:
-        face_quality.check(centred * (17.9 / EYES) + 100, sharp)
+        check(centred * (17.9 / EYES) + 100, sharp)
     assert caught.value.kind == "face-too-small"
 
 
@@ -155,19 +154,19 @@ def test_small_face_is_refused_at_18_px(sharp):
 @pytest.mark.parametrize("degrees", [0, -30, 30])
 def test_swapped_landmarks_are_named(sharp, order, words, degrees):
     turn = cv2.getRotationMatrix2D((225, 120), degrees, 1.0)
-    turned = sample.LANDMARKS @ turn[:, :2].T + turn[:, 2]
-    face_quality.check(turned, sharp)
+    turned = LANDMARKS @ turn[:, :2].T + turn[:, 2]
+    check(turned, sharp)
     with pytest.raises(PhotoError, match=words) as caught:
-        face_quality.check(turned[order], sharp)
+        check(turned[order], sharp)
     assert caught.value.kind == "not-a-face"
 
 
 def test_head_upside_down_is_a_face(sharp):
-    face_quality.check(512 - sample.LANDMARKS, sharp)
+    check(512 - LANDMARKS, sharp)
 
 
 def test_landmarks_on_a_line_are_refused(sharp):
     line = np.stack([np.arange(5) * 30.0, np.arange(5) * 10.0], axis=1)
     with pytest.raises(PhotoError) as caught:
-        face_quality.check(line, sharp)
+        check(line, sharp)
     assert caught.value.kind == "not-a-face"

@@ -10,10 +10,10 @@ from onnx import TensorProto, helper
 
 from mfs_deploy.errors import CheckpointError, PhotoError, UsageError
 from mfs_deploy.faces import detectors, landmarks
-from mfs_deploy.faces import portrait as sample
 from mfs_deploy.faces.landmarks import Face
+from mfs_deploy.faces.portrait import LANDMARKS
 
-L = sample.LANDMARKS
+L = LANDMARKS
 
 
 def error_px(face: Face, expected: np.ndarray) -> float:

@@ -9,10 +9,10 @@ from PIL import Image
 
 from mfs_deploy.demo.rendering import triplets
 from mfs_deploy.errors import CalibrationError, UsageError
-from mfs_deploy.faces import find as faces
+from mfs_deploy.faces import find
 from mfs_deploy.quant import calibration_set as calibration
 
-ALIGNED = faces.Where(aligned=True)
+ALIGNED = find.Where(aligned=True)
 SIZE = 64
 
 
@@ -102,7 +102,7 @@ def test_an_empty_folder_and_a_folder_without_photos_are_refused(tmp_path):
 
 def test_faces_that_nothing_can_find_are_the_users_to_say(folder):
     with pytest.raises(UsageError, match="nothing says where the face is"):
-        calibration.read(folder, SIZE, faces.UNKNOWN, None)
+        calibration.read(folder, SIZE, find.UNKNOWN, None)
 
 
 def test_of_a_long_clip_evenly_spaced_frames_are_taken(people, tmp_path, monkeypatch):

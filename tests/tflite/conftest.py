@@ -10,7 +10,7 @@ import pytest
 
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.tflite import backend as tflite
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import pixels
 from mfs_deploy.quant import recipe
 from mfs_deploy.quant.ranges import observe
 
@@ -36,7 +36,7 @@ def make(lowered: bytes, graph, contract, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def crops(crop, portrait) -> np.ndarray:
     """What ranges are observed on: the aligned portrait, mirrored, darker, and the whole photo shrunk."""
-    whole = images.to_tensor(images.resize(portrait, 224))
+    whole = pixels.to_tensor(pixels.resize(portrait, 224))
     return np.concatenate([crop, crop[..., ::-1], crop * np.float32(0.6), whole])
 
 

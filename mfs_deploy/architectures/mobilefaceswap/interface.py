@@ -13,7 +13,8 @@ from mfs_deploy.contract import (
     Contract,
     TensorSpec,
 )
-from mfs_deploy.faces.pixels import ALIGNMENT, PASTE_BACK, SOURCE_SIZE
+from mfs_deploy.faces.align import ALIGNMENT, SOURCE_SIZE
+from mfs_deploy.faces.paste_back import PASTE_BACK
 
 
 def contract(size: int) -> Contract:

@@ -12,12 +12,8 @@ from mfs_deploy.contract import (
     Contract,
     TensorSpec,
 )
-from mfs_deploy.faces.pixels import (
-    ALIGNMENT,
-    SIMILARITY,
-    AlignmentTemplate,
-    Ellipse,
-)
+from mfs_deploy.faces.align import ALIGNMENT, SIMILARITY, AlignmentTemplate
+from mfs_deploy.faces.paste_back import Ellipse
 
 SIZE = 256
 SEEN = (26, 230)  # of its own crop, what the authors' code gives to the identity encoder, shrunk to ...

@@ -46,11 +46,9 @@ def fit(job: Conversion) -> tuple[fx.GraphModule, Formats]:
 
 def rewrite(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool]) -> None:
     """The rewrites, in place, each where ``may`` lets it have the nodes it would change."""
-    from mfs_deploy.graph import merge_output_branches as merge_tails
-    from mfs_deploy.graph import pad_even_kernels as odd_kernels
-    from mfs_deploy.graph import pad_input_channels as widen_input
+    from mfs_deploy.graph import merge_output_branches, pad_even_kernels, pad_input_channels
 
-    for apply in (widen_input.apply, odd_kernels.apply, merge_tails.apply):
+    for apply in (pad_input_channels.apply, pad_even_kernels.apply, merge_output_branches.apply):
         apply(graph, may)
 
 

@@ -28,7 +28,7 @@ def to_int8(weights: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32
 
 
 def widen(weights: NDArray[Any]) -> NDArray[Any] | None:
-    """Weights (O, I, H, W) as ``graph.widen_input`` and ``graph.odd_kernels`` leave them, or None where both leave them alone.
+    """Weights (O, I, H, W) after ``graph.pad_input_channels`` and ``graph.pad_even_kernels``, or None where neither changes them.
 
     Zeros stand where a channel, or the first row and column of a 5x5 kernel, has none.
     """

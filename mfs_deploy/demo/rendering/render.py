@@ -36,7 +36,7 @@ from mfs_deploy.demo.rendering.people import People
 from mfs_deploy.demo.rendering.surroundings import background, body, ears
 
 AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 24}  # pixels rendered at a time: some 150 buffers of this many floats are alive
-# where an aligned crop of 112 pixels has the eyes, the nose tip and the mouth corners (mfs_deploy.images.ALIGNMENT)
+# where an aligned crop of 112 pixels has the eyes, the nose tip and the mouth corners (mfs_deploy.faces.align.ALIGNMENT)
 TEMPLATE = ((38.29459953, 51.69630051), (73.53179932, 51.50139999), (56.02519989, 71.73660278), (41.54930115, 92.3655014),
             (70.72990036, 92.20410156))  # fmt: skip
 

@@ -26,7 +26,8 @@ from mfs_deploy.demo.rendering.render import (
     render_swap,
     scene_landmarks,
 )
-from mfs_deploy.faces import pixels as images
+from mfs_deploy.faces import align
+from mfs_deploy.faces.pixels import Image, to_image, to_tensor
 
 SIZE = 224
 BATCH = 20
@@ -60,25 +61,25 @@ class Sample:
 class Pictures:
     """One sample to look at: (224, 224, 3) uint8."""
 
-    source: images.Image
-    target: images.Image
-    swapped: images.Image
-    truth: images.Image
+    source: Image
+    target: Image
+    swapped: Image
+    truth: Image
 
 
 def samples(generator: Generator, encoder: torch.nn.Module, n: int) -> Iterator[tuple[Sample, Pictures]]:
     """``n`` held-out samples, in a fixed order; networks in eval mode."""
     for start in range(0, n, BATCH):
-        drawn = triplets.make(min(BATCH, n - start), triplets.HELD_OUT + 10 + start, SIZE, source_size=images.SOURCE_SIZE)
+        drawn = triplets.make(min(BATCH, n - start), triplets.HELD_OUT + 10 + start, SIZE, source_size=align.SOURCE_SIZE)
         for i in range(len(drawn)):
             source, target, truth = (_image(t[i]) for t in (drawn.source, drawn.target, drawn.result))
             predicted = _predict(generator, encoder, source)
             with torch.inference_mode():
-                swapped, mask = (t.numpy() for t in generator.swap(predicted, torch.from_numpy(images.to_tensor(target))))
-            made = images.to_image(swapped)
+                swapped, mask = (t.numpy() for t in generator.swap(predicted, torch.from_numpy(to_tensor(target))))
+            made = to_image(swapped)
             cosines = [_cosine(encoder, a, b) for a, b in ((made, source), (made, target), (truth, source))]
             yield (
-                _measure(swapped, mask, images.to_tensor(truth), drawn.mask[i : i + 1].numpy() / 255, cosines, target),
+                _measure(swapped, mask, to_tensor(truth), drawn.mask[i : i + 1].numpy() / 255, cosines, target),
                 Pictures(source, target, made, truth),
             )
 
@@ -119,9 +120,7 @@ def temporal_error(made: Array, truth: Array, mask: Array) -> tuple[float, float
     return float(np.abs(change - true_change).mean() * 255), float(np.abs(true_change).mean() * 255)
 
 
-def _measure(
-    swapped: Array, mask: Array, truth: Array, true_mask: NDArray[Any], cosines: list[float], target: images.Image
-) -> Sample:
+def _measure(swapped: Array, mask: Array, truth: Array, true_mask: NDArray[Any], cosines: list[float], target: Image) -> Sample:
     inside = true_mask[0, 0] > INSIDE
     ssim, ssim_map = structural_similarity(
         _hwc(truth), _hwc(swapped), channel_axis=2, data_range=1.0, gaussian_weights=True, sigma=1.5, full=True,
@@ -137,22 +136,22 @@ def _measure(
         cosine_to_source=cosines[0],
         cosine_to_target=cosines[1],
         true_cosine_to_source=cosines[2],
-        untouched_psnr_in_mask_db=metrics.psnr_db(images.to_tensor(target)[0][:, inside], truth[0][:, inside], peak=1.0),
+        untouched_psnr_in_mask_db=metrics.psnr_db(to_tensor(target)[0][:, inside], truth[0][:, inside], peak=1.0),
     )
 
 
-def _predict(generator: Generator, encoder: torch.nn.Module, source: images.Image) -> PredictedWeights:
+def _predict(generator: Generator, encoder: torch.nn.Module, source: Image) -> PredictedWeights:
     person = identity.encode(encoder, source)
     with torch.inference_mode():
         predicted: PredictedWeights = generator(torch.from_numpy(person.embedding), torch.from_numpy(person.feature_map))
     return predicted
 
 
-def _cosine(encoder: torch.nn.Module, a: images.Image, b: images.Image) -> float:
+def _cosine(encoder: torch.nn.Module, a: Image, b: Image) -> float:
     return metrics.cosine(identity.encode(encoder, a).embedding, identity.encode(encoder, b).embedding)
 
 
-def _image(pixels: torch.Tensor) -> images.Image:
+def _image(pixels: torch.Tensor) -> Image:
     """(3, H, W) uint8 to (H, W, 3)."""
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 

@@ -1,0 +1,102 @@
+"""Paste-back: a swapped crop blended into the frame it was cut from, by the network's mask or a fixed ellipse.
+
+Masks are (H, W) float32 in [0, 1].  Source: the MobileFaceSwap authors' ``utils/util.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfs_deploy.faces.opencv import cv2
+from mfs_deploy.faces.pixels import Image, as_image
+
+
+@dataclass(frozen=True)
+class PasteBack:
+    """How the mask of a crop is hardened, softened at its edge, and kept off the crop's border.  Pixels of the crop."""
+
+    threshold: float = 0.001  # above it the mask becomes 1
+    morph_kernel: int = 11  # one dilation, then two erosions
+    dilations: int = 1
+    erosions: int = 2
+    blur_kernel: int = 7
+    border: int = 10  # this margin is 0 before ...
+    border_blur_kernel: int = 11  # ... this blur
+
+    def alpha(self, mask: NDArray[np.float32] | None, size: int) -> NDArray[np.float32]:
+        """(S, S) weight of the swapped crop, of the network's (1, 1, S, S) mask."""
+        assert mask is not None
+        assert mask.shape[2:] == (size, size)
+        return soften(mask[0, 0], self)
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    """A fixed soft ellipse, for a network that gives no mask.  Lengths are shares of the crop's side.
+
+    With r the distance from the centre over the radius, pixel by pixel, the weight is (1 - r) / edge, between 0 and 1.
+    """
+
+    centre: tuple[float, float]  # x, y
+    radii: tuple[float, float]
+    edge: float
+
+    def alpha(self, mask: NDArray[np.float32] | None, size: int) -> NDArray[np.float32]:
+        assert mask is None
+        at = (np.arange(size) + 0.5) / size
+        x, y = (at - self.centre[0]) / self.radii[0], (at - self.centre[1]) / self.radii[1]
+        alpha: NDArray[np.float64] = ((1 - np.hypot(x[None], y[:, None])) / self.edge).clip(0, 1)
+        return alpha.astype(np.float32)
+
+
+PASTE_BACK = PasteBack()
+
+
+def soften(mask: NDArray[np.float32], p: PasteBack = PASTE_BACK) -> NDArray[np.float32]:
+    """The network's mask (S, S) as paste-back uses it: hard inside, a soft edge, nothing at the crop's border."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (p.morph_kernel, p.morph_kernel))
+    hard = np.where(mask > p.threshold, np.float32(1), mask)
+    grown = cv2.dilate(hard, kernel, iterations=p.dilations)
+    eroded = cv2.erode(grown, kernel, iterations=p.erosions)
+    soft = cv2.blur(eroded, (p.blur_kernel, p.blur_kernel))
+    inner = np.zeros_like(mask)
+    inner[p.border : -p.border, p.border : -p.border] = 1.0
+    return (soft * cv2.blur(inner, (p.border_blur_kernel, p.border_blur_kernel))).astype(np.float32)
+
+
+def paste_back(
+    frame: Image,
+    swapped: NDArray[np.float32],
+    mask: NDArray[np.float32] | None,
+    back: NDArray[np.float64],
+    paste: PasteBack | Ellipse = PASTE_BACK,
+) -> Image:
+    """Blend a swapped crop into the frame it came from: ``blend`` as bytes, truncated and not rounded, as the original does."""
+    return as_image(blend(frame, swapped, mask, back, paste).astype(np.uint8))
+
+
+def blend(
+    frame: Image,
+    swapped: NDArray[np.float32],
+    mask: NDArray[np.float32] | None,
+    back: NDArray[np.float64],
+    paste: PasteBack | Ellipse = PASTE_BACK,
+) -> NDArray[np.float32]:
+    """The finished frame, (H, W, 3) in [0, 255], before it becomes bytes.
+
+    Args:
+        frame: (H, W, 3) the whole photo or video frame.
+        swapped: (1, 3, S, S) in [0, 1], the network's output.
+        mask: (1, 1, S, S) in [0, 1], the network's other output, if it has one.
+        back: (2, 3) affine from the crop to the frame, as ``align`` gives it.
+        paste: how the architecture's crops are weighed.
+    """
+    height, width = frame.shape[:2]
+    crop = swapped[0].transpose(1, 2, 0) * np.float32(255)
+    face = cv2.warpAffine(crop, back, (width, height))
+    alpha = cv2.warpAffine(paste.alpha(mask, crop.shape[0]), back, (width, height))[..., None]
+    blended: NDArray[np.float32] = face * alpha + frame * (1 - alpha)
+    return blended.clip(0, 255)
