@@ -8,6 +8,7 @@ frame, one thread, each runtime in a process of its own and nothing beside it.
 
 from __future__ import annotations
 
+import platform
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks import pages
-from mfs_deploy import metrics
+from mfs_deploy import architectures, metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
@@ -35,9 +36,22 @@ RECIPES = ("fp32", "fp16")
 
 
 def generator(name: str) -> torch.nn.Module:
+    net = architectures.get(name).generator({})
     {"mobilefaceswap": standin, "mobilefsgan": standin_mobilefsgan}[name].fill(net, SEED)
     return net.eval()
 
+
+def measure() -> dict[str, Any]:
+    return {
+        "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
+        "versions": contents.versions(list(BACKENDS)),
+        "architectures": [measure_one(name) for name in architectures.INTERFACES],
+    }
+
+
+def measure_one(name: str) -> dict[str, Any]:
+    arch = architectures.get(name)
+    size = arch.INTERFACE.sizes[0]
     net = generator(name)
     baked = arch.bake(net, arch.random_identity(np.random.default_rng(SEED)))
     worn = arch.load(baked)
@@ -91,6 +105,7 @@ def _cell(entry: dict[str, Any]) -> str:
 
 def show(results: dict[str, Any]) -> None:
     """Fill the pages from results."""
+    pages.fill("architectures", table(results))
 
 
 if __name__ == "__main__":
