@@ -160,7 +160,7 @@ def test_one_bad_person_costs_nobody_else(head, start, small_kit, people, tmp_pa
     assert len(hashes(tmp_path / "out")) == 6
 
 
-def test_an_address_that_is_none_is_told_before_anything_is_written(begin, tmp_path, monkeypatch):
+def test_a_wrong_cluster_address_is_refused_before_anything_is_written(begin, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
     printed, _ = (process := begin("--engine", "ray")).communicate(timeout=240)
     assert process.returncode == 9
