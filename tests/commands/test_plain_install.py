@@ -98,9 +98,7 @@ def test_photos_need_the_extra_and_then_are_stamped_with_the_same_bytes(installe
     assert manifest.list_files(tmp_path / "there") == manifest.list_files(tmp_path / "here")
 
 
-def test_a_batch_without_extras_makes_identities_and_names_the_extra_for_photos(
-    installed, with_photos, kit, photo, somebody, tmp_path
-):
+def test_a_batch_without_extras_makes_all_but_photos(installed, with_photos, kit, photo, somebody, tmp_path):
     rows = [f'a,{photo},,"{LANDMARKS}"', *(f"p{i},,{somebody(i)}," for i in range(3))]
     (tmp_path / "people.csv").write_text("\n".join(["id,photo,identity,landmarks", *rows]))
     args = ("batch", tmp_path / "people.csv", "--kit", kit, "--targets", "onnx,ncnn", "--out", tmp_path / "out", "--workers", "2")

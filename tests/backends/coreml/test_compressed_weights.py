@@ -46,7 +46,7 @@ REAL = [
 
 
 @pytest.mark.parametrize(("name", "how", "options", "stored", "kind"), REAL)
-def test_the_network_with_compressed_weights_runs_as_coremltools_decompresses_it(
+def test_compressed_weights_compute_what_coremltools_unpacks(
     optimize, package_of, contract, crop, expected, tmp_path, name, how, options, stored, kind
 ):
     small, plain = compressed(optimize, package_of(name, "image"), tmp_path, how, **options)
