@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mfs_deploy.batch.people import Row, read_people
+from mfs_deploy.batch.people import PersonEntry, read_people
 from mfs_deploy.errors import MissingExtra, UsageError
 
 POINTS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
@@ -26,10 +26,10 @@ def test_paths_are_relative_to_the_table_and_everything_else_is_taken_over(table
     rows = f'a, x/1.jpg ,,"{POINTS}",,\nb,/abs/2.jpg,,,true,\nc,,i.safetensors,,,\nd,4.jpg,,,0,2\n'
     text = f"id,photo,identity,landmarks,aligned,face\n{rows}"
     assert read_people(table(text)) == [
-        Row("a", photo=str(tmp_path / "x/1.jpg"), landmarks=POINTS),
-        Row("b", photo="/abs/2.jpg", aligned=True),
-        Row("c", identity=str(tmp_path / "i.safetensors")),
-        Row("d", photo=str(tmp_path / "4.jpg"), face=2),
+        PersonEntry("a", photo=str(tmp_path / "x/1.jpg"), landmarks=POINTS),
+        PersonEntry("b", photo="/abs/2.jpg", aligned=True),
+        PersonEntry("c", identity=str(tmp_path / "i.safetensors")),
+        PersonEntry("d", photo=str(tmp_path / "4.jpg"), face=2),
     ]
 
 
@@ -45,7 +45,7 @@ def test_paths_are_relative_to_the_table_and_everything_else_is_taken_over(table
     ids=["byte order mark", "Windows", "no newline at the end", "empty lines", "quoted"],
 )
 def test_what_spreadsheets_write_is_read(table, tmp_path, text):
-    assert read_people(table(text)) == [Row("a", photo=str(tmp_path / "1.jpg"))]
+    assert read_people(table(text)) == [PersonEntry("a", photo=str(tmp_path / "1.jpg"))]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_folder_gives_a_person_for_each_photo_and_identity(tmp_path):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "more").mkdir()
     found = read_people(tmp_path)
-    assert found == [Row("a", identity=str(tmp_path / "a.safetensors")), Row("b", photo=str(tmp_path / "b.jpg"))]
+    assert found == [PersonEntry("a", identity=str(tmp_path / "a.safetensors")), PersonEntry("b", photo=str(tmp_path / "b.jpg"))]
 
 
 @pytest.mark.parametrize(
@@ -179,14 +179,14 @@ def test_a_parquet_table_is_read_as_a_csv_would_be(parquet, tmp_path):
         )
     )
     assert found == [
-        Row("a", photo=str(tmp_path / "1.jpg"), landmarks=POINTS),
-        Row("b", identity=str(tmp_path / "i.safetensors")),
-        Row("c", photo=str(tmp_path / "3.jpg"), aligned=True),
-        Row("7", photo="/abs/4.jpg", face=2),
+        PersonEntry("a", photo=str(tmp_path / "1.jpg"), landmarks=POINTS),
+        PersonEntry("b", identity=str(tmp_path / "i.safetensors")),
+        PersonEntry("c", photo=str(tmp_path / "3.jpg"), aligned=True),
+        PersonEntry("7", photo="/abs/4.jpg", face=2),
     ]
     assert read_people(parquet(id=[1, 2], photo=["1.jpg", "2.jpg"])) == [
-        Row("1", photo=str(tmp_path / "1.jpg")),
-        Row("2", photo=str(tmp_path / "2.jpg")),
+        PersonEntry("1", photo=str(tmp_path / "1.jpg")),
+        PersonEntry("2", photo=str(tmp_path / "2.jpg")),
     ]
 
 
