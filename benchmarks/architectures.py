@@ -24,9 +24,10 @@ from mfs_deploy import metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.bundle import provenance
 from mfs_deploy.evaluate import parity as judged
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.export import write_bundle
 from mfs_deploy.faces import find, portrait
 from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
@@ -73,7 +74,7 @@ def measure(name: str) -> dict[str, Any]:
             with workers.scratch() as scratch:
                 (done,) = workers.run([job], targets, scratch, weights=baked)
                 found["artifacts"][f"{backend} {recipe}"] = {
-                    "bytes": contents.size(done),
+                    "bytes": write_bundle.artifact_bytes(done),
                     "psnr_db": metrics.psnr_db(done.outputs["swapped"], reference.swapped, peak=1.0),
                     "frame_ms": done.result.frame_ms if BACKENDS[backend].RUNS_HERE else None,
                 }
@@ -111,7 +112,7 @@ def show(results: dict[str, Any]) -> None:
 def main() -> None:
     results = {
         "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
-        "versions": contents.versions(list(BACKENDS)),
+        "versions": provenance.versions(package for backend in BACKENDS.values() for package in backend.PACKAGES),
         "architectures": [measure(name) for name in architecture.INTERFACES],
     }
     RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
