@@ -1,26 +1,22 @@
 """Both architectures side by side: size, work, parity and the time of a frame, on stand-in checkpoints.
 
-    python benchmarks/architectures.py
+    python -m benchmarks.architectures
 
-writes benchmarks/results/architectures.json, and from it the table in README.md (between its markers).  Times are the median of a
+writes benchmarks/results/architectures.json, and from it the table in the pages (between its markers).  Times are the median of a
 frame, one thread, each runtime in a process of its own and nothing beside it.
 """
 
 from __future__ import annotations
 
-import json
 import platform
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import pages
-from mfs_deploy import architectures as architecture
-from mfs_deploy import metrics
+from mfs_deploy import architectures, metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
@@ -33,35 +29,39 @@ from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import recipe as recipes
+from testing import standin, standin_mobilefsgan
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "architectures.json"
+RESULTS = pages.RESULTS / "architectures.json"
 SEED = 1
 RECIPES = ("fp32", "fp16")
 
 
 def generator(name: str) -> torch.nn.Module:
-    sys.path.insert(0, str(ROOT / "tests"))  # where the stand-ins live
-    import standin
-    import standin_mobilefsgan
-
-    net = architecture.get(name).generator({})
+    net = architectures.get(name).generator({})
     {"mobilefaceswap": standin, "mobilefsgan": standin_mobilefsgan}[name].fill(net, SEED)
     return net.eval()
 
 
-def measure(name: str) -> dict[str, Any]:
-    arch = architecture.get(name)
-    size = arch.interface.sizes[0]
+def measure() -> dict[str, Any]:
+    return {
+        "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
+        "versions": provenance.versions(p for backend in BACKENDS.values() for p in backend.PACKAGES),
+        "architectures": [measure_one(name) for name in architectures.INTERFACES],
+    }
+
+
+def measure_one(name: str) -> dict[str, Any]:
+    arch = architectures.get(name)
+    size = arch.INTERFACE.sizes[0]
     net = generator(name)
     baked = arch.bake(net, arch.random_identity(np.random.default_rng(SEED)))
     worn = arch.load(baked)
-    face = find.align_face(portrait.read_portrait(), size, find.Where(portrait.LANDMARKS), None, arch.interface.alignment)
+    face = find.align_face(portrait.read_portrait(), size, find.Where(portrait.LANDMARKS), None, arch.INTERFACE.alignment)
     targets = judged.inputs([judged.Case("target", face.crop)])
     reference = preparing.run(worn, targets)
     before, after = cost(trace(worn), size), cost(simplify(worn), size)
     found: dict[str, Any] = {
-        "title": arch.interface.title,
+        "title": arch.INTERFACE.title,
         "size": size,
         "trained_parameters": sum(p.numel() for p in net.parameters()),
         "baked": asdict(before),
@@ -106,19 +106,8 @@ def _cell(entry: dict[str, Any]) -> str:
 
 def show(results: dict[str, Any]) -> None:
     """Fill the pages from results."""
-    pages.fill("architectures", table(results), ROOT / "README.md")
-
-
-def main() -> None:
-    results = {
-        "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
-        "versions": provenance.versions(package for backend in BACKENDS.values() for package in backend.PACKAGES),
-        "architectures": [measure(name) for name in architecture.INTERFACES],
-    }
-    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    show(results)
-    print(table(results))
+    pages.fill("architectures", table(results))
 
 
 if __name__ == "__main__":
-    main()
+    pages.run(measure, show, RESULTS)

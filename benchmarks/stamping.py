@@ -1,6 +1,6 @@
 """What a person costs: full conversion against stamping, in one run, and how a batch grows.
 
-    python benchmarks/stamping.py
+    python -m benchmarks.stamping
 
 writes benchmarks/results/stamping.json and the table in benchmarks/README.md.  Random people (no photo), all four backends at fp16;
 w8a8 with the demo's ranges.  Stamping runs with one thread.
@@ -9,7 +9,6 @@ w8a8 with the demo's ranges.  Stamping runs with one thread.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import resource
 import shutil
@@ -22,11 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from benchmarks import pages
-from mfs_deploy.architectures.mobilefaceswap import encode as identity
+from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file
@@ -42,8 +40,7 @@ from mfs_deploy.stamping import kit as kits_format
 from mfs_deploy.stamping import person
 from mfs_deploy.stamping.kit import Kit
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "stamping.json"
+RESULTS = pages.RESULTS / "stamping.json"
 TARGETS = ("onnx", "tflite", "ncnn", "coreml")
 BATCHES = (1, 8, 32)
 PEOPLE = 96  # stamped, in the median
@@ -53,7 +50,7 @@ MFS = [sys.executable, "-m", "mfs_deploy"]
 
 
 def somebody(rng: np.random.Generator, encoder: str) -> IdentityArrays:
-    someone = identity.random(rng)
+    someone = random_identity(rng)
     return IdentityArrays(someone.embedding, someone.feature_map, encoder)
 
 
@@ -69,7 +66,7 @@ def full_conversion() -> dict[str, float]:
     models = preparing.open_models(request)
     rng = np.random.default_rng(1)
     baked = models.arch.bake(models.generator, models.arch.random_identity(rng))
-    facts = provenance.Facts(models.arch.interface.contract(224), models.files, provenance.weights_sha256(baked))
+    facts = provenance.Facts(models.arch.INTERFACE.contract(224), models.files, provenance.weights_sha256(baked))
     wanted = [(name, recipes.load("fp16")) for name in TARGETS]
     with workers.scratch() as scratch:
         jobs = artifacts.make_jobs(request, wanted, kits.ANYBODY, facts, None)
@@ -200,16 +197,8 @@ def table(found: dict[str, Any]) -> str:
 
 def show(found: dict[str, Any]) -> None:
     """Fill the pages from results."""
-    pages.fill("stamping", table(found), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-
-
-@click.command()
-def main() -> None:
-    found = measure()
-    RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
-    show(found)
-    print(table(found))
+    pages.fill("stamping", table(found))
 
 
 if __name__ == "__main__":
-    main()
+    pages.run(measure, show, RESULTS)

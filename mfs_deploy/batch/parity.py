@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mfs_deploy import architectures as architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.batch import run as batch
@@ -49,7 +49,7 @@ def measure(request: batch.Request, rows: Sequence[Row]) -> Iterator[Measured]:
     kit = kits.load(request.kit)
     templates = person.choose(kit, request.targets, request.recipe)
     detector = None if request.detector is None else open_detector(request.detector)
-    arch = architecture.get(kit.common["architecture"])
+    arch = architectures.get(kit.common["architecture"])
     known = kit.interface
     face = find.align_face(portrait.read_portrait(), templates[0].size, find.Where(portrait.LANDMARKS), None, known.alignment)
     cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)]

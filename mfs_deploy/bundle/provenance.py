@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 import mfs_deploy
 from mfs_deploy import architectures
+from mfs_deploy.architectures.card import DEMO, GENERATOR, SourceFile, card
 from mfs_deploy.bundle import manifest
-from mfs_deploy.checkpoint.known_files import DEMO, GENERATOR, SourceFile, card
 from mfs_deploy.contract import Contract
 from mfs_deploy.quant.recipe import Recipe
 

@@ -207,11 +207,11 @@ def _median_ms(function: Callable[[], object]) -> float:
 
 def _macs(said: dict[str, Any]) -> int:
     """Multiply-adds that the network needs, whatever a backend made of it."""
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
     from mfs_deploy.graph import simplify
     from mfs_deploy.graph.cost import cost
 
-    return cost(simplify(architecture.get(said["architecture"]).blank()), said["contract"]["size"]).macs
+    return cost(simplify(architectures.get(said["architecture"]).blank()), said["contract"]["size"]).macs
 
 
 def _lanes(job: Job, cpu: str) -> int:

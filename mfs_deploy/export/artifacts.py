@@ -39,7 +39,7 @@ def wanted_artifacts(request: Request) -> list[tuple[str, Recipe]]:
 
 
 def make_facts(request: Request, ready: Prepared) -> provenance.Facts:
-    return provenance.Facts(ready.models.arch.interface.contract(request.side), ready.models.files, ready.weights_sha256)
+    return provenance.Facts(ready.models.arch.INTERFACE.contract(request.side), ready.models.files, ready.weights_sha256)
 
 
 def make_jobs(

@@ -67,7 +67,7 @@ def templates(wanted: Wanted, progress: Progress = SILENT) -> Found:
     quantizing.check(request.calibration, pairs, request.tflite_io)
     progress.start(2)
     models = preparing.open_models(request, progress)
-    facts = provenance.Facts(models.arch.interface.contract(request.side), models.files, NOBODY)
+    facts = provenance.Facts(models.arch.INTERFACE.contract(request.side), models.files, NOBODY)
     calibrated = None
     if wanted.ranges is not None:
         names = [node.name for node in simplify(models.arch.blank()).graph.nodes if node.op != "output"]

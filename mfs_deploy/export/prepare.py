@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfs_deploy import architectures as architecture
-from mfs_deploy import metrics
-from mfs_deploy.architectures import Architecture, Interface, source_face
-from mfs_deploy.architectures.mobilefaceswap.encode import Identity
+from mfs_deploy import architectures, metrics
+from mfs_deploy.architectures import source_face
+from mfs_deploy.architectures.base import Architecture, Identity, Interface
 from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
@@ -68,7 +67,7 @@ class Request:
     @property
     def interface(self) -> Interface:
         """Raises UsageError where no architecture is called so."""
-        return architecture.interface(self.arch)
+        return architectures.interface(self.arch)
 
     @property
     def side(self) -> int:
@@ -136,7 +135,7 @@ def check(request: Request) -> None:
 
 def open_models(request: Request, progress: Progress = SILENT) -> Models:
     progress.step("read the checkpoint")
-    arch = architecture.get(request.arch)
+    arch = architectures.get(request.arch)
     path, encoder = Path(request.checkpoint), request.encoder
     if request.checkpoint == DEMO:
         if request.arch != "mobilefaceswap":

@@ -43,7 +43,7 @@ from mfs_deploy.stamping.template import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mfs_deploy.architectures import Architecture
+    from mfs_deploy.architectures.base import Architecture
     from mfs_deploy.export.prepare import Models
 
 PEOPLE = 3  # the probe, and two to prove it by
@@ -101,7 +101,7 @@ def build(
     weights = [Weights(arrays(baked), provenance.weights_sha256(baked)) for baked in people]
     factors = find.sources(weights[0].baked, simplified[0], weights[1].baked, simplified[1])
     todo = [jobs(person.digest) for person in weights]
-    target = np.zeros((1, *arch.interface.contract(todo[0][0].size).input.shape[1:]), np.float32)
+    target = np.zeros((1, *arch.INTERFACE.contract(todo[0][0].size).input.shape[1:]), np.float32)
     with workers.scratch() as scratch:
         made = workers.convert_people(
             todo, people, target, scratch, on_done=lambda job: progress.note(f"{job.backend} converted {PEOPLE} times")
@@ -194,7 +194,7 @@ def make_kit(models: Models, facts: provenance.Facts, templates: Iterable[Templa
     own = [key for key in people[0] if key not in shared]
     predict = arch.predictor(models.generator, own)
     somebody = arch.random_identity(rng)
-    identity, side = tuple(arch.interface.identity), arch.interface.encoder_size
+    identity, side = tuple(arch.INTERFACE.identity), arch.INTERFACE.encoder_size
     example = tuple(torch.from_numpy(np.repeat(getattr(somebody, name), 2, 0)) for name in identity)
     encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, side, side),), (SOURCE,), identity)
     return Kit(

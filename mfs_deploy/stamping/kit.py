@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.architectures import INTERFACES, Interface
+from mfs_deploy.architectures import INTERFACES
+from mfs_deploy.architectures.base import Interface
 from mfs_deploy.backends.quiet import last_line
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest

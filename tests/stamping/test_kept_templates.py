@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy import architectures as architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import ArtifactInfo
 from mfs_deploy.backends.launch import Done
@@ -28,14 +28,13 @@ NAME = ("onnx", "fp32")
 
 @pytest.fixture(scope="module")
 def arch():
-    return architecture.get("mobilefaceswap")
+    return architectures.get("mobilefaceswap")
 
 
 @pytest.fixture(scope="module")
 def generator():
-    import standin
-
     from mfs_deploy.architectures.mobilefaceswap.generator import Generator
+    from testing import standin
 
     generator = Generator().eval()
     standin.fill(generator, 1)

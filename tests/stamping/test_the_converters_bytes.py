@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import architectures as architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.bundle import provenance
@@ -65,14 +65,13 @@ def portrait_weights(net) -> Weights:
 @pytest.fixture(scope="module")
 def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Template, dict[str, bytes]]]:
     """Backend and recipe to the template, read back from its file, and what the converter made of the portrait."""
-    import standin
-
     from mfs_deploy.architectures.mobilefaceswap.generator import Generator
+    from testing import standin
 
     def build(folder: Path) -> None:
         generator = Generator().eval()
         standin.fill(generator, SEED)
-        built, reasons = templating.build(jobs, architecture.get("mobilefaceswap"), generator)
+        built, reasons = templating.build(jobs, architectures.get("mobilefaceswap"), generator)
         assert reasons == {}
         for name, template in built.items():
             store.write(folder / f"{'-'.join(name)}.safetensors", store.pack([template], {}, {}))
