@@ -43,7 +43,7 @@ def test_another_persons_artifact_is_found(mfs, kit, people, tmp_path, as_object
     wrong, right = batch_parity.measure(request, read_people(people)[:2])
     assert (wrong.id, right.complaints) == ("p0", ())
     assert "swapped_psnr_db on target" in " ".join(wrong.complaints)
-    with pytest.raises(ParityError, match="the bundle of p2 was made of other weights"):
+    with pytest.raises(ParityError, match="the bundle of p2 has other weights"):
         list(batch_parity.measure(request, [PersonEntry("p2", identity=str(people / "p1.safetensors"))]))
 
 

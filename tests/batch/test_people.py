@@ -81,7 +81,7 @@ def test_an_id_that_can_is_taken(table, ident):
         (f'a,1.jpg,,"{POINTS}",,1', 2, "exclude each other"),
         (f'a,,i.safetensors,"{POINTS}",,', 2, "exclude each other"),
         ("a,,i.safetensors,,1,", 2, "exclude each other"),
-        ("a,1\0.jpg,,,,", 2, "value zero"),
+        ("a,1\0.jpg,,,,", 2, "NUL byte"),
         ('"a\nb",1.jpg,,,,', 3, "cannot name"),
     ],
 )
@@ -105,13 +105,13 @@ def test_an_open_quote_does_not_swallow_the_people_after_it(table, row):
     [
         (b"id,photo,name\na,1.jpg,Zoe\n", "'name'"),
         (b"id;photo\na;1.jpg\n", "'id;photo'"),
-        (b"id,photo,photo\na,1.jpg,2.jpg\n", "twice"),
-        (b"a,1.jpg\n", "not known"),
+        (b"id,photo,photo\na,1.jpg,2.jpg\n", "duplicated"),
+        (b"a,1.jpg\n", "unknown"),
         (b"photo\n1.jpg\n", "the id ''"),
         (b"id,photo\na,\xff.jpg\n", "UTF-8"),
         ("id,photo\na,1.jpg\n".encode("utf-16"), "UTF-8"),
-        (b"", "names nobody"),
-        (b"id,photo\n", "names nobody"),
+        (b"", "lists no people"),
+        (b"id,photo\n", "lists no people"),
     ],
 )
 def test_what_is_no_table_of_people_is_refused(table, text, says):
@@ -150,8 +150,8 @@ def test_a_file_whose_name_is_no_id_is_named(tmp_path, names, says):
     assert raised.value.message.startswith(says)
 
 
-def test_an_empty_folder_names_nobody(tmp_path):
-    with pytest.raises(UsageError, match="names nobody"):
+def test_an_empty_folder_lists_no_people(tmp_path):
+    with pytest.raises(UsageError, match="lists no people"):
         read_people(tmp_path)
 
 
@@ -193,7 +193,7 @@ def test_a_parquet_table_is_read_as_a_csv_would_be(parquet, tmp_path):
 def test_a_mistake_in_a_parquet_table_names_its_row(parquet, tmp_path):
     with pytest.raises(UsageError, match=r"people\.parquet, row 2: face is '1\.5'"):
         read_people(parquet(id=["a", "b"], photo=["1.jpg", "2.jpg"], face=[1.0, 1.5]))
-    with pytest.raises(UsageError, match=r"columns \['name'\] not known"):
+    with pytest.raises(UsageError, match=r"columns \['name'\] are unknown"):
         read_people(parquet(id=["a"], name=["1.jpg"]))
     (tmp_path / "people.parquet").write_bytes(b"id,photo\n")
     with pytest.raises(UsageError, match=r"people\.parquet is not Parquet after row 0"):
