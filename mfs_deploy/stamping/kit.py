@@ -205,7 +205,7 @@ def digest(baked: Mapping[str, Array]) -> str:
 
 
 def refused(why: str) -> ConversionError:
-    return ConversionError(f"the kit {why}", hint="make one with mfs template pack", kind="template")
+    return ConversionError(f"the kit {why}", hint="make one with mfs kit pack", kind="template")
 
 
 def save(path: Path, kit: Kit) -> None:

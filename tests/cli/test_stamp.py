@@ -1,4 +1,4 @@
-"""mfs template pack and unpack, and mfs stamp: what comes out of a kit is what the converters would have made."""
+"""mfs kit pack and unpack, and mfs stamp: what comes out of a kit is what the converters would have made."""
 
 from __future__ import annotations
 
