@@ -138,7 +138,7 @@ if [ -e "$work/report.json" ]; then
   (cd "$work/reference" && python3 -m zipfile -e "$bundle/reference.npz" .)
   "$native/mobile_core/mfs-bench-device" --bundle "$bundle" --reference "$work/reference" \
     --warmup 1 --runs 2 --sustained 1.2 > "$work/native.json"
-  python3 "$here/tools/same_form.py" "$work/report.json" "$work/native.json"
+  python3 "$here/tools/compare_report_keys.py" "$work/report.json" "$work/native.json"
   ok "the app's report has the form of mfs-bench-device's"
 fi
 

@@ -1,18 +1,15 @@
 """Both architectures side by side: size, work, parity and the time of a frame, on stand-in checkpoints.
 
-    python benchmarks/architectures.py
+    python -m benchmarks.architectures
 
-writes benchmarks/results/architectures.json, and from it the table in README.md (between its markers).  Times are the median of a
+writes benchmarks/results/architectures.json, and from it the table in the pages (between its markers).  Times are the median of a
 frame, one thread, each runtime in a process of its own and nothing beside it.
 """
 
 from __future__ import annotations
 
-import json
 import platform
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,24 +29,28 @@ from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import recipe as recipes
+from testing import standin, standin_mobilefsgan
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "architectures.json"
+RESULTS = pages.RESULTS / "architectures.json"
 SEED = 1
 RECIPES = ("fp32", "fp16")
 
 
 def generator(name: str) -> torch.nn.Module:
-    sys.path.insert(0, str(ROOT / "tests"))  # where the stand-ins live
-    import standin
-    import standin_mobilefsgan
-
     net = architecture.get(name).generator({})
     {"mobilefaceswap": standin, "mobilefsgan": standin_mobilefsgan}[name].fill(net, SEED)
     return net.eval()
 
 
-def measure(name: str) -> dict[str, Any]:
+def measure() -> dict[str, Any]:
+    return {
+        "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
+        "versions": contents.versions(list(BACKENDS)),
+        "architectures": [measure_one(name) for name in architecture.INTERFACES],
+    }
+
+
+def measure_one(name: str) -> dict[str, Any]:
     arch = architecture.get(name)
     size = arch.interface.sizes[0]
     net = generator(name)
@@ -105,19 +106,8 @@ def _cell(entry: dict[str, Any]) -> str:
 
 def show(results: dict[str, Any]) -> None:
     """Fill the pages from results."""
-    pages.fill("architectures", table(results), ROOT / "README.md")
-
-
-def main() -> None:
-    results = {
-        "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
-        "versions": contents.versions(list(BACKENDS)),
-        "architectures": [measure(name) for name in architecture.INTERFACES],
-    }
-    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    show(results)
-    print(table(results))
+    pages.fill("architectures", table(results))
 
 
 if __name__ == "__main__":
-    main()
+    pages.run(measure, show, RESULTS)

@@ -1,15 +1,14 @@
 """Instructions of a frame on an emulated Cortex-A76: our artifacts, and what the converters give without us.
 
-    mfs arm64 setup; python benchmarks/arm64.py
+    mfs arm64 setup; python -m benchmarks.arm64
 
-writes benchmarks/results/arm64.json, and from it the tables in README.md and benchmarks/README.md (between their markers).  The
+writes benchmarks/results/arm64.json, and from it the tables in the pages (between their markers).  The
 demo person of MobileFaceSwap at 224, ranges from the demo's calibration crops, one thread.  The baseline is the network as it is
 trained, BatchNorm and all, through pnnx and litert-torch, with the runtimes' default options.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +23,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from benchmarks import pages
 from mfs_deploy import metrics
-from mfs_deploy.architectures import base as interface
+from mfs_deploy.architectures import interface
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
@@ -41,8 +40,7 @@ from mfs_deploy.graph.trace import is_resize, module_of, trace
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "arm64.json"
+RESULTS = pages.RESULTS / "arm64.json"
 CPU = "cortex-a76"
 ARCH, SIZE = "mobilefaceswap", 224
 OURS = [
@@ -79,7 +77,7 @@ def _only_tflite(n: int) -> Iterator[None]:
 # Artifacts, the files of their rewrites, and how to convert with the first n of these alone.
 LADDERS = (
     ("ncnn", "fp16", ("graph/merge_output_branches.py", "graph/pad_even_kernels.py", "graph/pad_input_channels.py"), _only_ncnn),
-    ("tflite", "w8a8", ("backends/tflite_blocks.py", "graph/merge_pointwise.py"), _only_tflite),
+    ("tflite", "w8a8", ("backends/tflite/blocks.py", "graph/merge_pointwise.py"), _only_tflite),
 )
 
 # Run by the emulated Python, which has no torch: a file of a converter, as it is.
@@ -289,18 +287,11 @@ def sorts_table(found: dict[str, Any]) -> str:
 
 def show(found: dict[str, Any]) -> None:
     """Fill the pages from results."""
-    pages.fill("sorts", sorts_table(found), ROOT / "benchmarks" / "README.md")
-    pages.fill("arm64", table(found), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-    pages.fill("ablation", ablation_table(found), ROOT / "benchmarks" / "README.md")
-    pages.fill("layers", layers_table(found), ROOT / "benchmarks" / "README.md")
-
-
-def main() -> None:
-    found = measure()
-    RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
-    show(found)
-    print(table(found))
+    pages.fill("sorts", sorts_table(found))
+    pages.fill("arm64", table(found))
+    pages.fill("ablation", ablation_table(found))
+    pages.fill("layers", layers_table(found))
 
 
 if __name__ == "__main__":
-    main()
+    pages.run(measure, show, RESULTS)

@@ -1,21 +1,19 @@
 """Measures the demo weights on held-out rendered people and writes what it found.
 
-    python benchmarks/demo_model.py [--samples 240]
+    python -m benchmarks.demo_model
 
-writes benchmarks/results/demo_model.json; the tables in README.md and models/demo/README.md (between markers); and two pictures:
+writes benchmarks/results/demo_model.json; the table in the pages (between its markers); and two pictures:
 docs/demo.png, and docs/preview.png, which is the demo bundle's.  Samples and clips are fixed by seed, so the same weights give the
 same figures.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -24,26 +22,33 @@ from mfs_deploy.export import pipeline
 from mfs_deploy.export import prepare as preparing
 from models.demo.training import evaluate
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "demo_model.json"
+RESULTS = pages.RESULTS / "demo_model.json"
+SAMPLES, CLIPS, FRAMES = 240, 4, 50
 FIRST = 12  # samples that a test measures again
 SHOWN = 6  # samples in the picture: the first ones, not chosen
 CELL, GAP, HEADER = 150, 4, 24
 
 
-def measure(samples: int, clips: int, frames: int) -> tuple[dict[str, Any], list[evaluate.Pictures]]:
+def measure() -> dict[str, Any]:
+    """Also draws the two pictures."""
     models = preparing.open_models(preparing.Request(checkpoint=preparing.DEMO, out=Path()))
     assert models.encoder is not None
-    measured, pictures = [], []
-    with click.progressbar(evaluate.samples(models.generator, models.encoder, samples), length=samples, label="samples") as bar:
-        for sample, picture in bar:
-            measured.append(sample)
-            if len(pictures) < SHOWN:
-                pictures.append(picture)
-    temporal = evaluate.temporal(models.generator, models.encoder, clips, frames)
-    checkpoint = {f.role: f.sha256 for f in models.files}
-    first = evaluate.summary(measured[:FIRST])
-    return {"checkpoint": checkpoint, "held_out": evaluate.summary(measured), "first": first, "temporal": temporal}, pictures
+    measured: list[evaluate.Sample] = []
+    pictures: list[evaluate.Pictures] = []
+    for sample, shown in evaluate.samples(models.generator, models.encoder, SAMPLES):
+        measured.append(sample)
+        if len(pictures) < SHOWN:
+            pictures.append(shown)
+    picture(pictures).save(pages.ROOT / "docs" / "demo.png", optimize=True)
+    with tempfile.TemporaryDirectory() as folder:
+        exported = pipeline.export(preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(folder) / "demo"))
+        shutil.copy(exported.path / "preview.png", pages.ROOT / "docs" / "preview.png")
+    return {
+        "checkpoint": {f.role: f.sha256 for f in models.files},
+        "held_out": evaluate.summary(measured),
+        "first": evaluate.summary(measured[:FIRST]),
+        "temporal": evaluate.temporal(models.generator, models.encoder, CLIPS, FRAMES),
+    }
 
 
 def table(results: dict[str, Any]) -> str:
@@ -84,23 +89,8 @@ def picture(shown: list[evaluate.Pictures]) -> Image.Image:
 
 def show(results: dict[str, Any]) -> None:
     """Fill the pages from results."""
-    pages.fill("demo", table(results), ROOT / "README.md", ROOT / "models" / "demo" / "README.md")
-
-
-@click.command()
-@click.option("--samples", default=240, show_default=True)
-@click.option("--clips", default=4, show_default=True)
-@click.option("--frames", default=50, show_default=True)
-def main(samples: int, clips: int, frames: int) -> None:
-    results, shown = measure(samples, clips, frames)
-    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    picture(shown).save(ROOT / "docs" / "demo.png", optimize=True)
-    with tempfile.TemporaryDirectory() as folder:
-        exported = pipeline.export(preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(folder) / "demo"))
-        shutil.copy(exported.path / "preview.png", ROOT / "docs" / "preview.png")
-    show(results)
-    print(table(results))
+    pages.fill("demo", table(results))
 
 
 if __name__ == "__main__":
-    main()
+    pages.run(measure, show, RESULTS)

@@ -1,14 +1,12 @@
 """Exports the recorded stand-in checkpoint at every recipe and writes what parity measured.
 
-    python benchmarks/parity.py
+    python -m benchmarks.parity
 
-writes benchmarks/results/parity.json, and from it the tables in README.md and benchmarks/README.md (between their markers).
+writes benchmarks/results/parity.json, and from it the table in the pages (between its markers).
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,22 +20,18 @@ from mfs_deploy.export import pipeline
 from mfs_deploy.export import prepare as preparing
 from mfs_deploy.faces import portrait
 from mfs_deploy.faces.find import Where
+from testing import standin
 
-ROOT = Path(__file__).parents[1]
-SEED = 1  # of the stand-in whose outputs the original code's were recorded for
-RESULTS = Path(__file__).parent / "results" / "parity.json"
+RESULTS = pages.RESULTS / "parity.json"
 RECIPES = ("fp32", "fp16")  # integers are measured on trained weights, elsewhere
 COLUMNS = ("backend", "recipe", "size", "PSNR", "max error", "mask", "finished frame", "identity cosine", "on noise", "run by")
 
 
 def measure() -> dict[str, Any]:
     """Parity entries by recipe and backend, with the tool versions they were measured with."""
-    sys.path.insert(0, str(ROOT / "tests"))  # where the stand-in lives
-    import standin
-
-    results: dict[str, Any] = {"checkpoint": f"stand-in of seed {SEED}", "size": 224, "recipes": {}}
+    results: dict[str, Any] = {"checkpoint": f"stand-in of seed {standin.SEED}", "size": 224, "recipes": {}}
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, photo = standin.write(Path(folder) / "checkpoint", SEED), Path(folder) / "portrait.png"
+        checkpoint, photo = standin.write(Path(folder) / "checkpoint", standin.SEED), Path(folder) / "portrait.png"
         Image.fromarray(portrait.read_portrait()).save(photo)
         for name in RECIPES:
             request = preparing.Request(
@@ -81,15 +75,8 @@ def table(results: dict[str, Any]) -> str:
 
 def show(results: dict[str, Any]) -> None:
     """Fill the pages from results."""
-    pages.fill("parity", table(results), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-
-
-def main() -> None:
-    results = measure()
-    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    show(results)
-    print(table(results))
+    pages.fill("parity", table(results))
 
 
 if __name__ == "__main__":
-    main()
+    pages.run(measure, show, RESULTS)

@@ -1,19 +1,17 @@
 """What every recipe costs on every backend, on rendered people whose true swap is known.
 
-    python benchmarks/recipes.py
+    python -m benchmarks.recipes
 
-writes benchmarks/results/recipes.json, and from it the table in README.md and benchmarks/README.md (between their markers).  One
+writes benchmarks/results/recipes.json, and from it the table in the pages (between its markers).  One
 identity that was never trained on, held-out targets and a clip; latency with one thread on this machine, as a ratio to the same
 backend's fp32 within this run.  Core ML is run by our evaluator off macOS, so it has no latency here.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +38,7 @@ from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 from models.demo.training import evaluate
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "recipes.json"
+RESULTS = pages.RESULTS / "recipes.json"
 SIZE = 224
 TARGETS, FRAMES = 24, 25
 ROUNDS = 3
@@ -91,7 +88,7 @@ def judge(got: parity.Outputs, reference: parity.Outputs, truth: Array, mask: Ar
     return {**means, "worst_psnr_db": min(row["psnr_db"] for row in rows), "temporal_error": error}
 
 
-def measure(names: list[str]) -> dict[str, Any]:
+def measure() -> dict[str, Any]:
     request = preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), coreml_io="tensor")
     models = preparing.open_models(request)
     person = preparing.find_person(request, models).identity
@@ -109,7 +106,7 @@ def measure(names: list[str]) -> dict[str, Any]:
     facts = contents.Facts(models.arch.interface.contract(SIZE), models.files, contents.weights_sha256(baked))
     with workers.scratch() as scratch:
         everything: list[workers.Done] = []
-        for name in names:
+        for name in ORDER:
             recipe = recipes.load(name)
             wanted = [(backend, recipe) for backend in BACKENDS if has(backend, recipe)]
             given: ranges_file.Calibration | None = calibrated if recipe.is_static else None
@@ -118,14 +115,14 @@ def measure(names: list[str]) -> dict[str, Any]:
                 entry = judge(parity.Outputs.of(one.outputs), reference, truth, mask, encode)
                 entry["bytes"] = contents.size(one)
                 results["recipes"].setdefault(name, {})[one.job.backend] = entry
-                click.echo(f"{name} {one.job.backend} {json.dumps({k: round(v, 3) for k, v in entry.items()})}", err=True)
+                print(name, one.job.backend, {k: round(v, 3) for k, v in entry.items()}, flush=True)
                 everything.append(one)
         # In rounds, so that a slow minute of the machine falls on all of them.
         times = [choosing.time(everything, targets[:1], scratch / str(i)) for i in range(ROUNDS)]
         for one, measured in zip(everything, zip(*times, strict=True), strict=True):
             if None not in measured:
                 results["recipes"][one.job.recipe_name][one.job.backend]["frame_ms"] = float(np.median(measured))
-    results["descriptions"] = {name: recipes.load(name).description for name in names}
+    results["descriptions"] = {name: recipes.load(name).description for name in ORDER}
     return results
 
 
@@ -159,17 +156,8 @@ def table(results: dict[str, Any]) -> str:
 
 def show(results: dict[str, Any]) -> None:
     """Fill the pages from results."""
-    pages.fill("recipes", table(results), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-
-
-@click.command()
-@click.option("--recipe", "names", multiple=True, default=ORDER, show_default=True)
-def main(names: tuple[str, ...]) -> None:
-    results = measure(list(names))
-    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    show(results)
-    print(table(results))
+    pages.fill("recipes", table(results))
 
 
 if __name__ == "__main__":
-    main()
+    pages.run(measure, show, RESULTS)

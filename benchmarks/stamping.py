@@ -1,6 +1,6 @@
 """What a person costs: full conversion against stamping, in one run, and how a batch grows.
 
-    python benchmarks/stamping.py
+    python -m benchmarks.stamping
 
 writes benchmarks/results/stamping.json and the table in benchmarks/README.md.  Random people (no photo), all four backends at fp16;
 w8a8 with the demo's ranges.  Stamping runs with one thread.
@@ -9,7 +9,6 @@ w8a8 with the demo's ranges.  Stamping runs with one thread.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import resource
 import shutil
@@ -22,7 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from benchmarks import pages
@@ -42,8 +40,7 @@ from mfs_deploy.stamping import kit as kits_format
 from mfs_deploy.stamping import person
 from mfs_deploy.stamping.kit import Kit
 
-ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results" / "stamping.json"
+RESULTS = pages.RESULTS / "stamping.json"
 TARGETS = ("onnx", "tflite", "ncnn", "coreml")
 BATCHES = (1, 8, 32)
 PEOPLE = 96  # stamped, in the median
@@ -200,16 +197,8 @@ def table(found: dict[str, Any]) -> str:
 
 def show(found: dict[str, Any]) -> None:
     """Fill the pages from results."""
-    pages.fill("stamping", table(found), ROOT / "README.md", ROOT / "benchmarks" / "README.md")
-
-
-@click.command()
-def main() -> None:
-    found = measure()
-    RESULTS.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", "utf-8")
-    show(found)
-    print(table(found))
+    pages.fill("stamping", table(found))
 
 
 if __name__ == "__main__":
-    main()
+    pages.run(measure, show, RESULTS)

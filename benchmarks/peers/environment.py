@@ -1,4 +1,4 @@
-"""The peers' own environment, which ``peers.py`` makes, and commands in it."""
+"""The peers' own environment, made when it is missing, and commands in it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-ENVIRONMENT = HERE.parent / "build" / "peers"
+from benchmarks.pages import ROOT
+
+ENVIRONMENT = ROOT / "build" / "peers"
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 PEERS = {
     "mnn": ("mnn", "numpy"),
     "openvino": ("openvino", "nncf", "numpy"),
@@ -21,6 +23,11 @@ def python_of(runtime: str) -> str:
     return str(ENVIRONMENT / "bin" / "python") if runtime in PEERS else sys.executable
 
 
+def command(script: str, runtime: str, *args: str) -> list[str]:
+    """A script of this folder, run by the Python that has ``runtime``.  -P: its neighbours are not modules there."""
+    return [python_of(runtime), "-P", str(Path(__file__).with_name(script)), *args]
+
+
 def set_up() -> dict[str, str]:
     """Install what is not installed yet; why not, by peer, where that fails."""
     if not Path(python_of("mnn")).exists():
@@ -28,7 +35,7 @@ def set_up() -> dict[str, str]:
     failed = {}
     for peer, packages in PEERS.items():
         pip = [python_of(peer), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        reason = failure([*pip, "install", "--only-binary", peer, "--constraint", str(HERE / "peers.txt"), *packages])
+        reason = failure([*pip, "install", "--only-binary", peer, "--constraint", str(REQUIREMENTS), *packages])
         if reason:
             failed[peer] = f"cannot be installed: {reason}"
     return failed

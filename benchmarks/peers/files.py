@@ -1,6 +1,6 @@
-"""Makes the files of one tool, in a process of its own: see ``peers.py``.
+"""Makes the files of one tool, in a process of its own: see ``measure.py``.
 
-    python peer_files.py TOOL FOLDER
+    python -P files.py TOOL FOLDER
 
 FOLDER holds ``net.onnx``, ``net.pt2`` and ``net.tflite``, the network as it was trained; ``swap.onnx`` and ``swap.pt2``, the same
 after our exact rewrites; and ``crops.npy``, (N, 3, S, S) to calibrate on.  Each tool makes its files from them, with the options

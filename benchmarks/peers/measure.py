@@ -1,12 +1,12 @@
 """Our files, the converters' own and other toolkits', on the same weights and the same frame, in one run.
 
-    python benchmarks/peers.py
+    python -m benchmarks.peers.measure
 
-writes benchmarks/results/peers.json, and from it the tables in README.md and benchmarks/README.md and the picture in
-docs/peers.svg.  MNN, OpenVINO and ExecuTorch get an environment of their own in build/peers (benchmarks/peers.txt), made on the
+writes benchmarks/results/peers.json, and from it the tables in the pages (between their markers) and the picture in
+docs/peers.svg.  MNN, OpenVINO and ExecuTorch get an environment of their own in build/peers (requirements.txt), made on the
 first run; one that cannot be had, or fails, has the reason in its row.
 
-Each file runs in a process of its own (``contestant.py``).  Time goes in rounds: each process in turn opens its file anew and runs
+Each file runs in a process of its own (``runner.py``).  Time goes in rounds: each process in turn opens its file anew and runs
 some frames, while all others are stopped, so a slow minute of the machine falls on all.  A median is the median over rounds of the
 rounds' medians.  Instructions on arm64 are those of ``arm64.py``, and MNN's are counted here in the same way.
 """
@@ -18,19 +18,18 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks import arm64
-from benchmarks.peers import pages as peer_pages
-from benchmarks.peers import timing as peer_timing
-from benchmarks.peers.environment import ENVIRONMENT, HERE, PEERS, failure, last_line, python_of, set_up, versions
+from benchmarks import arm64, pages
+from benchmarks.peers import tables, timing
+from benchmarks.peers.contestant import CONTESTANTS
+from benchmarks.peers.environment import ENVIRONMENT, PEERS, REQUIREMENTS, command, failure, last_line, python_of, set_up, versions
 from mfs_deploy import metrics
-from mfs_deploy.architectures import base as interface
+from mfs_deploy.architectures import interface
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.coreml import package as mil_package
@@ -47,7 +46,7 @@ from mfs_deploy.graph.trace import trace
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
 
-RESULTS = HERE / "results" / "peers.json"
+RESULTS = pages.RESULTS / "peers.json"
 ARCH, SIZE = "mobilefaceswap", 224
 COMPANIONS = {".param": ".bin", ".xml": ".bin"}
 
@@ -63,55 +62,6 @@ net.getSessionInput(session).copyFrom(MNN.Tensor(value.shape, MNN.Halide_Type_Fl
 def run():
     net.runSession(session)
 """
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A file and what runs it.  ``maker``: ours, converter, peer, or rewritten: a peer that was given our rewritten graph."""
-
-    maker: str
-    title: str
-    precision: str
-    runtime: str  # of ``contestant.py``; "" where it cannot run here
-    file: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.maker} {self.title} {self.precision}"
-
-    @property
-    def backend(self) -> str:
-        return self.runtime.removesuffix("_exact") or "coreml"
-
-
-CONTESTANTS = (
-    *(
-        Contestant("ours", BACKENDS[name].TITLE, recipe, runtime, f"ours-{name}-{recipe}/{BACKENDS[name].FILES[0]}")
-        for name in ("onnx", "tflite", "ncnn")
-        for recipe in ("fp32", "fp16", "w8a8")
-        for runtime in ("onnx_exact" if (name, recipe) == ("onnx", "w8a8") else name,)
-    ),
-    Contestant("ours", "Core ML", "fp16", "", "ours-coreml-fp16/swap.mlpackage"),
-    Contestant("converter", "ONNX (PyTorch's exporter)", "fp32", "onnx", "net.onnx"),
-    Contestant("converter", "ONNX (PyTorch's exporter)", "w8a8", "onnx", "net-w8a8.onnx"),
-    Contestant("converter", "TFLite (litert-torch)", "fp32", "tflite", "net.tflite"),
-    Contestant("converter", "TFLite (litert-torch)", "w8a8", "tflite", "net-w8a8.tflite"),
-    Contestant("converter", "NCNN (pnnx)", "fp32", "ncnn", "pnnx-fp32/net.ncnn.param"),
-    Contestant("converter", "NCNN (pnnx)", "fp16", "ncnn", "pnnx-fp16/net.ncnn.param"),
-    Contestant("converter", "Core ML (coremltools)", "fp16", "", "net.mlpackage"),
-    Contestant("peer", "MNN", "fp32", "mnn", "mnn-fp32.mnn"),
-    Contestant("peer", "MNN", "fp16", "mnn", "mnn-fp16.mnn"),
-    Contestant("peer", "MNN", "w8", "mnn", "mnn-w8.mnn"),
-    Contestant("peer", "OpenVINO", "fp32", "openvino", "openvino-fp32.xml"),
-    Contestant("peer", "OpenVINO", "fp16", "openvino", "openvino-fp16.xml"),
-    Contestant("peer", "OpenVINO", "w8a8", "openvino", "openvino-w8a8.xml"),
-    Contestant("peer", "ExecuTorch (XNNPACK)", "fp32", "executorch", "executorch-fp32.pte"),
-    Contestant("peer", "ExecuTorch (XNNPACK)", "w8a8", "executorch", "executorch-w8a8.pte"),
-    Contestant("peer", "PyTorch", "fp32", "torch", "net.pt2"),
-    Contestant("rewritten", "MNN", "fp32", "mnn", "mnn-rewritten.mnn"),
-    Contestant("rewritten", "OpenVINO", "fp32", "openvino", "openvino-rewritten.xml"),
-    Contestant("rewritten", "ExecuTorch (XNNPACK)", "fp32", "executorch", "executorch-rewritten.pte"),
-)
 
 
 # ---- files
@@ -140,7 +90,7 @@ def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.nda
         torch.export.save(torch.export.export(net, (torch.from_numpy(target),)), folder / f"{name}.pt2")
     for tool in (*PEERS, "onnx", "tflite"):
         if tool not in failed:
-            reason = failure([python_of(tool), str(HERE / "peer_files.py"), tool, str(folder)])
+            reason = failure(command("files.py", tool, tool, str(folder)))
             if reason:
                 failed[tool] = reason.replace(str(folder), "")
             say(f"made the files of {tool}" if reason is None else f"{tool}: {reason}")
@@ -192,15 +142,7 @@ def instructions(folder: Path, found: dict[str, dict[str, Any]]) -> None:
     platforms = [
         part for tag in ("2_28", "2_17", "2014") for part in ("--platform", f"manylinux{'' if tag == '2014' else '_'}{tag}_aarch64")
     ]
-    constraint = [
-        "--constraint",
-        str(HERE / "peers.txt"),
-        "--only-binary=:all:",
-        "--python-version",
-        "3.11",
-        "--implementation",
-        "cp",
-    ]
+    constraint = ("--constraint", str(REQUIREMENTS), "--only-binary=:all:", "--python-version", "3.11", "--implementation", "cp")
     reason = None if (wheel / "MNN").exists() else failure([*pip, *platforms, *constraint, "--target", str(wheel), "mnn"])
     for one in CONTESTANTS:
         if one.runtime == "mnn" and (folder / one.file).exists() and reason is None:
@@ -228,6 +170,7 @@ def from_arm64(results: dict[str, Any]) -> None:
 
 
 def measure() -> dict[str, Any]:
+    machine.check_cpu(arm64.CPU)
     failed = set_up()
     found: dict[str, dict[str, Any]] = {}
     with workers.scratch() as folder:
@@ -239,7 +182,7 @@ def measure() -> dict[str, Any]:
             else:
                 entry["error"] = failed.get(one.runtime, "was not made")
         instructions(folder, found)
-        peer_timing.measure(CONTESTANTS, folder, found)
+        timing.measure(CONTESTANTS, folder, found)
         measure_parity(folder, found, swapped, mask)
     from mfs_deploy.evaluate.bench import _processor
 
@@ -247,26 +190,19 @@ def measure() -> dict[str, Any]:
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
         "versions": {**contents.versions(["onnx", "tflite", "ncnn", "coreml"]), "peers": versions()},
         "arm64_cpu": arm64.CPU,
-        "method": {"rounds": peer_timing.ROUNDS, "frames": peer_timing.FRAMES, "threads": list(peer_timing.THREADS)},
+        "method": {"rounds": timing.ROUNDS, "frames": timing.FRAMES, "threads": list(timing.THREADS)},
         "contestants": list(found.values()),
     }
 
 
 def show(results: dict[str, Any]) -> None:
     from_arm64(results)
-    peer_pages.show(results)
+    tables.show(results)
 
 
 def say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def main() -> None:
-    machine.check_cpu(arm64.CPU)
-    results = measure()
-    RESULTS.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n", "utf-8")
-    show(results)
-
-
 if __name__ == "__main__":
-    main()
+    pages.run(measure, show, RESULTS)

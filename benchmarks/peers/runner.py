@@ -1,6 +1,6 @@
-"""Runs one file in one runtime, in a process of its own, whenever the parent asks: see ``peers.py``.
+"""Runs one file in one runtime, in a process of its own, whenever the parent asks: see ``measure.py``.
 
-    python contestant.py RUNTIME FILE THREADS TARGET.npy OUTPUTS.npz
+    python -P runner.py RUNTIME FILE THREADS TARGET.npy OUTPUTS.npz
 
 Runs in our environment and in the peers', so it imports nothing of ours.  On each line from standard input, a number of frames,
 it opens the file anew, runs and times that many frames, and answers with a line of JSON.  A frame is: the input handed over as the

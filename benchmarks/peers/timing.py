@@ -1,4 +1,4 @@
-"""Times files against each other, each in a process of its own: see ``peers.py``."""
+"""Times files against each other, each in a process of its own: see ``measure.py``."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.environment import HERE, last_line, python_of
-
-if TYPE_CHECKING:
-    from benchmarks.peers.measure import Contestant
+from benchmarks.peers.contestant import Contestant
+from benchmarks.peers.environment import command, last_line
 
 THREADS, ROUNDS, FRAMES = (1, 2), 5, 20
 TIMEOUT_S = 120  # of a round
 
 
 class Runner:
-    """A process of ``contestant.py``, stopped while it is not asked."""
+    """A process of ``runner.py``, stopped while it is not asked."""
 
     def __init__(self, one: Contestant, folder: Path, threads: int) -> None:
         self.one, self.outputs = one, folder / "outputs" / f"{one.key.replace(' ', '-')}.npz"
@@ -36,7 +34,7 @@ class Runner:
         files = (str(folder / one.file), str(threads), str(folder / "target.npy"), str(self.outputs))
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [python_of(one.runtime), str(HERE / "contestant.py"), one.runtime, *files],
+                command("runner.py", one.runtime, one.runtime, *files),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

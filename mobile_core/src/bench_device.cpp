@@ -10,7 +10,7 @@
 
 #include "engine.h"
 #include "error.h"
-#include "machine.h"
+#include "host_info.h"
 #include "npy.h"
 #include "self_check.h"
 
@@ -181,7 +181,7 @@ int run(const Options& options) {
   JsonWriter out;
   out.open('{').member("schema", 1).member("tool", mfs_version());
   out.key("machine").open('{');
-  write_machine(out);
+  write_host_info(out);
   out.close();
   engine.write(out);
   out.member("open_ms", (opened - start) * 1e3).member("warmup", options.warmup).member("runs", options.runs);

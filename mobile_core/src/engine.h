@@ -3,9 +3,9 @@
 
 #include <memory>
 
-#include "detect.h"
 #include "network.h"
-#include "smooth.h"
+#include "one_euro.h"
+#include "scrfd.h"
 #include "stats.h"
 
 namespace mfs {

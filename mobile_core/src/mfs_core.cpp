@@ -11,8 +11,8 @@
 #include "engine.h"
 #include "error.h"
 #include "ncnn_net.h"
+#include "one_euro.h"
 #include "self_check.h"
-#include "smooth.h"
 #include "stats.h"
 
 struct mfs_bundle {

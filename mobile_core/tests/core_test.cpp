@@ -11,13 +11,13 @@
 
 #include "align.h"
 #include "bundle.h"
-#include "detect.h"
 #include "error.h"
-#include "machine.h"
+#include "host_info.h"
 #include "npy.h"
+#include "one_euro.h"
 #include "paste.h"
+#include "scrfd.h"
 #include "sha256.h"
-#include "smooth.h"
 #include "stats.h"
 
 using namespace mfs;

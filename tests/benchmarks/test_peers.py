@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _benchmarks(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+from benchmarks.peers import tables, timing
+from benchmarks.peers.contestant import Contestant
 
 
 def entry(maker, title, precision, *, one, two, psnr=140.0):
@@ -44,8 +37,6 @@ def cells(text, name):
 
 
 def test_the_fastest_is_named_by_precision_and_thread_count():
-    from benchmarks.peers import pages as peer_pages
-
     found = results(
         entry("ours", "ONNX", "fp32", one=15.0, two=9.0),
         entry("ours", "NCNN", "fp32", one=14.0, two=10.0),
@@ -53,50 +44,39 @@ def test_the_fastest_is_named_by_precision_and_thread_count():
         entry("peer", "MNN", "fp32", one=12.0, two=8.0),
         entry("rewritten", "MNN", "fp32", one=1.0, two=1.0),
     )
-    text = peer_pages.fastest(found)
+    text = tables.fastest(found)
     assert cells(text, "ours")[1:] == ["14.0 ms (NCNN fp32)", "9.0 ms (ONNX fp32)", "5.0 ms (NCNN fp16)", "4.0 ms (NCNN fp16)"]
     assert cells(text, "MNN")[1:] == ["12.0 ms (fp32)", "8.0 ms (fp32)"] * 2
 
 
 def test_a_wrong_float32_file_is_not_the_fastest_exact_one():
-    from benchmarks.peers import pages as peer_pages
-
-    text = peer_pages.fastest(results(entry("ours", "ONNX", "fp32", one=1.0, two=1.0, psnr=30.0)))
+    text = tables.fastest(results(entry("ours", "ONNX", "fp32", one=1.0, two=1.0, psnr=30.0)))
     assert cells(text, "ours")[1:3] == ["-", "-"]
 
 
 def test_a_peer_that_did_not_run_stays_in_both_tables():
-    from benchmarks.peers import pages as peer_pages
-
     found = results(entry("ours", "ONNX", "fp32", one=15.0, two=9.0), missing("OpenVINO", "cannot be installed: no | wheel"))
-    assert cells(peer_pages.fastest(found), "OpenVINO")[1:] == ["did not run"] * 4
-    row = next(line for line in peer_pages.table(found).splitlines() if "OpenVINO" in line)
+    assert cells(tables.fastest(found), "OpenVINO")[1:] == ["did not run"] * 4
+    row = next(line for line in tables.table(found).splitlines() if "OpenVINO" in line)
     assert "cannot be installed: no / wheel" in row
-    assert row.count("|") == peer_pages.table(found).splitlines()[0].count("|")
+    assert row.count("|") == tables.table(found).splitlines()[0].count("|")
 
 
 def test_times_of_a_busy_machine_are_marked():
-    from benchmarks.peers import pages as peer_pages
-
-    assert peer_pages.busy(results(entry("ours", "ONNX", "fp32", one=5.1, two=3.0))) == ""
-    assert "took 3.0 times" in peer_pages.busy(results(entry("ours", "ONNX", "fp32", one=15.0, two=9.0)))
+    assert tables.busy(results(entry("ours", "ONNX", "fp32", one=5.1, two=3.0))) == ""
+    assert "took 3.0 times" in tables.busy(results(entry("ours", "ONNX", "fp32", one=15.0, two=9.0)))
 
 
 def test_the_picture_is_the_same_for_the_same_results(tmp_path):
-    from benchmarks.peers import pages as peer_pages
-
     found = results(entry("ours", "ONNX", "fp32", one=15.0, two=9.0), missing("MNN", "no"))
     for name in ("a.svg", "b.svg"):
-        peer_pages.draw(found, tmp_path / name)
+        tables.draw(found, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 def test_a_contestant_that_dies_says_why(tmp_path):
-    from benchmarks.peers import timing as peer_timing
-    from benchmarks.peers.measure import Contestant
-
     np.save(tmp_path / "target.npy", np.zeros((1, 3, 32, 32), np.float32))
-    runner = peer_timing.Runner(Contestant("peer", "ONNX", "fp32", "onnx", "nothing.onnx"), tmp_path, 1)
+    runner = timing.Runner(Contestant("peer", "ONNX", "fp32", "onnx", "nothing.onnx"), tmp_path, 1)
     try:
         runner.ask(1)
         runner.ask(1)  # a second round asks nothing of the dead

@@ -33,9 +33,8 @@ def arch():
 
 @pytest.fixture(scope="module")
 def generator():
-    import standin
-
     from mfs_deploy.architectures.mobilefaceswap.generator import Generator
+    from testing import standin
 
     generator = Generator().eval()
     standin.fill(generator, 1)

@@ -65,9 +65,8 @@ def portrait_weights(net) -> Weights:
 @pytest.fixture(scope="module")
 def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Template, dict[str, bytes]]]:
     """Backend and recipe to the template, read back from its file, and what the converter made of the portrait."""
-    import standin
-
     from mfs_deploy.architectures.mobilefaceswap.generator import Generator
+    from testing import standin
 
     def build(folder: Path) -> None:
         generator = Generator().eval()

@@ -2,7 +2,7 @@ import AVFoundation
 import Foundation
 
 /// What the overlay shows.
-struct OverlayFigures: Equatable {
+struct OverlayStats: Equatable {
     var fps = Double.nan
     var sustainedFps = Double.nan
     var p50 = Double.nan
@@ -33,7 +33,7 @@ struct OverlayFigures: Equatable {
 final class CameraModel: ObservableObject {
     @Published private(set) var bundles: [BundleFolder] = []
     @Published private(set) var inUse: String?  // "face01, fp16, all"
-    @Published private(set) var figures = OverlayFigures()
+    @Published private(set) var stats = OverlayStats()
     @Published private(set) var isLoading = false
     @Published private(set) var problem: String?
     @Published var selected: BundleFolder?
@@ -94,9 +94,9 @@ final class CameraModel: ObservableObject {
     }
 
     /// Twice a second, until the task is cancelled.
-    func watchFigures() async {
+    func watchStats() async {
         while !Task.isCancelled {
-            figures = OverlayFigures(pipeline.statistics)
+            stats = OverlayStats(pipeline.statistics)
             try? await Task.sleep(nanoseconds: 500_000_000)
         }
     }

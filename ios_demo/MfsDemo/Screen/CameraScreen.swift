@@ -12,13 +12,13 @@ struct CameraScreen: View {
                 if let problem = model.problem {
                     ProblemBanner(text: problem) { model.dismissProblem() }
                 }
-                FiguresOverlay(figures: model.figures, inUse: model.inUse)
+                StatsOverlay(stats: model.stats, inUse: model.inUse)
                 controls
             }
             .padding(12)
         }
         .background(Color.black)
-        .task { await model.watchFigures() }
+        .task { await model.watchStats() }
         .task(id: model.isFront) { await model.startCamera() }
         .task(id: LoadKey(bundle: model.selected, units: model.computeUnits)) { await model.load() }
         .onAppear { model.listBundles() }
