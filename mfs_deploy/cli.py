@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from mfs_deploy import __version__, crash_log
+from mfs_deploy import __version__
 from mfs_deploy.commands import (
     arm64,
     batch,
     bench,
+    crash_log,
     doctor,
     export,
     identity,
