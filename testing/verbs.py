@@ -139,7 +139,7 @@ def somebody(once, kit) -> Callable[[int], Path]:
     """A number to an identity file of a person who does not exist.  Do not write into it."""
     import numpy as np
 
-    from mfs_deploy.architectures.mobilefaceswap import encode as identity
+    from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 
@@ -147,7 +147,7 @@ def somebody(once, kit) -> Callable[[int], Path]:
 
     def path(seed: int) -> Path:
         def make(folder: Path) -> None:
-            person = identity.random(np.random.default_rng(seed))
+            person = random_identity(np.random.default_rng(seed))
             identity_file.save(folder / "id.safetensors", person.embedding, person.feature_map, encoder)
 
         return once(f"somebody-{seed}", make) / "id.safetensors"

@@ -26,7 +26,7 @@ def people(once, somebody, kit) -> Path:
     """Identity files of many who do not exist.  Not to be changed."""
     import numpy as np
 
-    from mfs_deploy.architectures.mobilefaceswap import encode as identity
+    from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 
@@ -34,7 +34,7 @@ def people(once, somebody, kit) -> Path:
 
     def make(folder: Path) -> None:
         for i in range(PEOPLE):
-            person = identity.random(np.random.default_rng(1000 + i))
+            person = random_identity(np.random.default_rng(1000 + i))
             identity_file.save(folder / f"p{i:03}.safetensors", person.embedding, person.feature_map, encoder)
 
     return once("people", make)

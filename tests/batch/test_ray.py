@@ -54,7 +54,7 @@ def head() -> Iterator[int]:
 def people(once, small_kit) -> Path:
     import numpy as np
 
-    from mfs_deploy.architectures.mobilefaceswap import encode as identity
+    from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 
@@ -62,7 +62,7 @@ def people(once, small_kit) -> Path:
 
     def make(folder: Path) -> None:
         for i in range(PEOPLE):
-            person = identity.random(np.random.default_rng(1000 + i))
+            person = random_identity(np.random.default_rng(1000 + i))
             identity_file.save(folder / f"p{i:03}.safetensors", person.embedding, person.feature_map, encoder)
 
     return once("people-for-ray", make)

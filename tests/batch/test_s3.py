@@ -65,7 +65,7 @@ def wire(server, monkeypatch) -> Iterator[Wire]:
 def people(once, small_kit) -> Path:
     import numpy as np
 
-    from mfs_deploy.architectures.mobilefaceswap import encode as identity
+    from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 
@@ -73,7 +73,7 @@ def people(once, small_kit) -> Path:
 
     def make(folder: Path) -> None:
         for i in range(PEOPLE):
-            person = identity.random(np.random.default_rng(1000 + i))
+            person = random_identity(np.random.default_rng(1000 + i))
             identity_file.save(folder / f"p{i:02}.safetensors", person.embedding, person.feature_map, encoder)
 
     return once("people-for-s3", make)

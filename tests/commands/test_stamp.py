@@ -40,7 +40,7 @@ def models():
 def test_the_stamped_artifacts_match_pytorch_within_the_gate_of_the_recipe(stamped, models, contract, crop, somebody):
     import torch
 
-    from mfs_deploy.architectures.mobilefaceswap.encode import Identity
+    from mfs_deploy.architectures.base import Identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.evaluate import parity
     from mfs_deploy.quant import recipe as recipes

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import architectures as architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends.coreml import backend as coreml
 from mfs_deploy.backends.coreml import program as mil
 from mfs_deploy.backends.coreml.blob import ELEMENT_TYPES, BlobFile
@@ -110,7 +110,7 @@ def test_weights_cannot_lie_outside(package, contract, edit, name):
 
 def test_another_size(package_of):
     with pytest.raises(BundleError, match=r"target: found RGB image 224x224, must be RGB image 256x256"):
-        coreml.open(package_of("fp16", "image"), architecture.interface("mobilefaceswap").contract(256))
+        coreml.open(package_of("fp16", "image"), architectures.interface("mobilefaceswap").contract(256))
 
 
 def rename_input(spec):

@@ -256,10 +256,10 @@ def test_damaged_scales_are_refused(quantized, contract, tmp_path, steps, said):
 ENDS = """
 import sys
 from pathlib import Path
-from mfs_deploy import architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends import tflite
 from mfs_deploy.errors import BundleError
-contract = architecture.interface("mobilefaceswap").contract(224)
+contract = architectures.interface("mobilefaceswap").contract(224)
 for path in map(Path, sys.argv[1:]):
     for read in (tflite.describe, lambda path: tflite.open(path, contract)):
         try:

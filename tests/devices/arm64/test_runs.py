@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfs_deploy import architectures as architecture
-from mfs_deploy import cli, metrics
+from mfs_deploy import architectures, cli, metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.ncnn import backend as ncnn
@@ -196,7 +195,7 @@ def test_rewrites_for_ncnn_change_nothing_but_rounding(graph, crop):
 
 
 def test_architectures_without_such_tails_are_left_alone():
-    arch = architecture.get("mobilefsgan")
+    arch = architectures.get("mobilefsgan")
     from mfs_deploy.graph import merge_output_branches, simplify
 
     assert merge_output_branches.find(simplify(arch.blank())) == []
