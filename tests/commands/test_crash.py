@@ -75,4 +75,4 @@ def test_words_of_ours_stay_readable_in_a_report():
         "bundles/me",
     ]
     line = crash_log.text(ValueError("x"), args, words).splitlines()[2]
-    assert line == "mfs export --backends onnx,ncnn --recipe fp16 --size 224 --source=<value>.png"
+    assert line == "mfs export --backends onnx,ncnn --recipe fp16 --size 224 --source=<value>.png --out <value>"

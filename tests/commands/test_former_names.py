@@ -6,7 +6,7 @@ import pytest
 
 FORMER = {
     "export": ("--targets", "--accept-calibration"),
-    "quantize": ("--targets", "--accept-calibration", "--from", "--recipe"),
+    "quantize": ("--targets", "--accept-calibration", "--from"),
     "batch": ("--targets",),
     "stamp": ("--targets",),
     "bench": ("--device",),
