@@ -40,7 +40,7 @@ class BatchRequest:
     people: Path
     kit: Path
     out: Path | str
-    targets: tuple[str, ...]
+    backends: tuple[str, ...]
     recipe: str
     detector: Path | None = None
     workers: int = 0
@@ -53,7 +53,7 @@ def open_worker(request: BatchRequest) -> ChunkWorker:
     store.register_worker()
     kit = kits.load(request.kit)
     detector = None if request.detector is None else open_detector(request.detector)
-    return ChunkWorker(store, kit, person.choose(kit, request.targets, request.recipe), detector)
+    return ChunkWorker(store, kit, person.choose(kit, request.backends, request.recipe), detector)
 
 
 @dataclass(frozen=True)

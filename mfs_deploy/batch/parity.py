@@ -47,7 +47,7 @@ def measure(request: BatchRequest, entries: Sequence[PersonEntry]) -> Iterator[P
 
     store = stores.open_store(request.out)
     kit = kits.load(request.kit)
-    templates = person.choose(kit, request.targets, request.recipe)
+    templates = person.choose(kit, request.backends, request.recipe)
     detector = None if request.detector is None else open_detector(request.detector)
     arch = architectures.get(kit.common["architecture"])
     known = kit.interface

@@ -44,7 +44,7 @@ def run(request: BatchRequest, progress: Progress = SILENT) -> list[PersonResult
     """
     entries = read_people(request.people, taken=stores.TAKEN)
     store = stores.open_store(request.out)
-    person.choose(kits.load(request.kit), request.targets, request.recipe)  # refused before any work
+    person.choose(kits.load(request.kit), request.backends, request.recipe)  # refused before any work
     if request.detector is not None:
         open_detector(request.detector)
     engine: AbstractContextManager[None] = nullcontext()
@@ -85,7 +85,7 @@ def _run(
 def run_sha256(request: BatchRequest) -> str:
     """Hash of what every bundle of a run depends on."""
     read = [request.kit] + ([] if request.detector is None else [request.detector])
-    facts = [*(files.sha256(file) for file in read), *request.targets, request.recipe]
+    facts = [*(files.sha256(file) for file in read), *request.backends, request.recipe]
     return hashlib.sha256("\0".join(facts).encode()).hexdigest()
 
 
