@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 # Not in `make test`, which a push waits for: what converts, emulates or starts clusters for minutes.
-LONG := tests/arm64/test_arm64_report.py tests/stamping/test_the_converters_bytes.py \
-	tests/cli/test_batch_ray.py tests/cli/test_batch_s3.py
+LONG := tests/devices/arm64/test_report.py tests/stamping/test_the_converters_bytes.py \
+	tests/batch/test_ray.py tests/batch/test_s3.py
 
 .PHONY: demo demo-mobilefsgan test test-long lint clean tables pages
 
@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 
 # No weights of MobileFSGAN are published: seeded random ones show every step of the way, and noise where a face would be.
 demo-mobilefsgan: $(INSTALLED)
-	$(BIN)/python tests/standin_mobilefsgan.py bundles/mobilefsgan-checkpoint
+	$(BIN)/python -m testing.standin_mobilefsgan bundles/mobilefsgan-checkpoint
 	$(BIN)/mfs-export --arch mobilefsgan --checkpoint bundles/mobilefsgan-checkpoint --source demo --out bundles/mobilefsgan
 
 # One thread each: two processes of two threads on two cores hinder each other, some tests by thirty times.  Files start in the

@@ -7,7 +7,6 @@ writes benchmarks/results/parity.json, and from it the table in the pages (betwe
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from mfs_deploy.export import pipeline
 from mfs_deploy.export import prepare as preparing
 from mfs_deploy.faces import portrait
 from mfs_deploy.faces.find import Where
+from testing import standin
 
-SEED = 1  # of the stand-in whose outputs the original code's were recorded for
 RESULTS = pages.RESULTS / "parity.json"
 RECIPES = ("fp32", "fp16")  # integers are measured on trained weights, elsewhere
 COLUMNS = ("backend", "recipe", "size", "PSNR", "max error", "mask", "finished frame", "identity cosine", "on noise", "run by")
@@ -30,12 +29,9 @@ COLUMNS = ("backend", "recipe", "size", "PSNR", "max error", "mask", "finished f
 
 def measure() -> dict[str, Any]:
     """Parity entries by recipe and backend, with the tool versions they were measured with."""
-    sys.path.insert(0, str(pages.ROOT / "tests"))  # where the stand-in lives
-    import standin
-
-    results: dict[str, Any] = {"checkpoint": f"stand-in of seed {SEED}", "size": 224, "recipes": {}}
+    results: dict[str, Any] = {"checkpoint": f"stand-in of seed {standin.SEED}", "size": 224, "recipes": {}}
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, photo = standin.write(Path(folder) / "checkpoint", SEED), Path(folder) / "portrait.png"
+        checkpoint, photo = standin.write(Path(folder) / "checkpoint", standin.SEED), Path(folder) / "portrait.png"
         Image.fromarray(portrait.read_portrait()).save(photo)
         for name in RECIPES:
             request = preparing.Request(

@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 python="${PYTHON:-.venv/bin/python}"
-"$python" -m pytest tests/ios -q -rs -p no:cacheprovider "$@"
+"$python" -m pytest tests/ios_demo -q -rs -p no:cacheprovider "$@"
 
 if command -v xcodebuild > /dev/null; then
   xcodebuild -project ios_demo/MfsDemo.xcodeproj -scheme MfsDemo -quiet \

@@ -11,7 +11,8 @@ from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
 from mfs_deploy import files
-from mfs_deploy.architectures import INTERFACES, Interface
+from mfs_deploy.architectures import INTERFACES
+from mfs_deploy.architectures.base import Interface
 from mfs_deploy.backends.base import Runner
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest

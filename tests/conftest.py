@@ -19,10 +19,10 @@ import numpy as np
 import pytest
 
 USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "mfs-deploy")  # before tests hide it
-GOLDEN = Path(__file__).parent / "golden"
-SEED = 1
 METADATA = {"version": "1.2.3", "recipe": "as asked", "identity": "Zoë"}
-LONGEST = ("android", "arm64", "backends", "cli", "core", "tflite")  # folders
+LONGEST = {"android_demo", "arm64", "batch", "commands", "every", "export", "mobile_core", "report", "tflite"}  # folders
+
+pytest_plugins = ["testing.verbs"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,6 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def golden() -> dict[str, np.ndarray]:
+    from testing.standin import GOLDEN
+
     with np.load(GOLDEN / "upstream_seed1_224.npz") as arrays:
         return dict(arrays)
 
@@ -141,9 +143,9 @@ def environment(kept: Callable[[str], Path], once: Callable[[str, Callable[[Path
 @pytest.fixture(scope="session")
 def checkpoint(once) -> Path:
     """A folder in the published form, seed 1."""
-    import standin
+    from testing import standin
 
-    return once("checkpoints", lambda folder: standin.write(folder, SEED))
+    return once("checkpoints", lambda folder: standin.write(folder, standin.SEED))
 
 
 @pytest.fixture(scope="session")
@@ -157,13 +159,13 @@ def crop(golden: dict[str, np.ndarray]) -> np.ndarray:
 @pytest.fixture(scope="session")
 def net(golden: dict[str, np.ndarray]):
     """The baked network of the portrait under seed 1, in eval mode."""
-    import standin
     import torch
 
     from mfs_deploy.architectures.mobilefaceswap.generator import Generator
+    from testing import standin
 
     generator = Generator().eval()
-    standin.fill(generator, SEED)
+    standin.fill(generator, standin.SEED)
     from mfs_deploy.architectures.mobilefaceswap.bake import bake, load
 
     return load(bake(generator, torch.tensor(golden["identity_embedding"]), torch.tensor(golden["identity_feature_map"])))
@@ -204,22 +206,22 @@ def demo_bundle(once) -> Path:
 @pytest.fixture(scope="session")
 def contract():
     """The interface of the network at 224."""
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
 
-    return architecture.interface("mobilefaceswap").contract(224)
+    return architectures.interface("mobilefaceswap").contract(224)
 
 
 @pytest.fixture(scope="session")
 def new_artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A backend's name, a graph and a recipe's name to the path of a new artifact, with ``METADATA``."""
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.registry import BACKENDS
     from mfs_deploy.quant import recipe as recipes
 
     def run(backend: str, network, recipe: str, keep=(), size: int = 224, coreml_io: str = "image", into: Path | None = None):
         folder = tmp_path_factory.mktemp(backend) if into is None else into
-        contract = architecture.interface("mobilefaceswap").contract(size)
+        contract = architectures.interface("mobilefaceswap").contract(size)
         job = Conversion(network, contract, recipes.load(recipe), frozenset(keep), METADATA, coreml_io)
         BACKENDS[backend].convert(job, folder)
         return folder / BACKENDS[backend].FILES[0]
@@ -244,12 +246,12 @@ def artifact(new_artifact, once, graph) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def golden_bundle(artifact, contract, net, portrait, once) -> Path:
     """For all that phones run, in float32, with the photo of the recorded numbers and what PyTorch makes of it."""
-    import core_bundles
     import torch
 
     from mfs_deploy.evaluate import parity
     from mfs_deploy.faces import align
     from mfs_deploy.faces.portrait import LANDMARKS
+    from testing import core_bundles
 
     def make(folder: Path) -> None:
         crop, back = align.align(portrait, LANDMARKS, contract.size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mfs_deploy import architectures as architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.batch import run as batch
@@ -14,9 +14,8 @@ from mfs_deploy.batch.people import Row
 from mfs_deploy.bundle import manifest
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ParityError
-from mfs_deploy.evaluate import parity
+from mfs_deploy.evaluate import outcome, parity
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.faces import find, portrait
 from mfs_deploy.faces.detectors import open_detector
 from mfs_deploy.stamping import kit as kits
@@ -50,7 +49,7 @@ def measure(request: batch.Request, rows: Sequence[Row]) -> Iterator[Measured]:
     kit = kits.load(request.kit)
     templates = person.choose(kit, request.targets, request.recipe)
     detector = None if request.detector is None else open_detector(request.detector)
-    arch = architecture.get(kit.common["architecture"])
+    arch = architectures.get(kit.common["architecture"])
     known = kit.interface
     face = find.align_face(portrait.read_portrait(), templates[0].size, find.Where(portrait.LANDMARKS), None, known.alignment)
     cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)]
@@ -66,6 +65,6 @@ def measure(request: batch.Request, rows: Sequence[Row]) -> Iterator[Measured]:
             net = arch.load({key: torch.from_numpy(value.copy()) for key, value in weights.baked.items()})
             jobs = [Job.of_artifact(folder, t.backend, t.arch, t.size, t.recipe) for t in templates]
             done = workers.run(jobs, targets, scratch)
-            judged = parity.judge(contents.outputs(done), cases, preparing.run(net, targets), contents.recipes_of(done), None)
+            judged = parity.judge(outcome.outputs_of(done), cases, preparing.run(net, targets), outcome.recipes_of(done), None)
         worst = min((measured[0].swapped_psnr_db for measured in judged.measured.values()), default=float("nan"))
         yield Measured(row.id, worst, tuple(judged.complaints))

@@ -21,7 +21,7 @@ from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
-from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle import manifest, provenance
 from mfs_deploy.devices.arm64 import count
 from mfs_deploy.devices.arm64 import machine as arm64
 from mfs_deploy.devices.phone import (
@@ -36,7 +36,6 @@ from mfs_deploy.errors import BundleError, ParityError, UsageError
 from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate import reference as reference_file
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.faces import align, paste_back, pixels
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipe as recipes
@@ -170,7 +169,7 @@ def _about(said: dict[str, Any], names: list[str]) -> dict[str, Any]:
         "schema": SCHEMA,
         **manifest.network(said),
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
-        "versions": contents.versions(names),
+        "versions": provenance.versions(package for name in names for package in BACKENDS[name].PACKAGES),
     }
 
 
@@ -208,11 +207,11 @@ def _median_ms(function: Callable[[], object]) -> float:
 
 def _macs(said: dict[str, Any]) -> int:
     """Multiply-adds that the network needs, whatever a backend made of it."""
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
     from mfs_deploy.graph import simplify
     from mfs_deploy.graph.cost import cost
 
-    return cost(simplify(architecture.get(said["architecture"]).blank()), said["contract"]["size"]).macs
+    return cost(simplify(architectures.get(said["architecture"]).blank()), said["contract"]["size"]).macs
 
 
 def _lanes(job: Job, cpu: str) -> int:

@@ -72,11 +72,11 @@ def _try(backend: Backend) -> str:
     """Convert and run a network of random weights; raises what goes wrong."""
     import torch
 
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
     from mfs_deploy.export.prepare import run
 
     torch.manual_seed(0)
-    net = architecture.get(ARCH).blank().eval()
+    net = architectures.get(ARCH).blank().eval()
     cases = [parity.noise_case(SIZE)]
     targets = parity.inputs(cases)
     recipe = recipes.load(RECIPE)

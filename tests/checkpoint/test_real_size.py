@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import standin
 import torch
-from memory import PEAK
 from safetensors.torch import save_file
 
 from mfs_deploy.architectures.mobilefaceswap.arcface import ArcFace
@@ -20,6 +18,8 @@ from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 from mfs_deploy.checkpoint.load import Checkpoint, load
 from mfs_deploy.checkpoint.match import layout
 from mfs_deploy.errors import CheckpointError
+from testing import standin
+from testing.memory import PEAK
 
 DETECTOR = b"stands for a detector" * 1000
 
@@ -146,10 +146,10 @@ def test_loading_holds_the_weights_little_more_than_once(checkpoint: Path) -> No
 import sys
 from pathlib import Path
 import torch, safetensors
-from mfs_deploy.checkpoint.fit import layout
+from mfs_deploy.checkpoint.match import layout
 from mfs_deploy.checkpoint.load import load
-from mfs_deploy.nets.arcface import ArcFace
-from mfs_deploy.nets.mobilefaceswap import Generator
+from mfs_deploy.architectures.mobilefaceswap.arcface import ArcFace
+from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 layout(Generator), layout(ArcFace)
 before = peak()
 load(Path(sys.argv[1]))

@@ -9,13 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import phones
 import pytest
-from phones import Phones
 
 from mfs_deploy.evaluate import reference as reference_file
-
-HERE = Path(__file__).parent
+from testing import fake_bench_device, phones
+from testing.phones import Phones
 
 
 @pytest.fixture
@@ -59,7 +57,7 @@ def runner(tmp_path, elf) -> Path:
 
 @pytest.fixture(scope="session")
 def recorded(bundle, once) -> Path:
-    """What ``stand_in.py`` said of each artifact, and its outputs: ``<backend>.json`` and ``<backend>/``."""
+    """What ``fake_bench_device.py`` said of each artifact, and its outputs: ``<backend>.json`` and ``<backend>/``."""
 
     def make(folder: Path) -> None:
         (folder / "reference").mkdir()
@@ -67,7 +65,7 @@ def recorded(bundle, once) -> Path:
         for name in ("ncnn", "tflite", "coreml"):
             words = ["--bundle", bundle, "--reference", folder / "reference", "--backend", name, "--dump", folder / name]
             words += ["--warmup", 0, "--runs", 3, "--sustained", 5]
-            done = subprocess.run([sys.executable, HERE / "stand_in.py", *map(str, words)], capture_output=True, check=True)
+            done = subprocess.run([sys.executable, fake_bench_device.__file__, *map(str, words)], capture_output=True, check=True)
             (folder / f"{name}.json").write_bytes(done.stdout)
 
     return once("phone-recorded", make)

@@ -1,6 +1,6 @@
 """mfs bench and mfs parity on an Android phone: what a user is told, and what is left on the phone.
 
-``fake_adb.py`` stands for adb; in ``tests/core`` the same is done with mobile_core's own program, run by an emulator.
+``fake_adb.py`` stands for adb; in ``tests/mobile_core`` the same is done with mobile_core's own program, run by an emulator.
 """
 
 from __future__ import annotations

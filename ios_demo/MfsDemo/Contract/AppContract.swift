@@ -1,5 +1,5 @@
 /// All that the app itself takes for granted of a bundle.  Names, sizes and shapes are not here: they come from the manifest.
-/// tests/ios reads this file and holds it against freshly exported artifacts.
+/// tests/ios_demo reads this file and holds it against freshly exported artifacts.
 enum AppContract {
     static let manifestSchema = 1
     /// This app's entry among the manifest's artifacts, and how its tensors are laid out.

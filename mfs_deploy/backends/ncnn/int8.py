@@ -7,7 +7,7 @@ the same as if they had rounded it themselves.  Everything that is no convolutio
 
 From ncnn 1.0.20261020, ``forward_int8`` in src/layer/convolution.cpp and convolutiondepthwise.cpp.  Its x86 kernel for depthwise
 layers whose channels are a multiple of 8 divides by ``rcpps``, which is off by up to 4e-4 of the value; arm64 divides exactly.
-How far int8 is from torch, and where that comes from: tests/ncnn/test_ncnn_int8.py.
+How far int8 is from torch, and where that comes from: tests/backends/ncnn/test_int8.py.
 """
 
 from __future__ import annotations
