@@ -13,7 +13,7 @@ import click
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import table
-from mfs_deploy.errors import ParityError
+from mfs_deploy.errors import IncompleteError, ParityError
 
 if TYPE_CHECKING:
     from mfs_deploy.batch.outcomes import Outcome
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
     from mfs_deploy.batch.run import Request
 
 SHOWN = 10  # failures that are listed; the results table has all
-FAILED = 1
 
 
 @click.command("batch", short_help="Many people's bundles out of one kit; resumable.")
 @click.argument("people", type=options.PATH)
-@click.option("--kit", type=options.PATH, required=True, help="What mfs template pack wrote.")
+@click.option("--kit", type=options.PATH, required=True, help="What mfs kit pack wrote.")
 @click.option(
     "--out", required=True, metavar="PLACE", help="A folder, or s3://bucket/prefix; each person's bundle goes there under their id."
 )
-@options.targets
+@options.backends
 @options.kit_recipe
 @options.detector
 @click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores unless said.")
@@ -50,7 +49,7 @@ FAILED = 1
     help="Then measure N of them, spread over all, against PyTorch; needs PyTorch and the backends' runtimes.",
 )
 @output_options
-def command(console: Console, targets: str, workers: int | None, parity: int, out: str, **kwargs: Any) -> int:
+def command(console: Console, backends: str, workers: int | None, parity: int, out: str, **kwargs: Any) -> int:
     """Make a bundle for each of PEOPLE: a CSV or Parquet file, or a folder of photos and identity files.
 
     \b
@@ -59,13 +58,13 @@ def command(console: Console, targets: str, workers: int | None, parity: int, ou
 
     Columns: id, photo or identity, and landmarks, aligned or face as in mfs export. A person that cannot be done is told in
     results.csv (with pyarrow, in results.parquet too) and stops nobody else. Run it again to do what is missing or has changed.
-    Exit code 1 if someone could not be done, 7 if a measured bundle departs from PyTorch.
+    Exit code 12 if someone could not be done, 7 if a measured bundle differs from PyTorch.
     """
     from mfs_deploy.batch import outcomes, stores
     from mfs_deploy.batch import run as batch
 
     place = out if stores.is_url(out) else Path(out)
-    request = batch.Request(targets=options.parse_targets(targets), workers=workers or 0, out=place, **kwargs)
+    request = batch.Request(targets=options.parse_backends(backends), workers=workers or 0, out=place, **kwargs)
     found = batch.run(request, console)
     measured = measure(request, found, parity, console) if parity else []
     console.finish()
@@ -76,7 +75,7 @@ def command(console: Console, targets: str, workers: int | None, parity: int, ou
     console.result(data, summary(found, measured, results))
     if any(one.complaints for one in measured):
         return ParityError.exit_code
-    return FAILED if failed else 0
+    return IncompleteError.exit_code if failed else 0
 
 
 def measure(request: Request, outcomes: Sequence[Outcome], count: int, console: Console) -> list[Measured]:

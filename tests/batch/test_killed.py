@@ -46,7 +46,7 @@ def undisturbed(once, small_kit, people) -> dict[str, str]:
     from mfs_deploy import cli
 
     def make(folder: Path) -> None:
-        args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--targets", "onnx", "--workers", "1", "--quiet"]
+        args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--backends", "onnx", "--workers", "1", "--quiet"]
         assert cli.main(["batch", str(people), *args]) == 0
 
     return hashes(once("undisturbed", make) / "out")
@@ -61,7 +61,7 @@ def out(tmp_path) -> Iterator[Path]:
 @pytest.fixture
 def begin(start, small_kit, people, out):
     def go(**kwargs) -> subprocess.Popen[str]:
-        return start("batch", people, "--kit", small_kit, "--out", out, "--targets", "onnx", "--workers", "2", **kwargs)
+        return start("batch", people, "--kit", small_kit, "--out", out, "--backends", "onnx", "--workers", "2", **kwargs)
 
     return go
 
@@ -207,7 +207,7 @@ def test_a_full_disk_ends_the_run_and_with_room_a_second_one_does_the_rest(tiny,
 
 def test_two_runs_in_one_folder_are_refused(mfs, small_kit, people, out):
     with locks.alone(out):
-        ran = mfs("batch", people, "--kit", small_kit, "--out", out, "--targets", "onnx", "--json")
+        ran = mfs("batch", people, "--kit", small_kit, "--out", out, "--backends", "onnx", "--json")
     assert (ran.code, ran.json["error"]["kind"]) == (9, "output")
     assert "another mfs batch" in ran.json["error"]["message"]
     assert bundles(out) == []

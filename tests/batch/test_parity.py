@@ -23,7 +23,7 @@ def people(somebody, tmp_path) -> Path:
 
 
 def test_the_worst_of_those_measured_is_named(mfs, kit, people, tmp_path):
-    args = ("batch", people, "--kit", kit, "--out", tmp_path / "out", "--targets", "onnx,ncnn", "--workers", "1", "--parity", "2")
+    args = ("batch", people, "--kit", kit, "--out", tmp_path / "out", "--backends", "onnx,ncnn", "--workers", "1", "--parity", "2")
     ran = mfs(*args, "--json")
     assert ran.code == 0, ran
     measured = {one["id"]: one for one in ran.json["parity"]}
@@ -36,7 +36,7 @@ def test_the_worst_of_those_measured_is_named(mfs, kit, people, tmp_path):
 @pytest.mark.parametrize("as_objects", [False, True])
 def test_another_persons_artifact_is_found(mfs, kit, people, tmp_path, as_objects):
     out = tmp_path / "out"
-    assert mfs("batch", people, "--kit", kit, "--out", out, "--targets", "onnx", "--workers", "1").code == 0
+    assert mfs("batch", people, "--kit", kit, "--out", out, "--backends", "onnx", "--workers", "1").code == 0
     shutil.copy(out / "p1" / "swap.onnx", out / "p0" / "swap.onnx")
     place = f"file://{out}" if as_objects else out
     request = batch.Request(people=people, kit=kit, out=place, targets=("onnx",), recipe="fp16")

@@ -82,7 +82,7 @@ def people(once, small_kit) -> Path:
 @pytest.fixture
 def begin(start, small_kit, people) -> Callable:
     def go(*args: object, **kwargs):
-        common = ("--kit", small_kit, "--out", URL, "--targets", "onnx", "--workers", "2")
+        common = ("--kit", small_kit, "--out", URL, "--backends", "onnx", "--workers", "2")
         return start("batch", people, *common, *args, **kwargs)
 
     return go
@@ -94,7 +94,7 @@ def local(once, small_kit, people) -> dict[str, str]:
     from mfs_deploy import cli
 
     def make(folder: Path) -> None:
-        args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--targets", "onnx", "--workers", "1", "--quiet"]
+        args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--backends", "onnx", "--workers", "1", "--quiet"]
         assert cli.main(["batch", str(people), *args]) == 0
 
     out = once("as-a-folder", make) / "out"
@@ -157,11 +157,11 @@ def test_other_targets_replace_the_artifacts_and_what_is_not_ours_is_left(begin,
     server.client.put_object(Bucket=BUCKET, Key="many/p05/thesis.tex", Body=b"x")
     process = begin()
     printed, err = process.communicate(timeout=240)
-    assert process.returncode == 1, err
+    assert process.returncode == 12, err
     assert "thesis.tex" in printed
-    process = begin("--targets", "ncnn")
+    process = begin("--backends", "ncnn")
     process.communicate(timeout=240)
-    assert process.returncode == 1  # one has something else in the way, still
+    assert process.returncode == 12  # one has something else in the way, still
     assert {name.split("/")[1] for name in hashes(server)} == {"swap.param", "swap.bin", manifest.NAME}
     assert server.read("many/p05/thesis.tex") == b"x"
     assert visible(server) == IDS - {"p05"}

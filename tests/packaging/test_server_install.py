@@ -65,7 +65,7 @@ def test_it_stays_small_and_brings_no_pytorch(installed):
 
 
 def test_an_identity_is_stamped_there_with_the_same_bytes_and_runs_there(installed, mfs, kit, somebody, tmp_path):
-    args = ("stamp", kit, "--identity", somebody(0), "--targets", "onnx,ncnn", "--out")
+    args = ("stamp", kit, "--identity", somebody(0), "--backends", "onnx,ncnn", "--out")
     mfs_of(installed, tmp_path, *args, tmp_path / "there")
     assert mfs_of(installed, tmp_path, "inspect", tmp_path / "there")["kind"] == "bundle"
     assert mfs(*args, tmp_path / "here").code == 0
@@ -82,7 +82,7 @@ numpy.savez(sys.argv[2], *outputs)
 
 
 def test_photos_need_the_extra_and_then_are_stamped_with_the_same_bytes(installed, with_photos, mfs, kit, photo, tmp_path):
-    args = ("stamp", kit, "--source", photo, "--landmarks", LANDMARKS, "--targets", "onnx,ncnn", "--out")
+    args = ("stamp", kit, "--source", photo, "--landmarks", LANDMARKS, "--backends", "onnx,ncnn", "--out")
     refused = mfs_of(installed, tmp_path, *args, tmp_path / "no", code=5)
     assert "[photos]" in refused["error"]["hint"]
     assert not (tmp_path / "no").exists()
@@ -94,7 +94,7 @@ def test_photos_need_the_extra_and_then_are_stamped_with_the_same_bytes(installe
 def test_a_batch_is_done_there_and_photos_are_told_what_they_need(installed, with_photos, kit, photo, somebody, tmp_path):
     rows = [f'a,{photo},,"{LANDMARKS}"', *(f"p{i},,{somebody(i)}," for i in range(3))]
     (tmp_path / "people.csv").write_text("\n".join(["id,photo,identity,landmarks", *rows]))
-    args = ("batch", tmp_path / "people.csv", "--kit", kit, "--targets", "onnx,ncnn", "--out", tmp_path / "out", "--workers", "2")
+    args = ("batch", tmp_path / "people.csv", "--kit", kit, "--backends", "onnx,ncnn", "--out", tmp_path / "out", "--workers", "2")
     without = mfs_of(installed, tmp_path, *args, code=1)
     assert without["counts"] == {"failed": 1, "done": 3}
     assert without["failed"][0]["error_kind"] == "missing-extra"
