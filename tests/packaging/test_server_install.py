@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,21 +21,15 @@ NOT_OURS = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
+def installed(wheel, tmp_path_factory) -> Path:
     """The folder of a new virtual environment."""
-    source, place = tmp_path_factory.mktemp("source") / "mfs-deploy", tmp_path_factory.mktemp("server") / "venv"
-    source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "constraints.txt"):
-        shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "mfs_deploy", source / "mfs_deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    place = tmp_path_factory.mktemp("server") / "venv"
     subprocess.run([sys.executable, "-m", "venv", place], check=True)
     pip = [place / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
-    reached = subprocess.run(
-        [*pip, "download", "--no-deps", "-d", source.parent, "click"], capture_output=True, text=True, check=False
-    )
+    reached = subprocess.run([*pip, "download", "--no-deps", "-d", place, "click"], capture_output=True, text=True, check=False)
     if reached.returncode:
         pytest.skip(f"pip cannot reach its index: {reached.stderr.splitlines()[-1]}")
-    subprocess.run([*pip, "install", "--no-compile", "-c", source / "constraints.txt", source], check=True, capture_output=True)
+    subprocess.run([*pip, "install", "--no-compile", "-c", ROOT / "constraints.txt", wheel], check=True, capture_output=True)
     return place
 
 
