@@ -60,12 +60,12 @@ def command(console: Console, backends: str, workers: int | None, parity: int, o
     results.csv (with pyarrow, in results.parquet too) and stops nobody else. Run it again to do what is missing or has changed.
     Exit code 12 if someone could not be done, 7 if a measured bundle differs from PyTorch.
     """
-    from mfs_deploy.batch import stores
+    from mfs_deploy.batch import run, stores
     from mfs_deploy.batch.results import RESULTS
 
     place = out if stores.is_url(out) else Path(out)
-    request = batch.Request(targets=options.parse_backends(backends), workers=workers or 0, out=place, **kwargs)
-    found = batch.run(request, console)
+    request = BatchRequest(backends=options.parse_backends(backends), workers=workers or 0, out=place, **kwargs)
+    found = run.run(request, console)
     measured = measure(request, found, parity, console) if parity else []
     console.finish()
     counts = Counter(result.status for result in found)
