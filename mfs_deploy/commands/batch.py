@@ -61,6 +61,7 @@ def command(console: Console, backends: str, workers: int | None, parity: int, o
     Exit code 12 if someone could not be done, 7 if a measured bundle differs from PyTorch.
     """
     from mfs_deploy.batch import run, stores
+    from mfs_deploy.batch.chunk import BatchRequest
     from mfs_deploy.batch.results import RESULTS
 
     place = out if stores.is_url(out) else Path(out)
