@@ -20,9 +20,10 @@ from mfs_deploy import architectures, metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.bundle import provenance
 from mfs_deploy.evaluate import parity as judged
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.export import write_bundle
 from mfs_deploy.faces import find, portrait
 from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
@@ -44,7 +45,7 @@ def generator(name: str) -> torch.nn.Module:
 def measure() -> dict[str, Any]:
     return {
         "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
-        "versions": contents.versions(list(BACKENDS)),
+        "versions": provenance.versions(p for backend in BACKENDS.values() for p in backend.PACKAGES),
         "architectures": [measure_one(name) for name in architectures.INTERFACES],
     }
 
@@ -73,7 +74,7 @@ def measure_one(name: str) -> dict[str, Any]:
             with workers.scratch() as scratch:
                 (done,) = workers.run([job], targets, scratch, weights=baked)
                 found["artifacts"][f"{backend} {recipe}"] = {
-                    "bytes": contents.size(done),
+                    "bytes": write_bundle.artifact_bytes(done),
                     "psnr_db": metrics.psnr_db(done.outputs["swapped"], reference.swapped, peak=1.0),
                     "frame_ms": done.result.frame_ms if BACKENDS[backend].RUNS_HERE else None,
                 }

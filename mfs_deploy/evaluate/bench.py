@@ -21,7 +21,7 @@ from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
-from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle import manifest, provenance
 from mfs_deploy.devices.arm64 import count
 from mfs_deploy.devices.arm64 import machine as arm64
 from mfs_deploy.devices.phone import (
@@ -36,7 +36,6 @@ from mfs_deploy.errors import BundleError, ParityError, UsageError
 from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate import reference as reference_file
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.faces import align, paste_back, pixels
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipe as recipes
@@ -123,7 +122,7 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
                 continue
             if report["parity"]["complaints"]:
                 raise ParityError(
-                    f"{name} on {phone.name}: {report['parity']['complaints'][0]}", hint="mfs parity --device says more"
+                    f"{name} on {phone.name}: {report['parity']['complaints'][0]}", hint="mfs parity --on android reports more"
                 )
             reports[name] = report
             progress.step(f"{name}: {report['latency_ms']['total']['p50']:.1f} ms")
@@ -170,7 +169,7 @@ def _about(said: dict[str, Any], names: list[str]) -> dict[str, Any]:
         "schema": SCHEMA,
         **manifest.network(said),
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
-        "versions": contents.versions(names),
+        "versions": provenance.versions(package for name in names for package in BACKENDS[name].PACKAGES),
     }
 
 

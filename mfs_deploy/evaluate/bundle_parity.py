@@ -18,13 +18,12 @@ from mfs_deploy.backends.launch import Done, Machine
 from mfs_deploy.backends.registry import BACKENDS, LAYERED
 from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.worker import LAYERS, Job
-from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle import manifest, provenance
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, MfsError, UsageError
 from mfs_deploy.evaluate import agreement as consensus
-from mfs_deploy.evaluate import layerwise, parity
+from mfs_deploy.evaluate import layerwise, outcome, parity
 from mfs_deploy.evaluate import reference as reference_file
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
@@ -123,7 +122,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
         if judgement.complaints:
             found = departures({name: ran[name] for name in judgement.failed}, targets, scratch)
             raise judgement.error(hint="; ".join((*found, "export the bundle again, and compare tool versions")))
-    entries = {name: contents.parity_entry(ran[name][0], judgement.measured[name]) for name in judged}
+    entries = {name: outcome.parity_entry(ran[name][0], judgement.measured[name]) for name in judged}
     for name in jobs:
         said["artifacts"][name]["parity"] = entries[label(name, HERE)]
     elsewhere = {name: entries[label(name, other)] for name in there if other is not None and label(name, other) in entries}
@@ -190,7 +189,7 @@ def verify(folder: Path, said: dict[str, Any]) -> Contract:
         raise damaged(folder, problems)
     known = INTERFACES[arch]
     contract = known.contract(size)
-    files = {reference_file.NAME, contents.PREVIEW, ranges_file.NAME, *(name for a in artifacts for name in BACKENDS[a].FILES)}
+    files = {reference_file.NAME, provenance.PREVIEW, ranges_file.NAME, *(name for a in artifacts for name in BACKENDS[a].FILES)}
     problems += [f"{name!r} belongs to no artifact" for name in said["files"] if name.split("/")[0] not in files]
     expected = {
         "contract": contract.as_dict(),

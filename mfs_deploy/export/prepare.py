@@ -13,6 +13,7 @@ import numpy as np
 from mfs_deploy import architectures, metrics
 from mfs_deploy.architectures import source_face
 from mfs_deploy.architectures.base import Architecture, Identity, Interface
+from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
 from mfs_deploy.contract import STAGE_MAX_ERROR
@@ -26,7 +27,6 @@ from mfs_deploy.errors import (
 from mfs_deploy.evaluate import parity
 from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.export import calibrate as quantizing
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.faces import align, find, pixels, portrait
 from mfs_deploy.faces.detectors import Detector, open_detector
 from mfs_deploy.graph import simplify
@@ -109,7 +109,7 @@ class Prepared:
 
     @cached_property
     def weights_sha256(self) -> str:
-        return contents.weights_sha256(self.baked)
+        return provenance.weights_sha256(self.baked)
 
 
 def check(request: Request) -> None:
@@ -157,7 +157,7 @@ def find_person(request: Request, models: Models, progress: Progress = SILENT) -
     progress.step("read the face")
     if request.identity is not None:
         arrays = identity_file.load(request.identity, request.arch)
-        if models.encoder is not None and arrays.encoder_sha256 != contents.weights_sha256(models.encoder.state_dict()):
+        if models.encoder is not None and arrays.encoder_sha256 != provenance.weights_sha256(models.encoder.state_dict()):
             raise CheckpointError(
                 f"{request.identity.name} was read by another identity encoder than this checkpoint's; it means nothing here",
                 hint="read the photo again with mfs identity and this checkpoint",

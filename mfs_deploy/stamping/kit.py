@@ -22,6 +22,7 @@ from mfs_deploy.architectures.base import Interface
 from mfs_deploy.backends.quiet import last_line
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.provenance import artifact_entry, weights_sha256
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError
@@ -108,7 +109,7 @@ class Kit:
         values = self._generator.run(feeds)
         for i in range(len(people)):
             baked = {**self.shared, **{name: value[i] for name, value in values.items()}}
-            yield Weights(baked, digest(baked))
+            yield Weights(baked, weights_sha256(baked))
 
     def check(self, templates: Sequence[Template]) -> None:
         """Make a bundle of nobody, without writing it.
@@ -177,36 +178,8 @@ class _Network:
         return found
 
 
-def artifact_entry(backend: str, recipe: str, own: Mapping[str, Mapping[str, Any]], info: Mapping[str, Any]) -> dict[str, Any]:
-    """An artifact's entry in a manifest, its parity not measured.
-
-    Args:
-        own: its files, as ``list_files`` gives them.
-        info: its ``ArtifactInfo`` as a dict.
-    """
-    module = BACKENDS[backend]
-    return {
-        "files": list(module.FILES),
-        "bytes": sum(facts["bytes"] for facts in own.values()),
-        "sha256": {name: facts["sha256"] for name, facts in own.items()},
-        "layout": module.LAYOUT,
-        "recipe": recipe,
-        **{key: info[key] for key in ("format", "inputs", "outputs", "parameters", "macs", "float32_layers")},
-        "parity": {"runtime": "", "cases": []},
-    }
-
-
-def digest(baked: Mapping[str, Array]) -> str:
-    """A hash of a baked network: names and bytes of every tensor, in order of names."""
-    found = hashlib.sha256()
-    for name in sorted(baked):
-        found.update(name.encode() + b"\0")
-        found.update(np.ascontiguousarray(baked[name]).data)
-    return found.hexdigest()
-
-
 def refused(why: str) -> ConversionError:
-    return ConversionError(f"the kit {why}", hint="make one with mfs template pack", kind="template")
+    return ConversionError(f"the kit {why}", hint="make one with mfs kit pack", kind="template")
 
 
 def save(path: Path, kit: Kit) -> None:
@@ -280,7 +253,8 @@ def make_bundle(
         listed |= own
         recipes[template.recipe["name"]] = without_name(template.recipe)
         versions |= template.versions
-        artifacts[template.backend] = artifact_entry(template.backend, template.recipe["name"], own, template.info)
+        backend = BACKENDS[template.backend]
+        artifacts[template.backend] = artifact_entry(backend.FILES, backend.LAYOUT, template.recipe["name"], own, template.info)
     said = {
         **common,
         "recipes": recipes,

@@ -42,7 +42,7 @@ def undisturbed(once, small_kit, identities) -> Callable[[int], dict[str, str]]:
 
     def run(count: int) -> dict[str, str]:
         def make(folder: Path) -> None:
-            args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--targets", "onnx", "--workers", "1", "--quiet"]
+            args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--backends", "onnx", "--workers", "1", "--quiet"]
             assert cli.main(["batch", str(identities(count)), *args]) == 0
 
         return batches.hashes(once(f"undisturbed-{count}", make) / "out")
