@@ -35,7 +35,7 @@ from mfs_deploy.devices.phone import (
 from mfs_deploy.errors import BundleError, ParityError, UsageError
 from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.evaluate import parity
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.faces import align, paste_back, pixels
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipe as recipes
@@ -157,7 +157,7 @@ def _open(folder: Path, runs: Callable[[str], bool]) -> tuple[dict[str, Any], li
     contract = recheck.verify(folder, said)
     if not said["reference"]:
         raise BundleError(f"{folder} holds no reference tensors, so there is no frame to run", hint="mfs export writes them")
-    cases, _ = reference_file.read(folder / reference_file.NAME, contract, INTERFACES[contract.arch].paste_back)
+    cases, _ = read_reference(folder, contract)
     jobs = {name: job for name, job in recheck.jobs_of(folder, said, contract).items() if runs(name)}
     if not jobs:
         raise UsageError(f"{folder} holds no artifact that runs there", hint=f"it holds: {', '.join(said['artifacts'])}")

@@ -18,12 +18,12 @@ from mfs_deploy.backends.launch import Done, Machine
 from mfs_deploy.backends.registry import BACKENDS, LAYERED
 from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.worker import LAYERS, Job
-from mfs_deploy.bundle import manifest, provenance
+from mfs_deploy.bundle import manifest, provenance, reference_file
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, MfsError, UsageError
 from mfs_deploy.evaluate import agreement as consensus
 from mfs_deploy.evaluate import layerwise, outcome, parity
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
@@ -101,7 +101,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
         )
     if other is not None and not there:
         raise UsageError(f"{folder} holds no artifact that runs on {other.name}", hint=f"it can run: {', '.join(other.runs)}")
-    cases, reference = reference_file.read(folder / reference_file.NAME, contract, INTERFACES[contract.arch].paste_back)
+    cases, reference = read_reference(folder, contract)
     jobs = jobs_of(folder, said, contract)
     targets = parity.inputs(cases)
     ran: dict[str, tuple[Done, Elsewhere]] = {}
