@@ -36,6 +36,7 @@ from mfs_deploy.errors import BundleError, ParityError, UsageError
 from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.reference import read_reference
+from mfs_deploy.evaluate.verify import verify_bundle
 from mfs_deploy.faces import align, paste_back, pixels
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipe as recipes
@@ -154,7 +155,7 @@ def _of_report(report: dict[str, Any], *, sustained: bool) -> dict[str, Any]:
 
 def _open(folder: Path, runs: Callable[[str], bool]) -> tuple[dict[str, Any], list[parity.Case], dict[str, Job]]:
     said = manifest.read(folder)
-    contract = recheck.verify(folder, said)
+    contract = verify_bundle(folder, said)
     if not said["reference"]:
         raise BundleError(f"{folder} holds no reference tensors, so there is no frame to run", hint="mfs export writes them")
     cases, _ = read_reference(folder, contract)

@@ -72,7 +72,7 @@ def show(folder: Path, said: dict[str, Any], contract: Contract, progress: Progr
     """Run a bundle's artifacts, each in a process of its own, and draw what there is to see; None without reference tensors.
 
     Args:
-        folder, said, contract: a bundle that ``recheck.verify`` let through.
+        folder, said, contract: a bundle that ``verify_bundle`` let through.
 
     Raises:
         BundleError: reference tensors or preview are not what an export writes.

@@ -24,6 +24,7 @@ from mfs_deploy.devices.phone import OnPhone
 from mfs_deploy.errors import DeviceError, ParityError, UsageError
 from mfs_deploy.evaluate import bench as benching
 from mfs_deploy.evaluate import bundle_parity as recheck
+from mfs_deploy.evaluate.verify import verify_bundle
 
 NAME = "Google Pixel 8, Android 14"
 OTHER = {"serial": "emulator-5554", "state": "device", "model": "sdk"}
@@ -36,7 +37,7 @@ def by_runner(runner: Path, litert: Path | None = None) -> phones.Runner:
 def outputs_of(phone: phones.Runner | phones.App, bundle: Path) -> list[Done]:
     """As ``mfs parity`` asks for them."""
     said = manifest.read(bundle)
-    contract = recheck.verify(bundle, said)
+    contract = verify_bundle(bundle, said)
     jobs = [job for name, job in recheck.jobs_of(bundle, said, contract).items() if name in phone.runs]
     return OnPhone(phone, bundle).run(jobs, np.zeros(0, np.float32), bundle, lambda job: None)
 
