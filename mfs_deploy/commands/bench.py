@@ -49,7 +49,8 @@ def command(
     no promise of milliseconds.  It needs: mfs arm64 setup.
     """
     from mfs_deploy.errors import UsageError
-    from mfs_deploy.evaluate import bench as benching
+    from mfs_deploy.evaluate import bench_arm64, bench_phone, bench_results
+    from mfs_deploy.evaluate.bench import on_host
 
     if by_layer and machine != "arm64":
         raise UsageError("--layers counts instructions", hint="add --on arm64")
@@ -60,16 +61,16 @@ def command(
     if device == "ios" and threads != 1:
         raise UsageError("Core ML takes as many threads as it likes", hint="leave --threads out")
     phone = options.make_phone(machine, device, serial, runner, litert)
-    before = None if old is None else benching.read(old)
+    before = None if old is None else bench_results.read(old)
     if phone is not None:
-        found = benching.on_phone(bundle, phone, runs=runs, threads=threads, sustained=sustained, progress=console)
+        found = bench_phone.on_phone(bundle, phone, runs=runs, threads=threads, sustained=sustained, progress=console)
     elif machine == "arm64":
-        found = benching.emulated(bundle, cpu, by_layer=by_layer, progress=console)
+        found = bench_arm64.on_arm64(bundle, cpu, by_layer=by_layer, progress=console)
     else:
-        found = benching.host(bundle, runs=runs, threads=threads, progress=console)
+        found = on_host(bundle, runs=runs, threads=threads, progress=console)
     console.finish()
     if before is not None:
-        found["compared"] = benching.compare(before, found)
+        found["compared"] = bench_results.compare(before, found)
     console.result(found, phone_text(found) if phone is not None else text(found))
 
 
