@@ -27,7 +27,7 @@ def photo(portrait, once) -> Path:
 @pytest.fixture(scope="session")
 def export_args(checkpoint, photo) -> list[str]:
     """A real export of one backend, as short as it can be."""
-    args = ["export", "--checkpoint", checkpoint, "--source", photo, "--landmarks", LANDMARKS, "--targets", "onnx"]
+    args = ["export", "--checkpoint", checkpoint, "--source", photo, "--landmarks", LANDMARKS, "--backends", "onnx"]
     return [str(a) for a in args]
 
 
@@ -46,7 +46,7 @@ def made_int8(once) -> Path:
     """A bundle of the demo with an NCNN artifact in int8; not to be changed."""
 
     def make(folder: Path) -> None:
-        args = ["export", "--checkpoint", "demo", "--source", "demo", "--targets", "ncnn", "--recipe", "w8a8"]
+        args = ["export", "--checkpoint", "demo", "--source", "demo", "--backends", "ncnn", "--recipe", "w8a8"]
         assert cli.main([*args, "--calibration", "demo", "--out", str(folder / "face"), "--quiet"]) == 0
 
     return once("made-int8", make) / "face"
@@ -113,8 +113,8 @@ def kit(once) -> Path:
     """Of the demo checkpoint, with ONNX and NCNN in fp16.  Do not write into it."""
 
     def make(folder: Path) -> None:
-        args = ["--checkpoint", "demo", "--targets", "onnx,ncnn", "--out", str(folder / "kit.safetensors"), "--quiet"]
-        assert cli.main(["template", "pack", *args]) == 0
+        args = ["--checkpoint", "demo", "--backends", "onnx,ncnn", "--out", str(folder / "kit.safetensors"), "--quiet"]
+        assert cli.main(["kit", "pack", *args]) == 0
 
     return once("kit", make) / "kit.safetensors"
 

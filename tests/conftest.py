@@ -20,7 +20,7 @@ import pytest
 
 USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "mfs-deploy")  # before tests hide it
 METADATA = {"version": "1.2.3", "recipe": "as asked", "identity": "Zoë"}
-LONGEST = {"android_demo", "arm64", "batch", "commands", "every", "export", "mobile_core", "report", "tflite"}  # folders
+LONGEST = {"android_demo", "arm64", "batch", "commands", "every", "export", "mobile_core", "packaging", "report", "tflite"}
 
 pytest_plugins = ["testing.verbs"]
 

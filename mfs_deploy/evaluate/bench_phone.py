@@ -39,7 +39,7 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
                 continue
             if report["parity"]["complaints"]:
                 raise ParityError(
-                    f"{name} on {phone.name}: {report['parity']['complaints'][0]}", hint="mfs parity --device says more"
+                    f"{name} on {phone.name}: {report['parity']['complaints'][0]}", hint="mfs parity --on android reports more"
                 )
             reports[name] = report
             progress.step(f"{name}: {report['latency_ms']['total']['p50']:.1f} ms")

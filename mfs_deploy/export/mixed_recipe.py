@@ -101,7 +101,7 @@ def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SI
         aim += max(min_psnr_db - psnr[worst], LEAST_DB)
     raise ParityError(
         f"{worst} reaches {psnr[worst]:.1f} dB with the best mixture found, {min_psnr_db:g} dB were asked for",
-        hint="ask for less with --min-psnr, or leave that backend out of --targets",
+        hint="ask for less with --min-psnr, or leave that backend out of --backends",
     )
 
 

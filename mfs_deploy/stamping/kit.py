@@ -179,7 +179,7 @@ class _Network:
 
 
 def refused(why: str) -> ConversionError:
-    return ConversionError(f"the kit {why}", hint="make one with mfs template pack", kind="template")
+    return ConversionError(f"the kit {why}", hint="make one with mfs kit pack", kind="template")
 
 
 def save(path: Path, kit: Kit) -> None:

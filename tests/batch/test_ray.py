@@ -71,7 +71,7 @@ def people(once, small_kit) -> Path:
 @pytest.fixture
 def begin(start, small_kit, people, tmp_path) -> Callable:
     def go(*args: object):
-        return start("batch", people, "--kit", small_kit, "--out", tmp_path / "out", "--targets", "onnx", "--json", *args)
+        return start("batch", people, "--kit", small_kit, "--out", tmp_path / "out", "--backends", "onnx", "--json", *args)
 
     return go
 
@@ -82,7 +82,7 @@ def local(once, small_kit, people) -> dict[str, str]:
     from mfs_deploy import cli
 
     def make(folder: Path) -> None:
-        args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--targets", "onnx", "--workers", "1", "--quiet"]
+        args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--backends", "onnx", "--workers", "1", "--quiet"]
         assert cli.main(["batch", str(people), *args]) == 0
 
     return hashes(once("without-ray", make) / "out")
@@ -132,8 +132,8 @@ def test_an_actor_that_is_killed_costs_nothing_and_a_second_run_keeps_all(head, 
     os.kill(actors(head)[0], signal.SIGKILL)
     assert counts(process) == {"done": PEOPLE}
     assert hashes(tmp_path / "out") == local
-    assert counts(begin("--engine", "ray")) == {"kept": PEOPLE}
-    assert counts(begin()) == {"kept": PEOPLE}  # whatever the engine
+    assert counts(begin("--engine", "ray")) == {"unchanged": PEOPLE}
+    assert counts(begin()) == {"unchanged": PEOPLE}  # whatever the engine
 
 
 def test_a_killed_run_takes_its_actors_along_and_the_next_one_does_the_rest(head, begin, local, tmp_path):
@@ -145,17 +145,17 @@ def test_a_killed_run_takes_its_actors_along_and_the_next_one_does_the_rest(head
     assert there.items() <= local.items()
     found = counts(begin("--engine", "ray"))  # waits for what is still at work
     assert sum(found.values()) == PEOPLE
-    assert found["kept"] >= 30  # a chunk's outcomes reach the journal when it is done
+    assert found["unchanged"] >= 30  # a chunk's results reach the journal when it is done
     assert hashes(tmp_path / "out") == local
 
 
 def test_one_bad_person_costs_nobody_else(head, start, small_kit, people, tmp_path):
     names = sorted(people.iterdir())[:3]
     (tmp_path / "people.csv").write_text("id,identity\n" + "".join(f"{p.stem},{p}\n" for p in names) + "bad,people.csv\n")
-    args = ("--kit", small_kit, "--out", "out", "--targets", "onnx", "--engine", "ray", "--workers", "9", "--json")
+    args = ("--kit", small_kit, "--out", "out", "--backends", "onnx", "--engine", "ray", "--workers", "9", "--json")
     process = start("batch", "people.csv", *args, cwd=tmp_path)  # more workers than processors, and paths of this folder
     printed, err = process.communicate(timeout=240)
-    assert process.returncode == 1, err
+    assert process.returncode == 12, err
     assert json.loads(printed)["counts"] == {"done": 3, "failed": 1}
     assert len(hashes(tmp_path / "out")) == 6
 

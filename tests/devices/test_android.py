@@ -46,7 +46,7 @@ def outputs_of(phone: phones.Runner | phones.App, bundle: Path) -> list[Done]:
 
 
 def test_outputs_of_a_phone_are_held_against_the_gates(mfs, android, bundle, runner):
-    ran = mfs("parity", bundle, "--device", "android", "--runner", runner, "--json")
+    ran = mfs("parity", bundle, "--on", "android", "--runner", runner, "--json")
     assert ran.code == 0, ran.err
     there = ran.json["elsewhere"]
     assert there["machine"] == NAME
@@ -58,7 +58,7 @@ def test_outputs_of_a_phone_are_held_against_the_gates(mfs, android, bundle, run
 def test_a_phone_that_computes_something_else_fails(mfs, android, bundle, runner, replay):
     """The same bundle, but the phone's runtime gives nine tenths of every colour."""
     android.tell(program=replay("import numpy as np; path = dump / 'swapped.npy'; np.save(path, np.load(path) * np.float32(0.9))"))
-    ran = mfs("parity", bundle, "--device", "android", "--runner", runner)
+    ran = mfs("parity", bundle, "--on", "android", "--runner", runner)
     assert ran.code == 7
     assert f"fp32 ncnn on {NAME}: swapped_" in ran.err
 
@@ -75,7 +75,7 @@ def test_times_come_with_the_phone_s_name_and_its_runtime(android, bundle, runne
 
 
 def test_the_app_measures_what_the_runner_measures(mfs, android, bundle):
-    ran = mfs("bench", bundle, "--device", "android", "--runs", 100)
+    ran = mfs("bench", bundle, "--on", "android", "--runs", 100)
     assert ran.code == 0, ran.err
     assert f"a whole frame on {NAME}, by app, 1 thread\n" in ran.out
     assert [line.split()[0] for line in ran.out.splitlines()[2:]] == ["ncnn", "tflite"]
@@ -137,7 +137,7 @@ def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(android, bu
 def test_ctrl_c_leaves_nothing_on_the_phone_and_ends_what_runs_there(android, bundle, runner, tmp_path):
     """In a process of its own, while the phone measures, which goes on by itself when adb is ended."""
     android.tell(program=[sys.executable, "-c", "import time; time.sleep(60)"])
-    command = [sys.executable, "-m", "mfs_deploy", "bench", str(bundle), "--device", "android", "--runner", str(runner)]
+    command = [sys.executable, "-m", "mfs_deploy", "bench", str(bundle), "--on", "android", "--runner", str(runner)]
     process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True, process_group=0)
     try:
         while not (found := list((tmp_path / "pids").glob("*"))):
@@ -211,7 +211,7 @@ def test_a_copy_that_cannot_be_deleted_is_told_with_its_place(android, bundle, r
 def test_a_phone_that_cannot_be_used_is_told_by_name(mfs, android, bundle, monkeypatch, changes, serial, words, hint):
     monkeypatch.setattr("mfs_deploy.devices.adb.SETTLE_S", 0)
     android.tell(**changes)
-    ran = mfs("bench", bundle, "--device", "android", *(("--serial", serial) if serial else ()))
+    ran = mfs("bench", bundle, "--on", "android", *(("--serial", serial) if serial else ()))
     assert ran.code == 11
     assert words in ran.err
     assert hint in ran.err.splitlines()[-1]
@@ -242,7 +242,7 @@ def test_no_adb_says_where_it_is_looked_for(mfs, bundle, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("ANDROID_HOME", raising=False)
     monkeypatch.delenv("ANDROID_SDK_ROOT", raising=False)
-    ran = mfs("bench", bundle, "--device", "android", "--json")
+    ran = mfs("bench", bundle, "--on", "android", "--json")
     assert ran.code == 11
     assert ran.json["error"]["kind"] == "device-tool"
     assert "ANDROID_HOME" in ran.json["error"]["hint"]
@@ -366,7 +366,7 @@ def test_a_phone_without_any_runtime_for_the_bundle_fails(android, bundle, verb)
 )
 def test_a_runner_for_another_machine_is_refused_before_it_is_copied(mfs, android, bundle, runner, elf, head, words):
     runner.write_bytes(elf(**head))
-    ran = mfs("bench", bundle, "--device", "android", "--runner", runner)
+    ran = mfs("bench", bundle, "--on", "android", "--runner", runner)
     assert ran.code == 2
     assert words in ran.err
     assert android.took == []
@@ -375,7 +375,7 @@ def test_a_runner_for_another_machine_is_refused_before_it_is_copied(mfs, androi
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF\x02" + bytes(13) + b"\xb7\x00" + b"\xff" * 60])
 def test_a_runner_that_is_no_program_is_refused(mfs, android, bundle, runner, content):
     runner.write_bytes(content)
-    ran = mfs("bench", bundle, "--device", "android", "--runner", runner)
+    ran = mfs("bench", bundle, "--on", "android", "--runner", runner)
     assert ran.code == 2
     assert "is not for 64-bit ARM" in ran.err
 
@@ -391,11 +391,11 @@ def test_a_runner_by_the_ndk_is_taken_and_no_library_that_is_none(runner, elf):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--device", "android", "--on", "arm64"), "--device and --on are two machines"),
+        (("--device", "android", "--on", "arm64"), "--on arm64 and --device android exclude each other"),
         (("--runner", "x"), "--runner and --litert are for Android phones"),
-        (("--device", "ios", "--litert", "x"), "--runner and --litert are for Android phones"),
-        (("--serial", "x"), "--serial is of a phone"),
-        (("--device", "android", "--litert", "x"), "--litert goes with --runner"),
+        (("--on", "ios", "--litert", "x"), "--runner and --litert are for Android phones"),
+        (("--serial", "x"), "--serial needs a phone"),
+        (("--on", "android", "--litert", "x"), "--litert needs --runner"),
     ],
 )
 @pytest.mark.parametrize("verb", ["bench", "parity"])
@@ -409,6 +409,6 @@ def test_a_bundle_without_reference_tensors_is_refused(mfs, android, bundle, run
     copy = Path(shutil.copytree(bundle, tmp_path / "bare"))
     manifest.write(copy, manifest.read(copy) | {"reference": {}})
     for verb in ("bench", "parity"):
-        ran = mfs(verb, copy, "--device", "android", "--runner", runner)
+        ran = mfs(verb, copy, "--on", "android", "--runner", runner)
         assert ran.code == 8
         assert "holds no reference tensors" in ran.err

@@ -102,7 +102,7 @@ def demo_bundle(once) -> Path:
     from mfs_deploy import cli
 
     def make(folder: Path) -> None:
-        args = ["export", "--checkpoint", "demo", "--source", "demo", "--targets", "ncnn", "--recipe", "fp16", "--quiet"]
+        args = ["export", "--checkpoint", "demo", "--source", "demo", "--backends", "ncnn", "--recipe", "fp16", "--quiet"]
         assert cli.main([*args, "--out", str(folder / "demo")]) == 0
 
     return once("core-bundle-demo", make) / "demo"

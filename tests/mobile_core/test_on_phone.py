@@ -1,4 +1,4 @@
-"""mfs bench and mfs parity with ``--device android`` and mobile_core's own program: adb is played, the program is not.
+"""mfs bench and mfs parity with ``--on android`` and mobile_core's own program: adb is played, the program is not.
 
 It is the static one for 64-bit ARM, pushed, started and cleared away as on a phone, and run by the emulator.
 """
@@ -34,7 +34,7 @@ def phone(arm64, tmp_path, monkeypatch) -> phones.Phones:
 def test_a_phone_s_own_outputs_hold_the_gates(phone, arm64, demo_bundle, capfd, way):
     """The whole of ``mfs parity``, in half precision, which on x86 is not what a phone computes."""
     options = ("--runner", str(arm64 / "mfs-bench-device")) if way == "runner" else ()
-    code = cli.main(["parity", str(demo_bundle), "--device", "android", *options, "--json"])
+    code = cli.main(["parity", str(demo_bundle), "--on", "android", *options, "--json"])
     captured = capfd.readouterr()
     assert code == 0, captured.err
     said = json.loads(captured.out)

@@ -99,7 +99,7 @@ def counted(made, tmp_path):
 
 @pytest.fixture
 def on_phone(made, tmp_path):
-    """In the form of ``mfs bench --device android --json`` (``tests/devices`` makes the real one)."""
+    """In the form of ``mfs bench --on android --json`` (``tests/devices`` makes the real one)."""
     said = manifest.read(made)
     times = dict.fromkeys(("p50", "p90", "p99", "min", "max", "mean"), 7.25)
     whole = {

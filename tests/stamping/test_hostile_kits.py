@@ -19,7 +19,7 @@ from mfs_deploy.stamping import template_file as store
 from testing import small_generator
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
-TARGETS = ("--targets", "onnx,ncnn")
+TARGETS = ("--backends", "onnx,ncnn")
 
 
 @dataclass
@@ -223,7 +223,7 @@ def test_a_spoiled_identity_encoder_is_refused_where_a_photo_is_to_be_read(spoil
 def test_what_is_no_safetensors_file_is_refused(mfs, somebody, tmp_path, content):
     (tmp_path / "kit").write_bytes(content)
     refused(mfs("stamp", tmp_path / "kit", "--identity", somebody(0), "--out", tmp_path / "x", "--json"))
-    refused(mfs("template", "unpack", tmp_path / "kit", "--out", tmp_path / "x", "--json"))
+    refused(mfs("kit", "unpack", tmp_path / "kit", "--out", tmp_path / "x", "--json"))
     assert os.listdir(tmp_path) == ["kit"]
 
 
@@ -253,7 +253,7 @@ def test_numbers_that_numpy_does_not_have_are_refused(spoil, mfs, somebody, tmp_
 
 @pytest.mark.parametrize("name", ["../../../evil", "/tmp/evil", "a/b", ".."])
 def test_unpack_writes_nothing_outside_its_folder(spoil, mfs, tmp_path, name):
-    ran = mfs("template", "unpack", spoil(put("template", "recipe", "name", value=name)), "--out", tmp_path / "in" / "x")
+    ran = mfs("kit", "unpack", spoil(put("template", "recipe", "name", value=name)), "--out", tmp_path / "in" / "x")
     assert ran.code in (0, 6)
     assert {path.name for path in (tmp_path / "in").glob("x/*")} <= {"1-onnx", "2-ncnn", kits.GENERATOR, kits.ENCODER}
     assert sorted(os.listdir(tmp_path)) in (["in", "kits"], ["kits"])

@@ -56,7 +56,7 @@ def w8a8(graph, crop, contract, tmp_path_factory) -> Path:
 def test_a_bundle_agrees_with_pytorch_on_a_phones_processor(environment, tmp_path, capfd):
     """The whole way: fp16 in two runtimes, gated there as here; nobody computes the same bits, and everybody agrees."""
     bundle = tmp_path / "bundle"
-    export = ["export", "--checkpoint", "demo", "--source", "demo", "--targets", "ncnn,tflite", "--recipe", "fp16", "--quiet"]
+    export = ["export", "--checkpoint", "demo", "--source", "demo", "--backends", "ncnn,tflite", "--recipe", "fp16", "--quiet"]
     assert cli.main([*export, "--parity", "sample", "--out", str(bundle)]) == 0
     capfd.readouterr()
     assert cli.main(["parity", str(bundle), "--on", "arm64", "--json"]) == 0
