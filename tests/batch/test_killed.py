@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from mfs_deploy import files
-from mfs_deploy.batch import run as batch
-from mfs_deploy.batch import run_lock as locks
+from mfs_deploy.batch import run_lock
+from mfs_deploy.batch.results import RESULTS
+from mfs_deploy.batch.stores import JOURNAL
 from mfs_deploy.bundle import manifest
 from mfs_deploy.bundle import publish as bundle
 
@@ -111,15 +112,15 @@ def litter(out: Path) -> list[str]:
     return [p.name for p in out.iterdir() if bundle.UNFINISHED.fullmatch(p.name)]
 
 
-def finish(begin, out: Path, undisturbed: dict[str, str], *, some_kept: bool = True) -> None:
+def finish(begin, out: Path, undisturbed: dict[str, str], *, some_unchanged: bool = True) -> None:
     """A second run does the rest, with the bytes of a run that nothing happened to."""
     process = begin()
     printed, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert ("kept" in printed) == some_kept
+    assert ("unchanged" in printed) == some_unchanged
     assert hashes(out) == undisturbed
     assert litter(out) == []
-    assert len((out / batch.RESULTS).read_text().splitlines()) == 1 + PEOPLE
+    assert len((out / RESULTS).read_text().splitlines()) == 1 + PEOPLE
 
 
 def test_a_killed_worker_costs_nothing(begin, out, undisturbed):
@@ -144,7 +145,7 @@ def test_a_killed_run_leaves_no_half_bundle_and_no_worker(begin, out, undisturbe
     wait_until_gone(children)
     assert all_verify(out)
     assert len(bundles(out)) < PEOPLE
-    finish(begin, out, undisturbed, some_kept=(out / batch.JOURNAL).stat().st_size > 0)
+    finish(begin, out, undisturbed, some_unchanged=(out / JOURNAL).stat().st_size > 0)
 
 
 def test_a_run_right_after_one_that_was_killed_waits_for_its_workers(begin, out, undisturbed):
@@ -152,7 +153,7 @@ def test_a_run_right_after_one_that_was_killed_waits_for_its_workers(begin, out,
     wait_for_bundles(process, out, 50)
     process.kill()
     process.wait()
-    finish(begin, out, undisturbed, some_kept=(out / batch.JOURNAL).stat().st_size > 0)
+    finish(begin, out, undisturbed, some_unchanged=(out / JOURNAL).stat().st_size > 0)
 
 
 @pytest.mark.parametrize("to_all", [False, True], ids=["to the run", "to the group, as Ctrl-C"])
@@ -167,7 +168,7 @@ def test_an_interruption_stops_cleanly(begin, out, undisturbed, to_all):
     wait_until_gone(children)
     assert all_verify(out)
     assert litter(out) == []
-    finish(begin, out, undisturbed, some_kept=(out / batch.JOURNAL).stat().st_size > 0)
+    finish(begin, out, undisturbed, some_unchanged=(out / JOURNAL).stat().st_size > 0)
 
 
 def test_files_that_cannot_be_written_end_the_run_without_half_a_bundle(begin, out, undisturbed):
@@ -178,7 +179,7 @@ def test_files_that_cannot_be_written_end_the_run_without_half_a_bundle(begin, o
     assert "Traceback" not in err
     assert bundles(out) == []
     assert litter(out) == []
-    finish(begin, out, undisturbed, some_kept=False)
+    finish(begin, out, undisturbed, some_unchanged=False)
 
 
 @pytest.fixture
@@ -202,11 +203,11 @@ def test_a_full_disk_ends_the_run_and_with_room_a_second_one_does_the_rest(tiny,
     assert all_verify(out)
     assert litter(out) == []
     subprocess.run(["mount", "-o", "remount,size=400m", str(tiny)], check=True)
-    finish(begin, out, undisturbed, some_kept=(out / batch.JOURNAL).stat().st_size > 0)
+    finish(begin, out, undisturbed, some_unchanged=(out / JOURNAL).stat().st_size > 0)
 
 
 def test_two_runs_in_one_folder_are_refused(mfs, small_kit, people, out):
-    with locks.alone(out):
+    with run_lock.hold(out):
         ran = mfs("batch", people, "--kit", small_kit, "--out", out, "--backends", "onnx", "--json")
     assert (ran.code, ran.json["error"]["kind"]) == (9, "output")
     assert "another mfs batch" in ran.json["error"]["message"]
@@ -229,10 +230,10 @@ def test_what_killed_runs_left_is_cleared_away_and_nothing_else(out, tmp_path):
     (out / ".p6.abcd_123.partial").symlink_to(tmp_path)
     with bundle.staging(out / "p7") as at_work:
         (at_work / "file").write_text("x")
-        with locks.alone(out):
+        with run_lock.hold(out):
             left = {p.name for p in out.iterdir()}
         assert at_work.name in left
-    assert left - {at_work.name, locks.RUN, locks.WORKERS} == {
+    assert left - {at_work.name, run_lock.RUN, run_lock.WORKERS} == {
         *("p2", "p3", "p4", ".mine.partial", ".a.abcd_1234.partial", ".p5.abcd_123.partial", ".p6.abcd_123.partial")
     }
     assert (out / "p2" / "file").read_text() == ".p2.abcd_123.old"  # was about to be replaced

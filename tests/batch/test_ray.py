@@ -132,8 +132,8 @@ def test_an_actor_that_is_killed_costs_nothing_and_a_second_run_keeps_all(head, 
     os.kill(actors(head)[0], signal.SIGKILL)
     assert counts(process) == {"done": PEOPLE}
     assert hashes(tmp_path / "out") == local
-    assert counts(begin("--engine", "ray")) == {"kept": PEOPLE}
-    assert counts(begin()) == {"kept": PEOPLE}  # whatever the engine
+    assert counts(begin("--engine", "ray")) == {"unchanged": PEOPLE}
+    assert counts(begin()) == {"unchanged": PEOPLE}  # whatever the engine
 
 
 def test_a_killed_run_takes_its_actors_along_and_the_next_one_does_the_rest(head, begin, local, tmp_path):
@@ -145,7 +145,7 @@ def test_a_killed_run_takes_its_actors_along_and_the_next_one_does_the_rest(head
     assert there.items() <= local.items()
     found = counts(begin("--engine", "ray"))  # waits for what is still at work
     assert sum(found.values()) == PEOPLE
-    assert found["kept"] >= 30  # a chunk's outcomes reach the journal when it is done
+    assert found["unchanged"] >= 30  # a chunk's results reach the journal when it is done
     assert hashes(tmp_path / "out") == local
 
 

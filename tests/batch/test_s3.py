@@ -22,7 +22,7 @@ pytest.importorskip("moto")
 pytest.importorskip("flask_cors")
 
 from mfs_deploy import files
-from mfs_deploy.batch import run as batch
+from mfs_deploy.batch.results import RESULTS
 from mfs_deploy.bundle import manifest
 from testing.s3_server import BUCKET, Server, Wire
 
@@ -130,7 +130,7 @@ def finish(begin, server: Server, local: dict[str, str]) -> dict[str, int]:
     printed, err = (process := begin("--json")).communicate(timeout=240)
     assert process.returncode == 0, err
     assert hashes(server) == local
-    results = list(csv.DictReader(io.StringIO(server.read(f"many/{batch.RESULTS}").decode())))
+    results = list(csv.DictReader(io.StringIO(server.read(f"many/{RESULTS}").decode())))
     assert {row["id"] for row in results} == IDS
     counts: dict[str, int] = json.loads(printed)["counts"]
     assert sum(counts.values()) == PEOPLE
@@ -146,8 +146,8 @@ def test_bundles_are_those_of_a_folder_and_are_kept_or_made_again(begin, server,
     server.client.put_object(Bucket=BUCKET, Key=artifact, Body=bytes(content))
     server.client.delete_object(Bucket=BUCKET, Key=f"many/p02/{manifest.NAME}")
     server.client.delete_object(Bucket=BUCKET, Key="many/.records/p03.json")
-    assert finish(begin, server, local) == {"done": 3, "kept": PEOPLE - 3}
-    assert finish(begin, server, local) == {"kept": PEOPLE}
+    assert finish(begin, server, local) == {"done": 3, "unchanged": PEOPLE - 3}
+    assert finish(begin, server, local) == {"unchanged": PEOPLE}
     after = server.objects()
     bundles = {key: tag for key, tag in before.items() if "/p" in key and not key.startswith("many/.")}
     assert {key: after[key] for key in bundles} == bundles
@@ -187,7 +187,7 @@ def test_a_run_killed_with_its_workers_leaves_whole_bundles_that_the_next_one_ke
     assert 3 <= len(visible(server)) < PEOPLE
     assert there.items() <= local.items()
     counts = finish(begin, server, local)
-    assert counts["kept"] >= 1  # both workers may have been ended between a manifest and its record
+    assert counts["unchanged"] >= 1  # both workers may have been ended between a manifest and its record
 
 
 def test_a_cut_network_ends_the_run_and_the_next_one_does_the_rest(begin, server, wire, local):
@@ -201,7 +201,7 @@ def test_a_cut_network_ends_the_run_and_the_next_one_does_the_rest(begin, server
     assert 3 <= len(visible(server)) < PEOPLE
     assert there.items() <= local.items()
     wire.mend()
-    assert finish(begin, server, local)["kept"] >= 1
+    assert finish(begin, server, local)["unchanged"] >= 1
 
 
 def test_a_store_that_lost_everything_is_filled_again(begin, server, wire, local):

@@ -98,6 +98,6 @@ def test_a_batch_is_done_there_and_photos_are_told_what_they_need(installed, wit
     without = mfs_of(installed, tmp_path, *args, code=1)
     assert without["counts"] == {"failed": 1, "done": 3}
     assert without["failed"][0]["error_kind"] == "missing-extra"
-    assert mfs_of(with_photos, tmp_path, *args)["counts"] == {"done": 1, "kept": 3}
+    assert mfs_of(with_photos, tmp_path, *args)["counts"] == {"done": 1, "unchanged": 3}
     for name in ("a", "p0", "p1", "p2"):
         assert manifest.verify(tmp_path / "out" / name, manifest.read(tmp_path / "out" / name)) == []
