@@ -22,7 +22,7 @@ from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.evaluate import parity as judged
-from mfs_deploy.export import prepare as preparing
+from mfs_deploy.evaluate.reference import run_pytorch
 from mfs_deploy.export import write_bundle
 from mfs_deploy.faces import find, portrait
 from mfs_deploy.graph import simplify
@@ -58,7 +58,7 @@ def measure_one(name: str) -> dict[str, Any]:
     worn = arch.load(baked)
     face = find.align_face(portrait.read_portrait(), size, find.Where(portrait.LANDMARKS), None, arch.INTERFACE.alignment)
     targets = judged.inputs([judged.Case("target", face.crop)])
-    reference = preparing.run(worn, targets)
+    reference = run_pytorch(worn, targets)
     before, after = cost(trace(worn), size), cost(simplify(worn), size)
     found: dict[str, Any] = {
         "title": arch.INTERFACE.title,

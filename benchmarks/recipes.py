@@ -26,6 +26,7 @@ from mfs_deploy.demo.rendering.attributes import sample_attributes
 from mfs_deploy.demo.rendering.people import sample_people
 from mfs_deploy.demo.rendering.render import crop_view, render_swap, scene_landmarks
 from mfs_deploy.evaluate import parity
+from mfs_deploy.evaluate.reference import run_pytorch
 from mfs_deploy.export import artifacts, pipeline, write_bundle
 from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.export import calibrate as quantizing
@@ -96,7 +97,7 @@ def measure() -> dict[str, Any]:
     net = models.arch.load(baked)
     graph = simplify(net)
     targets, truth, mask = inputs()
-    reference = preparing.run(net, targets)
+    reference = run_pytorch(net, targets)
     room = headroom.scan(graph, targets[:4])
     how = quantizing.How(photos=quantizing.DEMO)
     calibrated = quantizing.calibrate(how, quantizing.Place(request.arch, SIZE, None), graph, targets[:1], SILENT)

@@ -10,10 +10,10 @@ from typing import Any
 
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle import manifest, reference_file
 from mfs_deploy.contract import Contract
 from mfs_deploy.evaluate import parity
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate.reference import write_reference
 from mfs_deploy.quant import recipe as recipes
 
 
@@ -45,7 +45,7 @@ def write(
             "layout": backend.LAYOUT,
             **{key: info[key] for key in ("inputs", "outputs")},
         }
-    reference_file.write(folder / reference_file.NAME, cases, reference)
+    write_reference(folder, cases, reference)
     _write_manifest(folder, contract, entries)
 
 

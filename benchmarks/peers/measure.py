@@ -184,7 +184,7 @@ def measure() -> dict[str, Any]:
         instructions(folder, found)
         timing.measure(CONTESTANTS, folder, found)
         measure_parity(folder, found, swapped, mask)
-    from mfs_deploy.evaluate.bench import _processor
+    from mfs_deploy.evaluate.bench import processor_name as _processor
 
     return {
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},

@@ -15,7 +15,7 @@ from mfs_deploy.bundle import manifest
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ParityError
 from mfs_deploy.evaluate import outcome, parity
-from mfs_deploy.export import prepare as preparing
+from mfs_deploy.evaluate.reference import run_pytorch
 from mfs_deploy.faces import find, portrait
 from mfs_deploy.faces.detectors import open_detector
 from mfs_deploy.stamping import kit as kits
@@ -65,6 +65,7 @@ def measure(request: BatchRequest, entries: Sequence[PersonEntry]) -> Iterator[P
             net = arch.load({key: torch.from_numpy(value.copy()) for key, value in weights.baked.items()})
             jobs = [Job.of_artifact(folder, t.backend, t.arch, t.size, t.recipe) for t in templates]
             done = workers.run(jobs, targets, scratch)
-            judged = parity.judge(outcome.outputs_of(done), cases, preparing.run(net, targets), outcome.recipes_of(done), None)
+            reference = run_pytorch(net, targets)
+            judged = parity.judge(outcome.outputs_of(done), cases, reference, outcome.recipes_of(done), None)
         worst = min((measured[0].swapped_psnr_db for measured in judged.measured.values()), default=float("nan"))
         yield PersonParity(entry.id, worst, tuple(judged.complaints))

@@ -48,7 +48,8 @@ def command(
     they are not latency.  It needs: mfs arm64 setup.
     """
     from mfs_deploy.errors import UsageError
-    from mfs_deploy.evaluate import bench as benching
+    from mfs_deploy.evaluate import bench_arm64, bench_phone, bench_results
+    from mfs_deploy.evaluate.bench import on_host
 
     machine = options.machine_of(machine, device)
     if by_layer and machine != "arm64":
@@ -60,16 +61,16 @@ def command(
     if machine == "ios" and threads != 1:
         raise UsageError("Core ML chooses its threads itself", hint="leave --threads out")
     phone = options.make_phone(machine, serial, runner, litert)
-    before = None if old is None else benching.read(old)
+    before = None if old is None else bench_results.read(old)
     if phone is not None:
-        found = benching.on_phone(bundle, phone, runs=runs, threads=threads, sustained=sustained, progress=console)
+        found = bench_phone.on_phone(bundle, phone, runs=runs, threads=threads, sustained=sustained, progress=console)
     elif machine == "arm64":
-        found = benching.emulated(bundle, cpu, by_layer=by_layer, progress=console)
+        found = bench_arm64.on_arm64(bundle, cpu, by_layer=by_layer, progress=console)
     else:
-        found = benching.host(bundle, runs=runs, threads=threads, progress=console)
+        found = on_host(bundle, runs=runs, threads=threads, progress=console)
     console.finish()
     if before is not None:
-        found["compared"] = benching.compare(before, found)
+        found["compared"] = bench_results.compare(before, found)
     console.result(found, phone_text(found) if phone is not None else text(found))
 
 

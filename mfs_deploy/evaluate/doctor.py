@@ -73,7 +73,7 @@ def _try(backend: Backend) -> str:
     import torch
 
     from mfs_deploy import architectures
-    from mfs_deploy.export.prepare import run
+    from mfs_deploy.evaluate.reference import run_pytorch
 
     torch.manual_seed(0)
     net = architectures.get(ARCH).blank().eval()
@@ -84,7 +84,7 @@ def _try(backend: Backend) -> str:
         job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=asdict(recipe), convert=True)
         (done,) = workers.run([job], targets, scratch, weights=net.state_dict())
     outputs = {backend.NAME: parity.Outputs.of(done.outputs, pixels=done.result.pixels)}
-    judgement = parity.judge(outputs, cases, run(net, targets), {backend.NAME: recipe}, None)
+    judgement = parity.judge(outputs, cases, run_pytorch(net, targets), {backend.NAME: recipe}, None)
     if judgement.complaints:
         raise judgement.error(hint=REINSTALL)
     psnr_db = judgement.measured[backend.NAME][0].swapped_psnr_db

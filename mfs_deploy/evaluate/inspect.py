@@ -77,10 +77,10 @@ def encoder(path: Path, otherwise: CheckpointError) -> dict[str, Any]:
 
 
 def bundle(path: Path) -> dict[str, Any]:
-    from mfs_deploy.evaluate.bundle_parity import verify
+    from mfs_deploy.evaluate.verify import verify_bundle
 
     said = manifest.read(path)
-    verify(path, said)
+    verify_bundle(path, said)
     return {
         "kind": "bundle",
         "architecture": said["architecture"],

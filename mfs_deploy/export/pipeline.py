@@ -11,7 +11,7 @@ from mfs_deploy.backends import launch as workers
 from mfs_deploy.bundle import manifest, provenance
 from mfs_deploy.bundle import publish as bundle
 from mfs_deploy.evaluate import outcome, parity
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate.reference import write_reference
 from mfs_deploy.export import artifacts, write_bundle
 from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.export import calibrate as quantizing
@@ -66,7 +66,7 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
         judgement = parity.judge(outcome.outputs_of(done), ready.cases, ready.reference, outcome.recipes_of(done), encode)
         if judgement.complaints:
             write_bundle.move_artifacts(done, folder)
-            reference_file.write(folder / reference_file.NAME, ready.cases, ready.reference)
+            write_reference(folder, ready.cases, ready.reference)
             kept = bundle.keep_rejected(folder, request.out, judgement.as_dict())
             raise judgement.error(hint=f"the artifacts are kept in {kept}; no bundle was written")
 

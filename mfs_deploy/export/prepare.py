@@ -25,6 +25,7 @@ from mfs_deploy.errors import (
     UsageError,
 )
 from mfs_deploy.evaluate import parity
+from mfs_deploy.evaluate.reference import run_pytorch
 from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.faces import align, find, pixels, portrait
@@ -211,17 +212,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     progress.step("bake and simplify")
     baked = models.arch.bake(models.generator, person.identity)
     net = models.arch.load(baked)
-    return Prepared(models, person, cases, targets, baked, net, simplify(net), run(net, targets))
-
-
-def run(net: nn.Module, targets: parity.Array) -> parity.Outputs:
-    """A network on (N, 3, S, S) targets, one at a time as a phone does it."""
-    import torch
-
-    with torch.inference_mode():
-        outputs = [net(torch.from_numpy(target[None])) for target in targets]
-    swapped, *masks = (np.concatenate([t.numpy() for t in of_all]) for of_all in zip(*outputs, strict=True))
-    return parity.Outputs(swapped, masks[0] if masks else None)
+    return Prepared(models, person, cases, targets, baked, net, simplify(net), run_pytorch(net, targets))
 
 
 def check_stages(ready: Prepared) -> dict[str, float]:
@@ -234,8 +225,8 @@ def check_stages(ready: Prepared) -> dict[str, float]:
         ParityError: one is above ``STAGE_MAX_ERROR``, or not a number.
     """
     arch, generator = ready.models.arch, ready.models.generator
-    unbaked = run(arch.reference(generator, ready.person.identity), ready.targets)  # type: ignore[arg-type]
-    simplified = run(ready.graph, ready.targets)
+    unbaked = run_pytorch(arch.reference(generator, ready.person.identity), ready.targets)  # type: ignore[arg-type]
+    simplified = run_pytorch(ready.graph, ready.targets)
     stages = {
         "generator_to_baked": _largest_error(unbaked, ready.reference),
         "baked_to_simplified": _largest_error(ready.reference, simplified),

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from mfs_deploy.backends.launch import Done
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.bundle import manifest, preview
+from mfs_deploy.bundle import manifest, preview, reference_file
 from mfs_deploy.bundle.provenance import PREVIEW, Facts, artifact_entry, common, versions
 from mfs_deploy.contract import FLOAT16_MAX
 from mfs_deploy.evaluate import outcome, parity
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate.reference import write_reference
 from mfs_deploy.metrics import rounded
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
@@ -71,7 +71,7 @@ def write(folder: Path, facts: Facts, person: Prepared, done: Sequence[Done], me
     """Fill ``folder``; the manifest comes last, so that it can account for all the rest."""
     move_artifacts(done, folder)
     target = person.cases[0]
-    reference_file.write(folder / reference_file.NAME, person.cases, person.reference)
+    write_reference(folder, person.cases, person.reference)
     rows = [outcome.preview_row("PyTorch", target, person.reference)]
     for one in done:
         psnr_db = measured.parity[one.job.backend][0].swapped_psnr_db

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import preview, provenance
@@ -21,7 +20,7 @@ from mfs_deploy.contract import Contract
 from mfs_deploy.errors import MfsError
 from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.evaluate import outcome, parity
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.faces import pixels
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.progress import SILENT, Progress
@@ -73,14 +72,14 @@ def show(folder: Path, said: dict[str, Any], contract: Contract, progress: Progr
     """Run a bundle's artifacts, each in a process of its own, and draw what there is to see; None without reference tensors.
 
     Args:
-        folder, said, contract: a bundle that ``recheck.verify`` let through.
+        folder, said, contract: a bundle that ``verify_bundle`` let through.
 
     Raises:
         BundleError: reference tensors or preview are not what an export writes.
     """
     if not said["reference"]:
         return None
-    cases, reference = reference_file.read(folder / reference_file.NAME, contract, INTERFACES[contract.arch].paste_back)
+    cases, reference = read_reference(folder, contract)
     jobs = recheck.jobs_of(folder, said, contract)
     progress.start(len(jobs))
     ran = []

@@ -18,7 +18,7 @@ from mfs_deploy.bundle.manifest import (
 from mfs_deploy.devices.arm64.count import TOTAL
 from mfs_deploy.devices.phone import DISTRIBUTION, STAGES, SUSTAINED
 from mfs_deploy.errors import UsageError
-from mfs_deploy.evaluate.bench import SCHEMA
+from mfs_deploy.evaluate.bench_results import SCHEMA
 
 MAX_BYTES = 20_000_000
 PARITY, TIMES, INSTRUCTIONS, PHONE = "parity", "times", "instructions", "phone"

@@ -22,8 +22,9 @@ from mfs_deploy.bundle import manifest
 from mfs_deploy.devices import android as phones
 from mfs_deploy.devices.phone import OnPhone
 from mfs_deploy.errors import DeviceError, ParityError, UsageError
-from mfs_deploy.evaluate import bench as benching
+from mfs_deploy.evaluate import bench_phone
 from mfs_deploy.evaluate import bundle_parity as recheck
+from mfs_deploy.evaluate.verify import verify_bundle
 
 NAME = "Google Pixel 8, Android 14"
 OTHER = {"serial": "emulator-5554", "state": "device", "model": "sdk"}
@@ -36,7 +37,7 @@ def by_runner(runner: Path, litert: Path | None = None) -> phones.Runner:
 def outputs_of(phone: phones.Runner | phones.App, bundle: Path) -> list[Done]:
     """As ``mfs parity`` asks for them."""
     said = manifest.read(bundle)
-    contract = recheck.verify(bundle, said)
+    contract = verify_bundle(bundle, said)
     jobs = [job for name, job in recheck.jobs_of(bundle, said, contract).items() if name in phone.runs]
     return OnPhone(phone, bundle).run(jobs, np.zeros(0, np.float32), bundle, lambda job: None)
 
@@ -65,7 +66,7 @@ def test_a_phone_that_computes_something_else_fails(mfs, android, bundle, runner
 def test_times_come_with_the_phone_s_name_and_its_runtime(android, bundle, runner, elf):
     litert = runner.with_name("libLiteRt.so")
     litert.write_bytes(elf(kind=3))
-    found = benching.on_phone(bundle, by_runner(runner, litert), runs=3, threads=2, sustained=5)
+    found = bench_phone.on_phone(bundle, by_runner(runner, litert), runs=3, threads=2, sustained=5)
     assert (found["phone"], found["by"], found["threads"], found["runs"]) == (NAME, "mfs-bench-device", 2, 3)
     assert set(found["artifacts"]) == {"ncnn", "tflite"}
     for artifact in found["artifacts"].values():
@@ -86,7 +87,7 @@ def test_the_app_measures_what_the_runner_measures(mfs, android, bundle):
 def test_times_of_wrong_outputs_are_not_shown(android, bundle, runner, replay):
     android.tell(program=replay("report['parity']['complaints'] = ['swapped_max on target is 0.5, limit 0.0001']"))
     with pytest.raises(ParityError, match=r"ncnn on Google Pixel 8.*swapped_max on target is 0\.5"):
-        benching.on_phone(bundle, by_runner(runner), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, by_runner(runner), runs=1, threads=1, sustained=0)
 
 
 def test_a_phone_that_pastes_otherwise_fails_though_its_network_is_right(android, bundle, runner, replay):
@@ -110,7 +111,7 @@ def test_a_phone_that_pastes_otherwise_fails_though_its_network_is_right(android
 def test_a_report_of_something_else_is_no_result(android, bundle, runner, replay, change, words):
     android.tell(program=replay(change))
     with pytest.raises(DeviceError) as caught:
-        benching.on_phone(bundle, by_runner(runner), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, by_runner(runner), runs=1, threads=1, sustained=0)
     assert words in caught.value.message
 
 
@@ -127,7 +128,7 @@ def test_outputs_of_a_wrong_shape_are_refused(android, bundle, runner, replay):
 @pytest.mark.parametrize("way", ["runner", "app"])
 def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(android, bundle, runner, way):
     phone = by_runner(runner) if way == "runner" else phones.App(phones.connect(None))
-    benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
+    bench_phone.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
     outputs_of(phone, bundle)
     assert [file for file in android.holds() if file != "running"] == []
     assert not any("jane-doe" in words[-1] for words in android.took)
@@ -160,7 +161,7 @@ def test_a_copy_that_cannot_be_deleted_is_told_with_its_place(android, bundle, r
     android.tell(keeps=place)
     with pytest.raises(DeviceError, match="could not be deleted") as caught:
         phone = by_runner(runner) if way == "runner" else phones.App(phones.connect(None))
-        benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
     assert f"is still on the phone, in {place}" in caught.value.hint
 
 
@@ -275,7 +276,7 @@ def test_a_full_phone_is_told_and_cleared(android, bundle, runner, way, share):
     android.tell(bytes=share * sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()))
     with pytest.raises(DeviceError, match="the phone is full") as caught:
         phone = by_runner(runner) if way == "runner" else phones.App(phones.connect(None))
-        benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
     assert caught.value.kind == "device-full"
     assert android.holds() == []
 
@@ -305,7 +306,7 @@ def test_an_app_that_android_does_not_start_is_told_in_android_s_words(android, 
     (android.root / "sdcard/Android/data/mfs.demo/files").mkdir(parents=True)  # it has been started before
     android.tell(am=says, am_code=code)
     with pytest.raises(DeviceError, match="the app cannot be started: ") as caught:
-        benching.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
     assert words in caught.value.message
     assert caught.value.kind == "device-app"
 
@@ -327,7 +328,7 @@ def test_a_runner_that_crashes_is_told(android, bundle, runner):
 def test_an_app_that_crashes_is_reported_with_where_to_look(android, bundle):
     android.tell(app="dies")
     with pytest.raises(DeviceError, match="the app stopped before its report was written") as caught:
-        benching.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
     assert "adb logcat" in caught.value.hint
 
 
@@ -335,14 +336,14 @@ def test_an_app_that_never_reports_is_given_up(android, bundle, monkeypatch):
     android.tell(app="is silent")
     monkeypatch.setattr("mfs_deploy.devices.phone.Run.patience_s", 0)
     with pytest.raises(DeviceError) as caught:
-        benching.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
     assert caught.value.kind == "device-silent"
 
 
 def test_what_the_app_says_went_wrong_is_passed_on(android, bundle):
     android.tell(app="no memory for a crop")
     with pytest.raises(DeviceError, match="ncnn: no memory for a crop"):
-        benching.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
 
 
 @pytest.mark.parametrize("verb", ["bench", "parity"])
@@ -351,7 +352,7 @@ def test_a_phone_without_any_runtime_for_the_bundle_fails(android, bundle, verb)
     android.tell(app="LiteRT cannot be loaded: dlopen failed")
     phone = phones.App(phones.connect(None))
     with pytest.raises(DeviceError, match="no artifact ran on the phone: ncnn: LiteRT cannot be loaded"):
-        benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0) if verb == "bench" else outputs_of(phone, bundle)
+        bench_phone.on_phone(bundle, phone, runs=1, threads=1, sustained=0) if verb == "bench" else outputs_of(phone, bundle)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from mfs_deploy.devices import ios
 from mfs_deploy.devices.phone import OnPhone
 from mfs_deploy.errors import DeviceError
-from mfs_deploy.evaluate import bench as benching
+from mfs_deploy.evaluate import bench_phone
 from mfs_deploy.evaluate import bundle_parity as recheck
 
 NAME = "iPhone 15 Pro, iOS 18.1"
@@ -46,7 +46,7 @@ def test_bytes_are_judged_as_bytes(iphone, bundle, replay):
 
 
 def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(iphone, bundle):
-    benching.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
+    bench_phone.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
     assert iphone.holds() == []
     assert not any("jane-doe" in word for words in iphone.took for word in words)
 
@@ -54,7 +54,7 @@ def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(iphone, bun
 def test_a_copy_that_the_app_cannot_delete_is_told_with_its_place(iphone, bundle):
     iphone.tell(forgets=False)
     with pytest.raises(DeviceError, match="could not be deleted") as caught:
-        benching.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
     assert "delete mfs-" in caught.value.hint
     assert "in the Files app" in caught.value.hint
 
@@ -109,7 +109,7 @@ def test_a_device_list_in_an_unknown_format_is_refused(iphone):
 def test_a_failure_on_the_iphone_is_reported_in_the_words_of_apple_or_the_app(iphone, bundle, changes, words):
     iphone.tell(**changes)
     with pytest.raises(DeviceError) as caught:
-        benching.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
     assert words in caught.value.message
 
 

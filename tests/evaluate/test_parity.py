@@ -26,9 +26,9 @@ def cases(portrait) -> list[parity.Case]:
 
 @pytest.fixture(scope="module")
 def reference(expected, net, cases) -> parity.Outputs:
-    from mfs_deploy.export.prepare import run
+    from mfs_deploy.evaluate.reference import run_pytorch
 
-    return run(net, parity.inputs(cases))
+    return run_pytorch(net, parity.inputs(cases))
 
 
 def judge(outputs, cases, reference, recipe, encode):

@@ -12,7 +12,7 @@ import pytest
 from mfs_deploy import cli
 from mfs_deploy.devices import android
 from mfs_deploy.devices.arm64 import machine
-from mfs_deploy.evaluate import bench as benching
+from mfs_deploy.evaluate import bench_phone
 from testing import phones
 
 
@@ -47,7 +47,7 @@ def test_a_phone_s_own_outputs_hold_the_gates(phone, arm64, demo_bundle, capfd, 
 @pytest.mark.slow
 def test_times_come_from_the_program_that_was_pushed(phone, arm64, golden_bundle):
     runner = android.Runner(android.connect(None), arm64 / "mfs-bench-device", None)
-    found = benching.on_phone(golden_bundle, runner, runs=2, threads=1, sustained=2)
+    found = bench_phone.on_phone(golden_bundle, runner, runs=2, threads=1, sustained=2)
     assert found["machine"]["system"].endswith("aarch64")
     ncnn = found["artifacts"]["ncnn"]
     assert 0 < ncnn["latency_ms"]["network"]["p50"] <= ncnn["latency_ms"]["total"]["max"]

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle import reference_file
 from mfs_deploy.evaluate import parity
-from mfs_deploy.evaluate import reference as reference_file
 from mfs_deploy.faces import align, paste_back, pixels
 from mfs_deploy.faces.portrait import LANDMARKS
 from testing import core_bundles, core_library

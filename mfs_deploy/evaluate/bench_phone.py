@@ -1,0 +1,69 @@
+"""Times of the whole swap of a frame on a phone, with every artifact that it has a runtime for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mfs_deploy.bundle import manifest
+from mfs_deploy.devices.phone import STAGES, SUSTAINED, Phone, Refused, Run, require_one
+from mfs_deploy.errors import ParityError
+from mfs_deploy.evaluate.bench import open_artifacts
+from mfs_deploy.evaluate.bench_results import SCHEMA
+from mfs_deploy.progress import SILENT, Progress
+
+
+def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: int, progress: Progress = SILENT) -> dict[str, Any]:
+    """Time the whole swap of a frame on a phone, with every artifact that it has a runtime for.
+
+    Args:
+        sustained: seconds of frames without a pause after the timed ones; 0 for none.
+
+    Raises:
+        BundleError: as ``bench.on_host``.
+        DeviceError: the phone is gone, a step failed there, or it runs none of the artifacts.
+        ParityError: an artifact does something else there than it should: its times would be worth nothing.
+    """
+    said, _, jobs = open_artifacts(folder, lambda name: name in phone.runs)
+    progress.start(len(jobs) + 1)
+    reports: dict[str, dict[str, Any]] = {}
+    refused: dict[str, str] = {}
+    with phone.place(folder) as placed:
+        progress.step(f"copied to {phone.name}")
+        for name in jobs:
+            try:
+                report = placed.measure(Run(name, threads=threads, runs=runs, sustained=sustained)).report
+            except Refused as exc:
+                refused[name] = exc.message
+                progress.step(f"{name}: no runtime on the phone, skipped")
+                continue
+            if report["parity"]["complaints"]:
+                raise ParityError(
+                    f"{name} on {phone.name}: {report['parity']['complaints'][0]}", hint="mfs parity --on android reports more"
+                )
+            reports[name] = report
+            progress.step(f"{name}: {report['latency_ms']['total']['p50']:.1f} ms")
+    require_one(reports, refused)
+    any_report = next(iter(reports.values()))  # the machine and its threads are the same in all
+    machine = any_report["machine"]
+    processor = {"processor": machine["cpu"], "cores": machine["cores"], "system": f"{machine['system']} {machine['architecture']}"}
+    return {
+        "schema": SCHEMA,
+        **manifest.network(said),
+        "phone": phone.name,
+        "by": phone.way,
+        "machine": processor,
+        "threads": any_report["threads"],
+        "runs": runs,
+        "artifacts": {name: _of_report(report, sustained=sustained > 0) for name, report in reports.items()},
+        "refused": refused,
+    }
+
+
+def _of_report(report: dict[str, Any], *, sustained: bool) -> dict[str, Any]:
+    """What is shown of a phone's report, which may hold more."""
+    found = {key: report[key] for key in ("recipe", "runtime", "precision", "open_ms", "frame")}
+    found["latency_ms"] = {stage: report["latency_ms"][stage] for stage in STAGES}
+    if sustained:
+        found["sustained"] = {key: report["sustained"][key] for key in SUSTAINED}
+    return found
