@@ -2,13 +2,14 @@
 
 from setuptools import find_namespace_packages, setup
 
-DATA = {
+BESIDE = {
     "mfs_deploy.export_configs": ["*.toml"],
     "mfs_deploy.models": ["*/card.toml", "demo/weights/*.safetensors"],
 }
+INSIDE = {"mfs_deploy": ["py.typed"], "mfs_deploy.devices.arm64": ["*.c"], "mfs_deploy.report": ["*.css", "*.html"]}
 
 setup(
-    packages=[*find_namespace_packages(include=["mfs_deploy*"]), *DATA],
-    package_dir={name: name.removeprefix("mfs_deploy.") for name in DATA},
-    package_data=DATA,
+    packages=[*find_namespace_packages(include=["mfs_deploy*"]), *BESIDE],
+    package_dir={name: name.removeprefix("mfs_deploy.") for name in BESIDE},
+    package_data={**BESIDE, **INSIDE},  # setup.cfg's own table of these would not be read beside this one
 )

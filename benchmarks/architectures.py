@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from benchmarks import pages
-from mfs_deploy import architectures as architecture
-from mfs_deploy import metrics
+from mfs_deploy import architectures, metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.bundle import provenance
 from mfs_deploy.evaluate import parity as judged
-from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.evaluate.reference import run_pytorch
+from mfs_deploy.export import write_bundle
 from mfs_deploy.faces import find, portrait
 from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
@@ -37,7 +37,7 @@ RECIPES = ("fp32", "fp16")
 
 
 def generator(name: str) -> torch.nn.Module:
-    net = architecture.get(name).generator({})
+    net = architectures.get(name).generator({})
     {"mobilefaceswap": standin, "mobilefsgan": standin_mobilefsgan}[name].fill(net, SEED)
     return net.eval()
 
@@ -45,23 +45,23 @@ def generator(name: str) -> torch.nn.Module:
 def measure() -> dict[str, Any]:
     return {
         "machine": f"{platform.machine()}, {platform.processor() or 'unknown processor'}",
-        "versions": contents.versions(list(BACKENDS)),
-        "architectures": [measure_one(name) for name in architecture.INTERFACES],
+        "versions": provenance.versions(p for backend in BACKENDS.values() for p in backend.PACKAGES),
+        "architectures": [measure_one(name) for name in architectures.INTERFACES],
     }
 
 
 def measure_one(name: str) -> dict[str, Any]:
-    arch = architecture.get(name)
-    size = arch.interface.sizes[0]
+    arch = architectures.get(name)
+    size = arch.INTERFACE.sizes[0]
     net = generator(name)
     baked = arch.bake(net, arch.random_identity(np.random.default_rng(SEED)))
     worn = arch.load(baked)
-    face = find.align_face(portrait.read_portrait(), size, find.Where(portrait.LANDMARKS), None, arch.interface.alignment)
+    face = find.align_face(portrait.read_portrait(), size, find.Where(portrait.LANDMARKS), None, arch.INTERFACE.alignment)
     targets = judged.inputs([judged.Case("target", face.crop)])
-    reference = preparing.run(worn, targets)
+    reference = run_pytorch(worn, targets)
     before, after = cost(trace(worn), size), cost(simplify(worn), size)
     found: dict[str, Any] = {
-        "title": arch.interface.title,
+        "title": arch.INTERFACE.title,
         "size": size,
         "trained_parameters": sum(p.numel() for p in net.parameters()),
         "baked": asdict(before),
@@ -74,7 +74,7 @@ def measure_one(name: str) -> dict[str, Any]:
             with workers.scratch() as scratch:
                 (done,) = workers.run([job], targets, scratch, weights=baked)
                 found["artifacts"][f"{backend} {recipe}"] = {
-                    "bytes": contents.size(done),
+                    "bytes": write_bundle.artifact_bytes(done),
                     "psnr_db": metrics.psnr_db(done.outputs["swapped"], reference.swapped, peak=1.0),
                     "frame_ms": done.result.frame_ms if BACKENDS[backend].RUNS_HERE else None,
                 }

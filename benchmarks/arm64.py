@@ -32,7 +32,7 @@ from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.worker import MARK, Job
 from mfs_deploy.devices.arm64 import count, machine
-from mfs_deploy.evaluate.bench import LANES
+from mfs_deploy.evaluate.bench_arm64 import LANES
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import prepare as preparing
 from mfs_deploy.graph import merge_output_branches, pad_even_kernels, pad_input_channels

@@ -15,7 +15,7 @@ from mfs_deploy import files
 from mfs_deploy import swap as swapping
 from mfs_deploy.demo import example
 from mfs_deploy.errors import MfsError, UsageError
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.faces import align, find, paste_back, pixels
 from models.demo.training import evaluate
 
@@ -29,9 +29,7 @@ def main(bundle: Path, out: Path, backend: str | None, frames: int) -> None:
     """Target, swapped and truth side by side; prints the temporal error."""
     try:
         swapper = swapping.open_swapper(bundle, backend, None, find.UNKNOWN)
-        cases, _ = reference_file.read(
-            bundle / reference_file.NAME, swapper.interface.contract(swapper.size), swapper.interface.paste_back
-        )
+        cases, _ = read_reference(bundle, swapper.interface.contract(swapper.size))
         if cases[0].truth is None:
             raise UsageError(f"{bundle} was not made with --source demo, so nothing is known to compare its swaps with")
         text = write(swapper, out, frames)

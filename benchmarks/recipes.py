@@ -20,16 +20,17 @@ from benchmarks import pages
 from mfs_deploy import metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS, has
+from mfs_deploy.bundle import provenance
 from mfs_deploy.demo import example
 from mfs_deploy.demo.rendering.attributes import sample_attributes
 from mfs_deploy.demo.rendering.people import sample_people
 from mfs_deploy.demo.rendering.render import crop_view, render_swap, scene_landmarks
 from mfs_deploy.evaluate import parity
-from mfs_deploy.export import artifacts, pipeline
+from mfs_deploy.evaluate.reference import run_pytorch
+from mfs_deploy.export import artifacts, pipeline, write_bundle
 from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.faces import pixels
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT
@@ -96,14 +97,14 @@ def measure() -> dict[str, Any]:
     net = models.arch.load(baked)
     graph = simplify(net)
     targets, truth, mask = inputs()
-    reference = preparing.run(net, targets)
+    reference = run_pytorch(net, targets)
     room = headroom.scan(graph, targets[:4])
     how = quantizing.How(photos=quantizing.DEMO)
     calibrated = quantizing.calibrate(how, quantizing.Place(request.arch, SIZE, None), graph, targets[:1], SILENT)
     encode = pipeline.encode_with(models)
     assert encode is not None
     results: dict[str, Any] = {"pytorch": judge(reference, reference, truth, mask, encode), "recipes": {}}
-    facts = contents.Facts(models.arch.interface.contract(SIZE), models.files, contents.weights_sha256(baked))
+    facts = provenance.Facts(models.arch.INTERFACE.contract(SIZE), models.files, provenance.weights_sha256(baked))
     with workers.scratch() as scratch:
         everything: list[workers.Done] = []
         for name in ORDER:
@@ -113,7 +114,7 @@ def measure() -> dict[str, Any]:
             jobs = artifacts.make_jobs(request, wanted, room, facts, given)
             for one in workers.run(jobs, targets, scratch, weights=baked):
                 entry = judge(parity.Outputs.of(one.outputs), reference, truth, mask, encode)
-                entry["bytes"] = contents.size(one)
+                entry["bytes"] = write_bundle.artifact_bytes(one)
                 results["recipes"].setdefault(name, {})[one.job.backend] = entry
                 print(name, one.job.backend, {k: round(v, 3) for k, v in entry.items()}, flush=True)
                 everything.append(one)

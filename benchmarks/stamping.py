@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import pages
-from mfs_deploy.architectures.mobilefaceswap import encode as identity
+from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
 from mfs_deploy.backends import launch as workers
+from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.export import artifacts
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import kit as kits
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
@@ -50,7 +50,7 @@ MFS = [sys.executable, "-m", "mfs_deploy"]
 
 
 def somebody(rng: np.random.Generator, encoder: str) -> IdentityArrays:
-    someone = identity.random(rng)
+    someone = random_identity(rng)
     return IdentityArrays(someone.embedding, someone.feature_map, encoder)
 
 
@@ -66,7 +66,7 @@ def full_conversion() -> dict[str, float]:
     models = preparing.open_models(request)
     rng = np.random.default_rng(1)
     baked = models.arch.bake(models.generator, models.arch.random_identity(rng))
-    facts = contents.Facts(models.arch.interface.contract(224), models.files, contents.weights_sha256(baked))
+    facts = provenance.Facts(models.arch.INTERFACE.contract(224), models.files, provenance.weights_sha256(baked))
     wanted = [(name, recipes.load("fp16")) for name in TARGETS]
     with workers.scratch() as scratch:
         jobs = artifacts.make_jobs(request, wanted, kits.ANYBODY, facts, None)

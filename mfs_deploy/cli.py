@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import click
 
@@ -15,16 +14,17 @@ from mfs_deploy.commands import (
     arm64,
     batch,
     bench,
+    crash_log,
     doctor,
     export,
     identity,
     inspect,
+    kit,
     parity,
     quantize,
     report,
     stamp,
     swap,
-    template,
 )
 from mfs_deploy.errors import (
     Interrupted,
@@ -43,8 +43,9 @@ def mfs() -> None:
     """Bake one person's face-swap network, export it to phones, and prove that it matches PyTorch."""
 
 
-for verb in (export, quantize, template, stamp, batch, identity, parity, bench, report, arm64, inspect, swap, doctor):
+for verb in (export, quantize, kit, stamp, batch, identity, parity, bench, report, arm64, inspect, swap, doctor):
     mfs.add_command(verb.command)
+mfs.add_command(click.Group("template", commands=kit.command.commands, help=kit.command.help, hidden=True))  # its former name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,33 +67,33 @@ def run(command: click.Command, argv: Sequence[str] | None) -> int:
     try:
         return command.main(args=args, prog_name=None, standalone_mode=False) or 0
     except MfsError as exc:
-        return tell(exc, as_json="--json" in args)
+        return print_error(exc, as_json="--json" in args)
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
         if "--json" in args:
-            return tell(UsageError(exc.format_message()), as_json=True)
+            return print_error(UsageError(exc.format_message()), as_json=True)
         exc.show()
         return exc.exit_code
     except ModuleNotFoundError as exc:
         package = (exc.name or "").split(".")[0]
         if package not in CONVERSION_PACKAGES:
-            return unexpected()
-        return tell(MissingExtra("all", CONVERSION_PACKAGES[package], "this command"), as_json="--json" in args)
+            return print_bug(exc, args)
+        return print_error(MissingExtra("all", CONVERSION_PACKAGES[package], "this command"), as_json="--json" in args)
     except (KeyboardInterrupt, click.Abort) as exc:
         if isinstance(exc.__context__, EOFError):  # click takes it for a closed terminal; we never ask anything
-            return unexpected()
-        return tell(Interrupted("interrupted"), as_json="--json" in args)
+            return print_bug(exc, args)
+        return print_error(Interrupted("interrupted"), as_json="--json" in args)
     except BrokenPipeError:
         return 0
     except OSError as exc:
         refused = OutputError.from_os(exc)
-        return unexpected() if refused is None else tell(refused, as_json="--json" in args)
-    except Exception:
-        return unexpected()
+        return print_bug(exc, args) if refused is None else print_error(refused, as_json="--json" in args)
+    except Exception as exc:
+        return print_bug(exc, args)
 
 
-def tell(error: MfsError, *, as_json: bool) -> int:
+def print_error(error: MfsError, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"error": error.as_dict()}, indent=2))
     else:
@@ -102,7 +103,24 @@ def tell(error: MfsError, *, as_json: bool) -> int:
     return error.exit_code
 
 
-def unexpected() -> int:
-    traceback.print_exc()
-    click.echo("error: this is a bug in mfs-deploy; please report the lines above", err=True)
-    return 1
+def print_bug(exc: BaseException, args: Sequence[str]) -> int:
+    """Report an exception that nothing expected.  Exit code 1 means this and nothing else."""
+    words = {"demo", *_words(mfs)}
+    path = crash_log.save(exc, args, words)
+    if path is None:
+        click.echo(crash_log.text(exc, args, words), err=True)
+    summary = crash_log.without_values(f"{type(exc).__name__}: {exc}", args, words).splitlines()[0]
+    hint = f"please report it with {path}, which names no file and nobody" if path else "please report it with the lines above"
+    return print_error(MfsError(f"this is a bug in mfs-deploy: {summary}", hint=hint, kind="bug"), as_json="--json" in args)
+
+
+def _words(command: click.Command) -> Iterator[str]:
+    """Verbs, and what options may be chosen from."""
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Choice):
+            yield from map(str, parameter.type.choices)
+        if isinstance(parameter.default, str):
+            yield from parameter.default.split(",")
+    for name, verb in getattr(command, "commands", {}).items():
+        yield name
+        yield from _words(verb)

@@ -1,6 +1,6 @@
 """What can go wrong, each kind with its own exit code and a next step for the user.
 
-Library code raises these; only ``cli.py`` prints them and exits.  Exit codes: 1 unexpected (a bug), 2 usage, 3 to 11 below,
+Library code raises these; only ``cli.py`` prints them and exits.  Exit codes: 1 a bug, 2 usage, 3 to 12 below,
 130 interrupted.
 """
 
@@ -121,6 +121,13 @@ class DeviceError(MfsError):
 
     exit_code = 11
     kind = "device"
+
+
+class IncompleteError(MfsError):
+    """A batch that could not do everyone; the others are done, and the results name who is missing."""
+
+    exit_code = 12
+    kind = "incomplete"
 
 
 class Interrupted(MfsError):

@@ -41,3 +41,8 @@ def _difference(a: Numbers, b: Numbers) -> NDArray[np.float64]:
     if a.shape != b.shape:
         raise ValueError(f"shapes differ: {a.shape} and {b.shape}")
     return a.astype(np.float64) - b.astype(np.float64)
+
+
+def rounded(value: float) -> float:
+    """To four significant digits, as results are written into files."""
+    return float(f"{value:.4g}")

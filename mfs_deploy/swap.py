@@ -11,7 +11,8 @@ from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
 from mfs_deploy import files
-from mfs_deploy.architectures import INTERFACES, Interface
+from mfs_deploy.architectures import INTERFACES
+from mfs_deploy.architectures.base import Interface
 from mfs_deploy.backends.base import Runner
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
@@ -22,7 +23,7 @@ from mfs_deploy.errors import (
     PhotoError,
     UsageError,
 )
-from mfs_deploy.evaluate import bundle_parity as recheck
+from mfs_deploy.evaluate.verify import verify_bundle
 from mfs_deploy.faces import align, clips, detectors, find, landmarks, paste_back, pixels
 from mfs_deploy.faces.detectors import Detector
 from mfs_deploy.faces.opencv import cv2
@@ -67,7 +68,7 @@ def check_place(bundle: Path, source: Path, out: Path, suffixes: tuple[str, ...]
 
 def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where: find.Where) -> Swapper:
     said = manifest.read(bundle)
-    contract = recheck.verify(bundle, said)
+    contract = verify_bundle(bundle, said)
     names = [backend] if backend is not None else [name for name in BACKENDS if name in said["artifacts"]]
     if backend is not None and backend not in said["artifacts"]:
         raise UsageError(f"the bundle has no {backend} artifact", hint=f"choose from: {', '.join(said['artifacts'])}")

@@ -10,11 +10,11 @@ from typing import Any
 
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.bundle import manifest
-from mfs_deploy.bundle.tensors import tensor_entry
+from mfs_deploy.bundle import manifest, reference_file
+from mfs_deploy.bundle.provenance import tensor_entry
 from mfs_deploy.contract import Contract
 from mfs_deploy.evaluate import parity
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate.reference import write_reference
 from mfs_deploy.quant import recipe as recipes
 
 
@@ -44,7 +44,7 @@ def write(
         specs = {spec.name: asdict(spec) for spec in (contract.input, *contract.outputs)}
         ends = {key: [tensor_entry(one, specs[one["name"]]) for one in info[key]] for key in ("inputs", "outputs")}
         entries[name] = {"files": list(backend.FILES), "layout": backend.LAYOUT, **ends}
-    reference_file.write(folder / reference_file.NAME, cases, reference)
+    write_reference(folder, cases, reference)
     _write_manifest(folder, contract, entries)
 
 

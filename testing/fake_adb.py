@@ -300,7 +300,7 @@ def activity(rest: list[str]) -> None:
 
 
 def measured(files: Path, extras: dict[str, str]) -> str:
-    from mfs_deploy.evaluate import reference as reference_file
+    from mfs_deploy.bundle import reference_file
 
     bundle, unpacked = files / "bundles" / extras["bundle"], files / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)

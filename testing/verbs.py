@@ -27,7 +27,7 @@ def photo(portrait, once) -> Path:
 @pytest.fixture(scope="session")
 def export_args(checkpoint, photo) -> list[str]:
     """A real export of one backend, as short as it can be."""
-    args = ["export", "--checkpoint", checkpoint, "--source", photo, "--landmarks", LANDMARKS, "--targets", "onnx"]
+    args = ["export", "--checkpoint", checkpoint, "--source", photo, "--landmarks", LANDMARKS, "--backends", "onnx"]
     return [str(a) for a in args]
 
 
@@ -46,7 +46,7 @@ def made_int8(once) -> Path:
     """A bundle of the demo with an NCNN artifact in int8; not to be changed."""
 
     def make(folder: Path) -> None:
-        args = ["export", "--checkpoint", "demo", "--source", "demo", "--targets", "ncnn", "--recipe", "w8a8"]
+        args = ["export", "--checkpoint", "demo", "--source", "demo", "--backends", "ncnn", "--recipe", "w8a8"]
         assert cli.main([*args, "--calibration", "demo", "--out", str(folder / "face"), "--quiet"]) == 0
 
     return once("made-int8", make) / "face"
@@ -113,8 +113,8 @@ def kit(once) -> Path:
     """Of the demo checkpoint, with ONNX and NCNN in fp16.  Do not write into it."""
 
     def make(folder: Path) -> None:
-        args = ["--checkpoint", "demo", "--targets", "onnx,ncnn", "--out", str(folder / "kit.safetensors"), "--quiet"]
-        assert cli.main(["template", "pack", *args]) == 0
+        args = ["--checkpoint", "demo", "--backends", "onnx,ncnn", "--out", str(folder / "kit.safetensors"), "--quiet"]
+        assert cli.main(["kit", "pack", *args]) == 0
 
     return once("kit", make) / "kit.safetensors"
 
@@ -139,7 +139,7 @@ def somebody(once, kit) -> Callable[[int], Path]:
     """A number to an identity file of a person who does not exist.  Do not write into it."""
     import numpy as np
 
-    from mfs_deploy.architectures.mobilefaceswap import encode as identity
+    from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 
@@ -147,7 +147,7 @@ def somebody(once, kit) -> Callable[[int], Path]:
 
     def path(seed: int) -> Path:
         def make(folder: Path) -> None:
-            person = identity.random(np.random.default_rng(seed))
+            person = random_identity(np.random.default_rng(seed))
             identity_file.save(folder / "id.safetensors", person.embedding, person.feature_map, encoder)
 
         return once(f"somebody-{seed}", make) / "id.safetensors"

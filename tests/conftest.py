@@ -20,7 +20,7 @@ import pytest
 
 USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "mfs-deploy")  # before tests hide it
 METADATA = {"version": "1.2.3", "recipe": "as asked", "identity": "Zoë"}
-LONGEST = {"android_demo", "arm64", "batch", "commands", "every", "export", "mobile_core", "report", "tflite"}  # folders
+LONGEST = {"android_demo", "arm64", "batch", "commands", "every", "export", "mobile_core", "packaging", "report", "tflite"}
 
 pytest_plugins = ["testing.verbs"]
 
@@ -206,22 +206,22 @@ def demo_bundle(once) -> Path:
 @pytest.fixture(scope="session")
 def contract():
     """The interface of the network at 224."""
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
 
-    return architecture.interface("mobilefaceswap").contract(224)
+    return architectures.interface("mobilefaceswap").contract(224)
 
 
 @pytest.fixture(scope="session")
 def new_artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A backend's name, a graph and a recipe's name to the path of a new artifact, with ``METADATA``."""
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.registry import BACKENDS
     from mfs_deploy.quant import recipe as recipes
 
     def run(backend: str, network, recipe: str, keep=(), size: int = 224, coreml_io: str = "image", into: Path | None = None):
         folder = tmp_path_factory.mktemp(backend) if into is None else into
-        contract = architecture.interface("mobilefaceswap").contract(size)
+        contract = architectures.interface("mobilefaceswap").contract(size)
         job = Conversion(network, contract, recipes.load(recipe), frozenset(keep), METADATA, coreml_io)
         BACKENDS[backend].convert(job, folder)
         return folder / BACKENDS[backend].FILES[0]

@@ -37,11 +37,11 @@ from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
 from mfs_deploy.backends.onnx import backend as onnx
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.tflite import backend as tflite
+from mfs_deploy.bundle import provenance
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.errors import MfsError
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
@@ -184,11 +184,14 @@ def measure() -> dict[str, Any]:
         instructions(folder, found)
         timing.measure(CONTESTANTS, folder, found)
         measure_parity(folder, found, swapped, mask)
-    from mfs_deploy.evaluate.bench import _processor
+    from mfs_deploy.evaluate.bench import processor_name as _processor
 
     return {
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
-        "versions": {**contents.versions(["onnx", "tflite", "ncnn", "coreml"]), "peers": versions()},
+        "versions": {
+            **provenance.versions(p for backend in BACKENDS.values() for p in backend.PACKAGES),
+            "peers": versions(),
+        },
         "arm64_cpu": arm64.CPU,
         "method": {"rounds": timing.ROUNDS, "frames": timing.FRAMES, "threads": list(timing.THREADS)},
         "contestants": list(found.values()),

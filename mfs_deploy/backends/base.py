@@ -145,7 +145,7 @@ class Runner(Protocol):
 
 
 class Backend(Protocol):
-    NAME: str  # as in --targets
+    NAME: str  # as in --backends
     TITLE: str  # as people write it
     EXTRA: str  # the pip extra that brings PACKAGES
     PACKAGES: tuple[str, ...]  # distributions; their versions go into the manifest

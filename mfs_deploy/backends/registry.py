@@ -1,4 +1,4 @@
-"""The backends, by the name used in ``--targets``.  Adding one: a module that satisfies ``base.Backend``, and a line here."""
+"""The backends, by the name used in ``--backends``.  Adding one: a module that satisfies ``base.Backend``, and a line here."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ def check_recipe(name: str, recipe: Recipe) -> None:
     others = [other for other in BACKENDS if has(other, recipe)]
     raise UsageError(
         f"{BACKENDS[name].TITLE} does not have the recipe {recipe.name}: {missing}",
-        hint=f"for {name} choose from: {', '.join(own)}" + (f"; or --targets {','.join(others)}" if others else ""),
+        hint=f"for {name} choose from: {', '.join(own)}" + (f"; or --backends {','.join(others)}" if others else ""),
     )

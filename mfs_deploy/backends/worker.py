@@ -121,7 +121,7 @@ def work(folder: Path) -> Result:
     """Do the job in ``folder``.  Raises what the backend raises."""
     import numpy as np
 
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.registry import BACKENDS, LAYERED
     from mfs_deploy.quant import recipe as recipes
@@ -129,7 +129,7 @@ def work(folder: Path) -> Result:
 
     job = _job(folder)
     backend = BACKENDS[job.backend]
-    contract = architecture.interface(job.arch).contract(job.size)
+    contract = architectures.interface(job.arch).contract(job.size)
     artifact, started = Path(job.artifact), time.perf_counter()
     if job.convert:
         from safetensors.torch import load_file
@@ -137,7 +137,7 @@ def work(folder: Path) -> Result:
         from mfs_deploy.graph import simplify
 
         conversion = Conversion(
-            graph=simplify(architecture.get(job.arch).load(load_file(folder / "weights.safetensors"))),
+            graph=simplify(architectures.get(job.arch).load(load_file(folder / "weights.safetensors"))),
             contract=contract,
             recipe=recipes.from_dict(job.recipe),
             keep_float32=frozenset(job.keep_float32),

@@ -1,6 +1,6 @@
-"""A batch's chunks on the machines of a Ray cluster: the same work as in a pool of processes, by actors that open the kit once.
+"""A batch's chunks on the machines of a Ray cluster, by actors that open the kit once.
 
-Plain actors, not Ray Data: its pool tries a chunk that kills its actor again without end, and one such photo would stop everybody.
+Plain actors, not Ray Data: its actor pool retries a chunk that kills its actor without end, so one such photo would stop the run.
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy.batch import run as batch
-from mfs_deploy.batch.outcomes import Outcome
-from mfs_deploy.batch.people import Row
+from mfs_deploy.batch.chunk import BatchRequest, Chunk, ChunkWorker, open_worker
+from mfs_deploy.batch.people import PersonEntry
+from mfs_deploy.batch.results import PersonResult
 from mfs_deploy.batch.stores import is_url
 from mfs_deploy.errors import MissingExtra, OutputError
 
-Chunk = list[Row]
 
+class Actor:
+    """Opens the kit with its first chunk: Ray reports an error there as itself, and one in the constructor as a dead actor."""
 
-class Worker:
-    """Opens the kit with the first chunk and not when it is made, so that what goes wrong is told as what it is."""
+    worker: ChunkWorker | None = None
 
-    opened = False
-
-    def run(self, request: batch.Request, rows: Chunk, basis: str) -> list[Outcome]:
-        if not self.opened:
-            batch._open(request)
-            self.opened = True
-        return batch._chunk(rows, basis)
+    def run(self, request: BatchRequest, chunk: Chunk, run_sha256: str) -> list[PersonResult]:
+        if self.worker is None:
+            self.worker = open_worker(request)
+        return self.worker.run(chunk, run_sha256)
 
 
 @contextlib.contextmanager
@@ -48,12 +45,12 @@ def cluster() -> Iterator[None]:
         import ray
     except ImportError as exc:
         raise MissingExtra("ray", "ray", "--engine ray") from exc
-    with contextlib.redirect_stdout(sys.stderr):  # Ray tells of killed workers on stdout, whatever is asked of it
+    with contextlib.redirect_stdout(sys.stderr):  # Ray reports killed workers on stdout, whatever its options say
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as exc:
-            said = (str(exc).splitlines() or [""])[0]
-            raise OutputError(f"no Ray cluster: {said}", hint="look at RAY_ADDRESS; without it one is started here") from exc
+            reason = (str(exc).splitlines() or [""])[0]
+            raise OutputError(f"no Ray cluster: {reason}", hint="check RAY_ADDRESS; without it one is started here") from exc
         try:
             yield
         finally:
@@ -67,22 +64,22 @@ def size() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def pool(
-    request: batch.Request, basis: str, chunks: Sequence[Chunk], workers: int
-) -> Generator[Outcome, None, tuple[list[Chunk], list[Chunk]]]:
-    """As ``batch._pool``; kit and photos must be found under the same paths everywhere."""
+def run_chunks(
+    request: BatchRequest, run_sha256: str, chunks: Sequence[Chunk], workers: int
+) -> Generator[PersonResult, None, tuple[list[Chunk], list[Chunk]]]:
+    """As ``process_pool.run_chunks``; kit and photos must have the same paths on every machine."""
     import ray
 
-    waiting = [[_absolute(row) for row in chunk] for chunk in chunks]
+    waiting = [[_absolute(entry) for entry in chunk] for chunk in chunks]
     request = replace(
         request,
         kit=request.kit.resolve(),
         out=request.out if is_url(request.out) else Path(request.out).resolve(),
         detector=None if request.detector is None else request.detector.resolve(),
     )
-    # No more than can run: others would wait for a processor for ever, and their chunks with them.
+    # No more than there are processors: an actor without one would hold its chunk for ever.
     workers = min(workers, len(waiting), size())
-    idle = [ray.remote(num_cpus=1)(Worker).remote() for _ in range(workers)]
+    idle = [ray.remote(num_cpus=1)(Actor).remote() for _ in range(workers)]
     actors = list(idle)
     running: dict[Any, tuple[Any, Chunk]] = {}
     hit: list[Chunk] = []
@@ -90,23 +87,23 @@ def pool(
         while running or (waiting and not hit):
             while idle and waiting and not hit:
                 actor, chunk = idle.pop(), waiting.pop(0)
-                running[actor.run.remote(request, chunk, basis)] = (actor, chunk)
+                running[actor.run.remote(request, chunk, run_sha256)] = (actor, chunk)
             (ready, *_), _ = ray.wait(list(running))
             actor, chunk = running.pop(ready)
             try:
-                outcomes = ray.get(ready)
+                results = ray.get(ready)
             except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError):
                 hit.append(chunk)
                 continue
             except ray.exceptions.RayTaskError as exc:
                 raise exc.cause from exc
             idle.append(actor)
-            yield from outcomes
+            yield from results
     finally:
         for actor in actors:
             ray.kill(actor)
     return hit, waiting
 
 
-def _absolute(row: Row) -> Row:
-    return replace(row, **{name: os.path.abspath(path) for name in ("photo", "identity") if (path := getattr(row, name))})
+def _absolute(entry: PersonEntry) -> PersonEntry:
+    return replace(entry, **{name: os.path.abspath(path) for name in ("photo", "identity") if (path := getattr(entry, name))})

@@ -1,4 +1,4 @@
-"""One run at a time in a folder of bundles, and what killed runs left unfinished there is cleared away."""
+"""Locks on a folder of bundles: one run at a time.  Taking the lock deletes what killed runs left unfinished."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mfs_deploy.bundle import publish as bundle
+from mfs_deploy.bundle import publish as bundles
 from mfs_deploy.errors import OutputError
 
 RUN = ".batch.lock"  # held by the run ...
@@ -16,11 +16,11 @@ WORKERS = ".workers.lock"  # ... and shared by its workers, which may outlive it
 
 
 @contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Make ``out`` this run's.
+def hold(out: Path) -> Iterator[None]:
+    """Hold the lock of ``out``.
 
     Raises:
-        OutputError: another run is at work there, or ``out`` is no folder.
+        OutputError: another run holds the lock, or ``out`` is not a folder.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -31,12 +31,12 @@ def alone(out: Path) -> Iterator[None]:
             fcntl.flock(run, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise OutputError(f"another mfs batch is at work in {out}", hint="wait for it, or choose another --out") from exc
-        fcntl.flock(workers, fcntl.LOCK_EX)  # had once the workers of a killed run are gone
-        bundle.sweep(out)
+        fcntl.flock(workers, fcntl.LOCK_EX)  # waits for the workers of a killed run to end
+        bundles.sweep(out)
         fcntl.flock(workers, fcntl.LOCK_UN)
         yield
 
 
-def join(out: Path) -> None:
-    """In a worker of the run: say that it is at work, until it ends."""
+def register_worker(out: Path) -> None:
+    """In a worker: hold the workers' lock until this process ends."""
     fcntl.flock(os.open(out / WORKERS, os.O_RDONLY), fcntl.LOCK_SH)

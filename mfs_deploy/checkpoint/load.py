@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from typing import Any, cast
 
 import torch
 
+from mfs_deploy.architectures import FILES
+from mfs_deploy.architectures.card import ARCHIVE, DETECTOR, ENCODER, GENERATOR, MEMBER, WHOLE, SourceFile
 from mfs_deploy.checkpoint import pdparams, safetensors_file
 from mfs_deploy.checkpoint import tar_archive as tar
 from mfs_deploy.checkpoint import torch_file as torch_zip
@@ -24,16 +25,8 @@ from mfs_deploy.checkpoint.byte_source import (
     shown,
     unreadable,
 )
-from mfs_deploy.checkpoint.known_files import (
-    ARCHIVE,
-    DETECTOR,
-    GENERATOR,
-    MEMBER,
-    WHOLE,
-    SourceFile,
-    describe,
-)
-from mfs_deploy.checkpoint.match import ENCODER, fit
+from mfs_deploy.checkpoint.known_files import describe
+from mfs_deploy.checkpoint.match import fit
 from mfs_deploy.errors import CheckpointError
 
 __all__ = ["Checkpoint", "SourceFile", "load", "load_encoder"]
@@ -46,15 +39,6 @@ ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_DETECTOR_BYTES = 256 << 20
 ORDER = (ARCHIVE, GENERATOR, ENCODER, DETECTOR)
 STREAMED = (".pdparams", ".onnx")
-# What files are called in a folder or an archive, without their suffixes, in lower case.
-NAMES = {
-    "mobilefaceswap": {GENERATOR: re.compile(r"mobilefaceswap(_\d+)?"), ENCODER: re.compile("arcface")},
-    "mobilefsgan": {GENERATOR: re.compile(r"mobilefsgan|\d+_g"), ENCODER: re.compile(r"(rgb_model_)?mobilefacenet")},
-}
-EXAMPLES = {
-    "mobilefaceswap": "MobileFaceSwap_224.pdparams, or .pth, .pt, .safetensors",
-    "mobilefsgan": "mobilefsgan.pth, or 200_G.pth as the authors' training names it",
-}
 GET_WEIGHTS = "give the authors' checkpoints.tar, its folder, or a generator file (.pdparams, .pth, .pt, .safetensors)"
 
 
@@ -62,8 +46,8 @@ GET_WEIGHTS = "give the authors' checkpoints.tar, its folder, or a generator fil
 class Checkpoint:
     """Checked weights.
 
-    ``generator`` and ``encoder`` are complete state dicts, float32, of ``fit.NETWORKS``; ``encoder`` is None when no such file was
-    found.  ``detector`` is the SCRFD model's bytes, when the archive or folder has one.
+    ``generator`` and ``encoder`` are complete state dicts, float32, of networks in the architecture's ``NETWORKS``; ``encoder`` is
+    None when no such file was found.  ``detector`` is the SCRFD model's bytes, when the archive or folder has one.
     """
 
     generator: Weights
@@ -130,7 +114,7 @@ def role_of(name: str, arch: str) -> str | None:
         return DETECTOR
     if len(parts) != 1 or file.suffix.lower() not in WEIGHT_SUFFIXES:
         return None
-    return next((role for role, known in NAMES[arch].items() if known.fullmatch(file.stem.lower())), None)
+    return next((role for role, known in FILES[arch].names.items() if known.fullmatch(file.stem.lower())), None)
 
 
 class _Reader:
@@ -148,7 +132,7 @@ class _Reader:
     def checkpoint(self, name: str) -> Checkpoint:
         if GENERATOR not in self.networks:
             raise CheckpointError(
-                f"{shown(name)}: no generator in it; it would be called {EXAMPLES[self._arch]}",
+                f"{shown(name)}: no generator in it; it would be called {FILES[self._arch].example}",
                 hint=GET_WEIGHTS,
                 kind="checkpoint-missing",
             )

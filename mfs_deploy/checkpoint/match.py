@@ -15,23 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mfs_deploy.architectures.mobilefaceswap import generator as mobilefaceswap
-from mfs_deploy.architectures.mobilefaceswap.arcface import ArcFace
-from mfs_deploy.architectures.mobilefaceswap.small_encoder import SmallEncoder
-from mfs_deploy.architectures.mobilefsgan import generator as mobilefsgan
-from mfs_deploy.architectures.mobilefsgan.encoder import MobileFaceNet
+from mfs_deploy import architectures
 from mfs_deploy.checkpoint.byte_source import shown
-from mfs_deploy.checkpoint.known_files import GENERATOR
 from mfs_deploy.checkpoint.paddle_names import BATCHNORM, Slot, slots
 from mfs_deploy.checkpoint.stored_array import FLOATS, Stored
 from mfs_deploy.errors import CheckpointError
 
-ENCODER = "identity encoder"
 Network = Callable[[], nn.Module]
-NETWORKS: dict[str, dict[str, tuple[Network, ...]]] = {  # by architecture and role; which of several, a file's keys tell
-    "mobilefaceswap": {GENERATOR: (mobilefaceswap.Generator,), ENCODER: (ArcFace, SmallEncoder)},
-    "mobilefsgan": {GENERATOR: (mobilefsgan.Generator,), ENCODER: (MobileFaceNet,)},
-}
 PADDLE_LEAVES = {BATCHNORM["running_mean"], BATCHNORM["running_var"]}
 TORCH_LEAVES = {"running_mean", "running_var"}
 OTHER_NETWORK = 0.5  # of the other network's keys present: the file is taken for that one
@@ -40,7 +30,7 @@ WRAPPED = "module."  # DataParallel's
 
 @functools.cache
 def layout(network: Network) -> dict[str, Slot]:
-    """Published key to slot, of one that a member of ``NETWORKS`` makes."""
+    """Published key to slot, of the network that a member of an architecture's ``NETWORKS`` makes."""
     with torch.device("meta"):  # shapes only
         return slots(network())
 
@@ -51,7 +41,7 @@ def fit(stored: dict[str, Stored], arch: str, role: str, name: str) -> dict[str,
     Raises:
         CheckpointError: checkpoint-keys, checkpoint-shape, checkpoint-values; and what reading the arrays raises.
     """
-    network, *others = NETWORKS[arch][role]
+    network, *others = architectures.get(arch).NETWORKS[role]
     network = next((other for other in others if _is_of(stored, other)), network)
     return fit_slots(stored, layout(network), role, name, network)
 
@@ -105,11 +95,12 @@ def _check_keys(stored: dict[str, Stored], wanted: dict[str, Slot], role: str, n
     unexpected = [key for key in stored if key not in wanted]
     if not missing and not unexpected:
         return
-    for arch, roles in NETWORKS.items():
-        for other, networks in roles.items():
+    for arch in architectures.INTERFACES:
+        of_arch = architectures.get(arch).NETWORKS
+        for other, networks in of_arch.items():
             if not any(_is_of(stored, foreign) for foreign in networks if foreign is not network):
                 continue
-            mine = network is None or network in NETWORKS[arch][role]
+            mine = network is None or network in of_arch[role]
             raise CheckpointError(
                 f"{shown(name)}: this is {'the' if mine else f'the {arch}'} {other}, given as the {role}",
                 hint=f"give the file of the {role} here" if mine else f"pass --arch {arch}",

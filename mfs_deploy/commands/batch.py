@@ -13,24 +13,23 @@ import click
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import table
-from mfs_deploy.errors import ParityError
+from mfs_deploy.errors import IncompleteError, ParityError
 
 if TYPE_CHECKING:
-    from mfs_deploy.batch.outcomes import Outcome
-    from mfs_deploy.batch.parity import Measured
-    from mfs_deploy.batch.run import Request
+    from mfs_deploy.batch.chunk import BatchRequest
+    from mfs_deploy.batch.parity import PersonParity
+    from mfs_deploy.batch.results import PersonResult
 
 SHOWN = 10  # failures that are listed; the results table has all
-FAILED = 1
 
 
 @click.command("batch", short_help="Many people's bundles out of one kit; resumable.")
 @click.argument("people", type=options.PATH)
-@click.option("--kit", type=options.PATH, required=True, help="What mfs template pack wrote.")
+@click.option("--kit", type=options.PATH, required=True, help="What mfs kit pack wrote.")
 @click.option(
     "--out", required=True, metavar="PLACE", help="A folder, or s3://bucket/prefix; each person's bundle goes there under their id."
 )
-@options.targets
+@options.backends
 @options.kit_recipe
 @options.detector
 @click.option("--workers", type=click.IntRange(1), help="Processes; as many as there are cores unless said.")
@@ -50,7 +49,7 @@ FAILED = 1
     help="Then measure N of them, spread over all, against PyTorch; needs PyTorch and the backends' runtimes.",
 )
 @output_options
-def command(console: Console, targets: str, workers: int | None, parity: int, out: str, **kwargs: Any) -> int:
+def command(console: Console, backends: str, workers: int | None, parity: int, out: str, **kwargs: Any) -> int:
     """Make a bundle for each of PEOPLE: a CSV or Parquet file, or a folder of photos and identity files.
 
     \b
@@ -59,32 +58,33 @@ def command(console: Console, targets: str, workers: int | None, parity: int, ou
 
     Columns: id, photo or identity, and landmarks, aligned or face as in mfs export. A person that cannot be done is told in
     results.csv (with pyarrow, in results.parquet too) and stops nobody else. Run it again to do what is missing or has changed.
-    Exit code 1 if someone could not be done, 7 if a measured bundle departs from PyTorch.
+    Exit code 12 if someone could not be done, 7 if a measured bundle differs from PyTorch.
     """
-    from mfs_deploy.batch import outcomes, stores
-    from mfs_deploy.batch import run as batch
+    from mfs_deploy.batch import run, stores
+    from mfs_deploy.batch.chunk import BatchRequest
+    from mfs_deploy.batch.results import RESULTS
 
     place = out if stores.is_url(out) else Path(out)
-    request = batch.Request(targets=options.parse_targets(targets), workers=workers or 0, out=place, **kwargs)
-    found = batch.run(request, console)
+    request = BatchRequest(backends=options.parse_backends(backends), workers=workers or 0, out=place, **kwargs)
+    found = run.run(request, console)
     measured = measure(request, found, parity, console) if parity else []
     console.finish()
-    counts = Counter(outcome.status for outcome in found)
-    results = stores.at(place).where(outcomes.RESULTS)
-    failed = [vars(outcome) for outcome in found if outcome.status == "failed"]
+    counts = Counter(result.status for result in found)
+    results = stores.open_store(place).where(RESULTS)
+    failed = [vars(result) for result in found if result.status == "failed"]
     data = {"counts": dict(counts), "results": results, "failed": failed, "parity": [vars(one) for one in measured]}
     console.result(data, summary(found, measured, results))
     if any(one.complaints for one in measured):
         return ParityError.exit_code
-    return FAILED if failed else 0
+    return IncompleteError.exit_code if failed else 0
 
 
-def measure(request: Request, outcomes: Sequence[Outcome], count: int, console: Console) -> list[Measured]:
+def measure(request: BatchRequest, results: Sequence[PersonResult], count: int, console: Console) -> list[PersonParity]:
     from mfs_deploy.batch import parity as batch_parity
     from mfs_deploy.batch.people import read_people
 
-    there = {outcome.id for outcome in outcomes if outcome.status != "failed"}
-    chosen = batch_parity.spread([row for row in read_people(request.people) if row.id in there], count)
+    made = {result.id for result in results if result.status != "failed"}
+    chosen = batch_parity.spread([entry for entry in read_people(request.people) if entry.id in made], count)
     console.start(len(chosen))
     found = []
     for one in batch_parity.measure(request, chosen):
@@ -93,15 +93,15 @@ def measure(request: Request, outcomes: Sequence[Outcome], count: int, console: 
     return found
 
 
-def summary(outcomes: Sequence[Outcome], measured: Sequence[Measured], results: str) -> str:
-    counts = Counter(outcome.status for outcome in outcomes)
-    lines = [", ".join(f"{counts[status]} {status}" for status in ("done", "kept", "failed") if counts[status])]
-    if times := [outcome.seconds for outcome in outcomes if outcome.status == "done"]:
+def summary(results: Sequence[PersonResult], measured: Sequence[PersonParity], table_path: str) -> str:
+    counts = Counter(result.status for result in results)
+    lines = [", ".join(f"{counts[status]} {status}" for status in ("done", "unchanged", "failed") if counts[status])]
+    if times := [result.seconds for result in results if result.status == "done"]:
         fastest, middle, slowest = (1000 * f(times) for f in (min, statistics.median, max))
         lines.append(f"a person took {middle:.0f} ms ({fastest:.0f} to {slowest:.0f})")
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    failed = [result for result in results if result.status == "failed"]
     if failed:
-        lines += ["", table(("failed", "kind", "why"), [(o.id, o.error_kind, o.error) for o in failed[:SHOWN]])]
+        lines += ["", table(("failed", "kind", "why"), [(result.id, result.error_kind, result.error) for result in failed[:SHOWN]])]
         if len(failed) > SHOWN:
             lines.append(f"and {len(failed) - SHOWN} more")
     if measured:
@@ -114,4 +114,4 @@ def summary(outcomes: Sequence[Outcome], measured: Sequence[Measured], results: 
         lines += [f"{one.id}: {complaint}" for one in measured for complaint in one.complaints]
     else:
         lines.append("parity not measured (--parity N)")
-    return "\n".join([*lines, f"results: {results}"])
+    return "\n".join([*lines, f"results: {table_path}"])

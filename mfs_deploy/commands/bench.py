@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 
 @click.command("bench", short_help="Time a bundle here or on a phone, or count its instructions on arm64.")
 @click.argument("bundle", type=options.PATH)
-@click.option("--on", "machine", type=click.Choice(["host", "arm64"]), default="host", help="arm64: count on an emulated phone.")
+@options.phone
 @options.cpu
 @click.option("--layers", "by_layer", is_flag=True, help="With --on arm64: each layer's instructions as well (minutes).")
-@options.phone
 @click.option(
-    "--sustained", type=click.IntRange(0, 86400), default=0, metavar="SECONDS", help="With --device: frames without a pause."
+    "--sustained", type=click.IntRange(0, 86400), default=0, metavar="SECONDS", help="On a phone: frames without a pause."
 )
 @click.option("--runs", type=click.IntRange(100), default=200, show_default=True, help="Frames to time.")
 @click.option("--threads", type=click.IntRange(1, 16), default=1, show_default=True, help="Threads of a runtime.")
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 def command(
     console: Console,
     bundle: Path,
-    machine: str,
+    machine: str | None,
     cpu: str,
     by_layer: bool,
     device: str | None,
@@ -45,37 +44,39 @@ def command(
 ) -> None:
     """Time every artifact of BUNDLE, each runtime in a process of its own, one after another, with what stands around it.
 
-    With --device the whole swap of a frame is timed on a phone, by stage, after the phone's outputs were held against the
-    reference tensors; the bundle is copied there under a name that tells nothing, and deleted afterwards.
+    With --on android or ios the whole swap of a frame is timed on a phone, by stage, after the phone's outputs were checked against
+    the reference tensors; the bundle is copied there under a random name, and deleted afterwards.
 
-    With --on arm64 executed instructions are counted instead, which any machine counts alike: a budget that CI can hold.  They are
-    no promise of milliseconds.  It needs: mfs arm64 setup.
+    With --on arm64 executed instructions are counted instead: they are reproducible on any machine, so CI can hold a budget, but
+    they are not latency.  It needs: mfs arm64 setup.
     """
     from mfs_deploy.errors import UsageError
-    from mfs_deploy.evaluate import bench as benching
+    from mfs_deploy.evaluate import bench_arm64, bench_phone, bench_results
+    from mfs_deploy.evaluate.bench import on_host
 
+    machine = options.machine_of(machine, device)
     if by_layer and machine != "arm64":
         raise UsageError("--layers counts instructions", hint="add --on arm64")
-    if device is None and sustained:
-        raise UsageError("--sustained is for phones, which slow down as they warm up", hint="add --device")
-    if device is not None and old is not None:
+    if machine not in options.PHONES and sustained:
+        raise UsageError("--sustained is for phones, which slow down as they warm up", hint="add --on android or --on ios")
+    if machine in options.PHONES and old is not None:
         raise UsageError("--compare is not for phones: their clocks follow their heat", hint="leave it out")
-    if device == "ios" and threads != 1:
-        raise UsageError("Core ML takes as many threads as it likes", hint="leave --threads out")
-    phone = options.make_phone(machine, device, serial, runner, litert)
-    before = None if old is None else benching.read(old)
+    if machine == "ios" and threads != 1:
+        raise UsageError("Core ML chooses its threads itself", hint="leave --threads out")
+    phone = options.make_phone(machine, serial, runner, litert)
+    before = None if old is None else bench_results.read(old)
     if phone is not None:
-        on_phone = benching.on_phone(bundle, phone, runs=runs, threads=threads, sustained=sustained, progress=console)
+        phone_result = bench_phone.on_phone(bundle, phone, runs=runs, threads=threads, sustained=sustained, progress=console)
         console.finish()
-        console.result(on_phone, phone_text(on_phone))
+        console.result(phone_result, phone_text(phone_result))
         return
     if machine == "arm64":
-        found: TimesResult | InstructionsResult = benching.emulated(bundle, cpu, by_layer=by_layer, progress=console)
+        found: TimesResult | InstructionsResult = bench_arm64.on_arm64(bundle, cpu, by_layer=by_layer, progress=console)
     else:
-        found = benching.host(bundle, runs=runs, threads=threads, progress=console)
+        found = on_host(bundle, runs=runs, threads=threads, progress=console)
     console.finish()
     if before is not None:
-        benching.compare(before, found)
+        bench_results.compare(before, found)
     console.result(found, text(found))
 
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from mfs_deploy.export.pipeline import Exported
 
 
-@click.command("export", short_help="A photo and a checkpoint to a bundle: the main job.")
+@click.command("export", short_help="Export one person's bundle (start here).")
 @options.person
 @click.option("--target", type=options.PATH, help="A photo to measure parity on, instead of a sample.")
 @options.where("target", "the target photo")
 @click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
-@options.targets
+@options.backends
 @click.option(
     "--recipe",
     default="fp16",
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 @click.option("--full-conversion", is_flag=True, help="Run the converters even where a template is to be had; same bytes.")
 @options.arch
 @output_options
-def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
+def command(console: Console, backends: str, out: Path, **kwargs: Any) -> None:
     """Bake a person's weights into the phone network, export it, and prove each file matches PyTorch.
 
     \b
@@ -68,7 +68,7 @@ def command(console: Console, targets: str, out: Path, **kwargs: Any) -> None:
 
     request = preparing.Request(
         out=out,
-        targets=options.parse_targets(targets),
+        targets=options.parse_backends(backends),
         source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
         target_where=options.make_where(kwargs.pop("target_landmarks"), kwargs.pop("target_aligned"), kwargs.pop("target_face")),
         calibration=options.make_calibration(kwargs),

@@ -27,9 +27,9 @@ WARNING = (
 @output_options
 def command(console: Console, photo: str, out: Path, **kwargs: Any) -> None:
     """Read a person's identity from PHOTO into a file that 'mfs export --identity' takes."""
+    from mfs_deploy.bundle.provenance import weights_sha256
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.export import prepare as preparing
-    from mfs_deploy.export.write_bundle import weights_sha256
 
     where = options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face"))
     request = preparing.Request(source=photo, source_where=where, out=out, **kwargs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,40 @@ if TYPE_CHECKING:
     from mfs_deploy.export.calibrate import How
     from mfs_deploy.faces.find import Where
 
-TARGETS = ("onnx", "tflite", "ncnn", "coreml")
-DEVICES = ("android", "ios")
+BACKENDS = ("onnx", "tflite", "ncnn", "coreml")
+MACHINES = ("host", "arm64", "android", "ios")
+PHONES = ("android", "ios")
 PATH = click.Path(path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Renamed(click.Option):
+    """An option that still takes its former name, which help and messages do not show."""
+
+    def __init__(self, names: Sequence[str], *, former: str, **kwargs: Any) -> None:
+        super().__init__([*names, former], **kwargs)
+        self.former = former
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        with self._as_now():
+            return super().get_help_record(ctx)
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        with self._as_now():
+            return super().get_error_hint(ctx)
+
+    @contextmanager
+    def _as_now(self) -> Iterator[None]:
+        every, self.opts = self.opts, [name for name in self.opts if name != self.former]
+        try:
+            yield
+        finally:
+            self.opts = every
+
+
+def renamed(*names: str, former: str, **kwargs: Any) -> Decorator:
+    return click.option(*names, cls=Renamed, former=former, **kwargs)
+
 
 checkpoint = click.option(
     "--checkpoint",
@@ -27,7 +58,9 @@ checkpoint = click.option(
 )
 encoder = click.option("--identity-encoder", "encoder", type=PATH, help="The identity encoder's file, where it lies elsewhere.")
 detector = click.option("--detector", type=PATH, help="A face detector with five landmarks, as ONNX: SCRFD or YuNet.")
-targets = click.option("--targets", default=",".join(TARGETS), show_default=True, help="Backends, separated by commas.")
+backends = renamed(
+    "--backends", former="--targets", default=",".join(BACKENDS), show_default=True, help="What to export to, separated by commas."
+)
 size = click.option("--size", type=int, help="Side of the crop in pixels: 224 (unless said) or 256; of MobileFSGAN 256.")
 kit_recipe = click.option("--recipe", default="fp16", show_default=True, help="One of those that the kit holds.")
 cpu = click.option(
@@ -37,27 +70,42 @@ arch = click.option("--arch", default="mobilefaceswap", show_default=True, help=
 
 
 PHONE = (
-    click.option("--device", type=click.Choice(DEVICES), help="On a phone that is connected: by adb, or from a Mac by devicectl."),
-    click.option("--serial", metavar="ID", help="With --device: which phone of several."),
+    click.option(
+        "--on",
+        "machine",
+        type=click.Choice(MACHINES),
+        help="host (unless said), arm64: an emulated phone processor, or a connected phone: android by adb, ios from a Mac.",
+    ),
+    click.option("--device", type=click.Choice(PHONES), hidden=True),  # the former name of --on android and --on ios
+    click.option("--serial", metavar="ID", help="With --on android or ios: which phone of several."),
     click.option(
         "--runner",
         type=PATH,
         metavar="PATH",
-        help="With --device android: mfs-bench-device for arm64, which needs no app on the phone; else the demo app measures.",
+        help="With --on android: mfs-bench-device for arm64, which needs no app on the phone; else the demo app measures.",
     ),
     click.option("--litert", type=PATH, metavar="PATH", help="With --runner built by the NDK: libLiteRt.so, to run TFLite too."),
 )
 
 
 def phone(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--device, and what goes with it."""
+    """--on, and what goes with it."""
     for option in reversed(PHONE):
         command = option(command)
     return command
 
 
-def make_phone(machine: str, device: str | None, serial: str | None, runner: Path | None, litert: Path | None) -> Phone | None:
-    """The phone that those options mean, connected; None without --device.  ``machine`` is what --on says.
+def machine_of(machine: str | None, device: str | None) -> str:
+    """The value of --on, or of its former name.  Raises UsageError where both are given and differ."""
+    from mfs_deploy.errors import UsageError
+
+    if machine is not None and device is not None and machine != device:
+        raise UsageError(f"--on {machine} and --device {device} exclude each other", hint=f"give --on {machine} or --on {device}")
+    return machine or device or "host"
+
+
+def make_phone(machine: str, serial: str | None, runner: Path | None, litert: Path | None) -> Phone | None:
+    """The connected phone that --on names; None where it names no phone.
 
     Raises:
         UsageError: options that do not fit together, or a runner that no phone can run.
@@ -65,15 +113,13 @@ def make_phone(machine: str, device: str | None, serial: str | None, runner: Pat
     """
     from mfs_deploy.errors import UsageError
 
-    if device is not None and machine != "host":
-        raise UsageError("--device and --on are two machines", hint="give one of them")
-    if device is None and serial is not None:
-        raise UsageError("--serial is of a phone", hint="add --device")
-    if device != "android" and (runner is not None or litert is not None):
-        raise UsageError("--runner and --litert are for Android phones", hint="add --device android")
+    if machine not in PHONES and serial is not None:
+        raise UsageError("--serial needs a phone", hint="add --on android or --on ios")
+    if machine != "android" and (runner is not None or litert is not None):
+        raise UsageError("--runner and --litert are for Android phones", hint="add --on android")
     if runner is None and litert is not None:
-        raise UsageError("--litert goes with --runner; the app brings its own", hint="add --runner")
-    if device == "android":
+        raise UsageError("--litert needs --runner; the app brings its own LiteRT", hint="add --runner")
+    if machine == "android":
         from mfs_deploy.devices import android
 
         if runner is not None:
@@ -82,7 +128,7 @@ def make_phone(machine: str, device: str | None, serial: str | None, runner: Pat
             android.check_litert(litert)
         found = android.connect(serial)
         return android.App(found) if runner is None else android.Runner(found, runner, litert)
-    if device == "ios":
+    if machine == "ios":
         from mfs_deploy.devices import ios
 
         return ios.App(serial)
@@ -145,7 +191,12 @@ CALIBRATION = (
         show_default=True,
         help="How wide a range is made.",
     ),
-    click.option("--accept-calibration", is_flag=True, help="Go on with a set that is too small or too much alike."),
+    renamed(
+        "--allow-poor-calibration",
+        former="--accept-calibration",
+        is_flag=True,
+        help="Go on with a set that has too few crops, or crops too much alike.",
+    ),
     click.option("--calibration-ranges", type=PATH, help="Instead of --calibration: the ranges.json of another bundle."),
 )
 
@@ -165,17 +216,17 @@ def make_calibration(kwargs: dict[str, Any]) -> How:
         photos=kwargs.pop("calibration"),
         where=make_where(None, kwargs.pop("calibration_aligned"), None),
         method=kwargs.pop("calibration_method"),
-        accept=kwargs.pop("accept_calibration"),
+        accept=kwargs.pop("allow_poor_calibration"),
         ranges=kwargs.pop("calibration_ranges"),
     )
 
 
-def parse_targets(text: str) -> tuple[str, ...]:
+def parse_backends(text: str) -> tuple[str, ...]:
     from mfs_deploy.errors import UsageError
 
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in TARGETS]
+    unknown = [name for name in names if name not in BACKENDS]
     if unknown or not names:
         problem = f"has no backend {', '.join(unknown)}" if unknown else "names no backend"
-        raise UsageError(f"--targets {text!r} {problem}", hint=f"choose from: {', '.join(TARGETS)}")
+        raise UsageError(f"--backends {text!r} {problem}", hint=f"choose from: {', '.join(BACKENDS)}")
     return names

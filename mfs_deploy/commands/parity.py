@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
 @click.command("parity", short_help="Re-check a bundle; for CI.")
 @click.argument("bundle", type=options.PATH)
-@click.option("--on", "machine", type=click.Choice(["host", "arm64"]), default="host", help="arm64: also on an emulated phone.")
-@options.cpu
 @options.phone
+@options.cpu
 @output_options
 def command(
     console: Console,
     bundle: Path,
-    machine: str,
+    machine: str | None,
     cpu: str,
     device: str | None,
     serial: str | None,
@@ -35,10 +34,10 @@ def command(
     """Re-check BUNDLE: its checksums, then every artifact against its reference tensors.
 
     With --on arm64 the runtimes' arm64 builds run the artifacts too, on a processor that computes float16 as phones do (an x86
-    machine computes it in float32), and a table says how far everyone is from everyone.  Core ML has no runtime there.  It needs:
+    machine computes it in float32), and a table gives the PSNR of each pair.  Core ML has no runtime there.  It needs:
     mfs arm64 setup.  Where the extra "tensorflow" is installed, TensorFlow's own interpreter has a line in that table.
 
-    With --device a phone runs them: what it computes is brought back and must hold the same gates.
+    With --on android or ios a phone runs them too: its outputs are copied back and must be within the same tolerances.
 
     Exit code 0 if all holds, 7 if an artifact departs from PyTorch, 8 if a file was changed.
     """
@@ -48,7 +47,8 @@ def command(
     from mfs_deploy.devices.phone import OnPhone
     from mfs_deploy.evaluate import bundle_parity as recheck
 
-    phone = options.make_phone(machine, device, serial, runner, litert)
+    machine = options.machine_of(machine, device)
+    phone = options.make_phone(machine, serial, runner, litert)
     other: recheck.Elsewhere | None = None
     if phone is not None:
         other = OnPhone(phone, bundle)

@@ -14,16 +14,19 @@ from mfs_deploy.commands.tables import table
 if TYPE_CHECKING:
     from mfs_deploy.export.mixed_recipe import Mixture
 
-MIXED = "mixed"
-
 
 @click.command("quantize", short_help="Find the cheapest mixture of number formats that keeps a quality.")
 @options.person
-@click.option(
-    "--targets", default=",".join(options.TARGETS), show_default=True, help="Backends it is proven on, separated by commas."
+@options.backends
+@click.option("--recipe", type=click.Choice(["mixed"]), hidden=True, expose_value=False)  # it had one choice
+@options.renamed(
+    "--base-recipe",
+    "base",
+    former="--from",
+    default="w8a8",
+    show_default=True,
+    help="The recipe whose operations may be put back into floats.",
 )
-@click.option("--recipe", type=click.Choice([MIXED]), default=MIXED, show_default=True, help="What is looked for.")
-@click.option("--from", "base", default="w8a8", show_default=True, help="The recipe whose operations may be put back into floats.")
 @click.option("--min-psnr", type=float, default=38.0, show_default=True, metavar="DB", help="To the float network, in dB.")
 @options.size
 @options.calibration
@@ -32,7 +35,7 @@ MIXED = "mixed"
 )
 @options.arch
 @output_options
-def command(console: Console, targets: str, out: Path, base: str, min_psnr: float, **kwargs: Any) -> None:
+def command(console: Console, backends: str, out: Path, base: str, min_psnr: float, **kwargs: Any) -> None:
     """Find which operations must stay in floating point, prove it in each runtime, and write it as a recipe.
 
     \b
@@ -48,10 +51,9 @@ def command(console: Console, targets: str, out: Path, base: str, min_psnr: floa
         raise UsageError(f"--out {out.name}: a recipe is written as .toml")
     if not out.parent.is_dir():
         raise OutputError(f"{out.parent} is not a folder", hint="create it, or choose another --out")
-    kwargs.pop("recipe")
     request = preparing.Request(
         out=out,
-        targets=options.parse_targets(targets),
+        targets=options.parse_backends(backends),
         source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
         calibration=options.make_calibration(kwargs),
         **kwargs,

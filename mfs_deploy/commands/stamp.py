@@ -19,18 +19,18 @@ from mfs_deploy.commands.tables import table
 @options.where(whose="the source photo")
 @options.detector
 @click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
-@options.targets
+@options.backends
 @options.kit_recipe
 @output_options
-def command(console: Console, kit: Path, targets: str, **kwargs: Any) -> None:
-    """Stamp a person's weights into the templates of KIT (see mfs template pack).
+def command(console: Console, kit: Path, backends: str, **kwargs: Any) -> None:
+    """Stamp a person's weights into the templates of KIT (see mfs kit pack).
 
     Parity is not measured: that the bytes are the converter's was proven when the templates were built. 'mfs export' measures it.
     """
     from mfs_deploy.stamping import person
 
     where = options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face"))
-    request = person.Request(kit=kit, targets=options.parse_targets(targets), source_where=where, **kwargs)
+    request = person.Request(kit=kit, targets=options.parse_backends(backends), source_where=where, **kwargs)
     said = person.export(request, console)
     rows = [(name, entry["recipe"], f"{entry['bytes'] / 1e6:.2f} MB") for name, entry in said["artifacts"].items()]
     text = table(("artifact", "recipe", "size"), rows) + f"\n\nbundle: {request.out} (parity not measured)"

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle import manifest, reference_file
 from mfs_deploy.devices import adb, phone
 from mfs_deploy.devices import run_tool as tool
 from mfs_deploy.devices.adb import Adb
@@ -24,7 +24,6 @@ from mfs_deploy.devices.choose import choose
 from mfs_deploy.devices.phone import Measured, Refused, Run
 from mfs_deploy.devices.run_tool import Finished
 from mfs_deploy.errors import BundleError, DeviceError, UsageError
-from mfs_deploy.evaluate import reference as reference_file
 
 OLDEST, OLDEST_NAME = 28, "Android 9"  # android_demo's minSdk, and the oldest that mobile_core is built for
 ABI = "arm64-v8a"

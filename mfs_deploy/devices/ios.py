@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from mfs_deploy.bundle import reference_file
 from mfs_deploy.devices import devicectl, phone
 from mfs_deploy.devices.choose import choose
 from mfs_deploy.devices.devicectl import Container
 from mfs_deploy.devices.phone import Measured, Run
 from mfs_deploy.errors import DeviceError
-from mfs_deploy.evaluate import reference as reference_file
 
 APP = "MfsDemo"  # the name it shows; its identifier is the developer's own
 DOCUMENTS = PurePosixPath("Documents")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +11,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.launch import Done, Machine
 from mfs_deploy.backends.registry import BACKENDS, LAYERED
@@ -23,12 +21,11 @@ from mfs_deploy.bundle.manifest_types import Manifest, ParityEntry
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, MfsError, UsageError
 from mfs_deploy.evaluate import agreement as consensus
-from mfs_deploy.evaluate import layerwise, parity
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.evaluate import layerwise, outcome, parity
+from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.evaluate.result_types import Agreement
-from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.evaluate.verify import verify_bundle
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 
 
@@ -96,7 +93,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
     opinions = [tflite.NAME] if tflite.NAME in said["artifacts"] and find_spec("tensorflow") is not None else []
     progress.start(1 + len(said["artifacts"]) + len(opinions) + len(there))
     progress.step("verify checksums")
-    contract = verify(folder, said)
+    contract = verify_bundle(folder, said)
     if not said["reference"]:
         raise BundleError(
             f"{folder} holds no reference tensors: its parity was not measured when it was made",
@@ -104,7 +101,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
         )
     if other is not None and not there:
         raise UsageError(f"{folder} holds no artifact that runs on {other.name}", hint=f"it can run: {', '.join(other.runs)}")
-    cases, reference = reference_file.read(folder / reference_file.NAME, contract, INTERFACES[contract.arch].paste_back)
+    cases, reference = read_reference(folder, contract)
     jobs = jobs_of(folder, said, contract)
     targets = parity.inputs(cases)
     ran: dict[str, tuple[Done, Elsewhere]] = {}
@@ -125,7 +122,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
         if judgement.complaints:
             found = departures({name: ran[name] for name in judgement.failed}, targets, scratch)
             raise judgement.error(hint="; ".join((*found, "export the bundle again, and compare tool versions")))
-    entries = {name: contents.parity_entry(ran[name][0], judgement.measured[name]) for name in judged}
+    entries = {name: outcome.parity_entry(ran[name][0], judgement.measured[name]) for name in judged}
     for name in jobs:
         said["artifacts"][name]["parity"] = entries[label(name, HERE)]
     elsewhere = {name: entries[label(name, other)] for name in there if other is not None and label(name, other) in entries}
@@ -162,53 +159,3 @@ def departures(failed: Mapping[str, tuple[Done, Elsewhere]], targets: NDArray[np
         first = layerwise.first_departure(layers, layerwise.rounding(recipes.from_dict(one.job.recipe)))
         found.append(f"{name}: " + (f"the first layer that departs is {first}" if first else "no single layer departs"))
     return found
-
-
-def verify(folder: Path, said: Manifest) -> Contract:
-    """That a bundle is what its manifest says, and its manifest what this version would write.
-
-    Returns:
-        the contract of its artifacts.
-
-    Raises:
-        BundleError: a file is missing, changed or unaccounted for, or an entry that apps rely on is not as it should be.
-    """
-    problems = manifest.verify(folder, said)
-    artifacts, arch, size = said["artifacts"], said["architecture"], said["contract"]["size"]
-    if not artifacts or not set(artifacts) <= set(BACKENDS):
-        problems.append(f"artifacts are {sorted(artifacts)}; at least one is needed, of {', '.join(BACKENDS)}")
-    if arch not in INTERFACES or size not in INTERFACES[arch].sizes:
-        problems.append(f"{arch!r} at {size} is not known")
-    for name, table in said["recipes"].items():
-        try:
-            recipe = recipes.from_table(name, table)
-            if name in recipes.names() and recipe != recipes.load(name):
-                problems.append(f"recipe {name!r} is not what this version means by it")
-        except UsageError as exc:
-            problems.append(exc.message)
-    if {artifact["recipe"] for artifact in artifacts.values()} != set(said["recipes"]):
-        problems.append("the artifacts' recipes are not those that the manifest explains")
-    if problems:
-        raise damaged(folder, problems)
-    known = INTERFACES[arch]
-    contract = known.contract(size)
-    files = {reference_file.NAME, contents.PREVIEW, ranges_file.NAME, *(name for a in artifacts for name in BACKENDS[a].FILES)}
-    problems += [f"{name!r} belongs to no artifact" for name in said["files"] if name.split("/")[0] not in files]
-    expected = {
-        "contract": contract.as_dict(),
-        "alignment": asdict(known.alignment) if said["schema"] == 1 else known.alignment.as_dict(),
-        "paste_back": asdict(known.paste_back) if said["schema"] == 1 else known.paste_back.as_dict(),
-        "synthetic_media": manifest.DISCLOSURE,
-    }
-    found: dict[str, object] = {**said}
-    for name, value in expected.items():
-        if found[name] != json.loads(json.dumps(value)):
-            problems.append(f"the manifest's {name} is not what this version writes")
-    if problems:
-        raise damaged(folder, problems)
-    return contract
-
-
-def damaged(folder: Path, problems: list[str]) -> BundleError:
-    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return BundleError(f"{folder}: {problems[0]}{rest}", hint="copy or export the bundle again")

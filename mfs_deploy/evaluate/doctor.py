@@ -72,11 +72,11 @@ def _try(backend: Backend) -> str:
     """Convert and run a network of random weights; raises what goes wrong."""
     import torch
 
-    from mfs_deploy import architectures as architecture
-    from mfs_deploy.export.prepare import run
+    from mfs_deploy import architectures
+    from mfs_deploy.evaluate.reference import run_pytorch
 
     torch.manual_seed(0)
-    net = architecture.get(ARCH).blank().eval()
+    net = architectures.get(ARCH).blank().eval()
     cases = [parity.noise_case(SIZE)]
     targets = parity.inputs(cases)
     recipe = recipes.load(RECIPE)
@@ -84,7 +84,7 @@ def _try(backend: Backend) -> str:
         job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=asdict(recipe), convert=True)
         (done,) = workers.run([job], targets, scratch, weights=net.state_dict())
     outputs = {backend.NAME: parity.Outputs.of(done.outputs, pixels=done.result.pixels)}
-    judgement = parity.judge(outputs, cases, run(net, targets), {backend.NAME: recipe}, None)
+    judgement = parity.judge(outputs, cases, run_pytorch(net, targets), {backend.NAME: recipe}, None)
     if judgement.complaints:
         raise judgement.error(hint=REINSTALL)
     psnr_db = judgement.measured[backend.NAME][0].swapped_psnr_db

@@ -6,8 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy import architectures as architecture
-from mfs_deploy import files
+from mfs_deploy import architectures, files
 from mfs_deploy.backends.base import Backend
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
@@ -45,7 +44,7 @@ def inspect(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
             f"{path.name} is none of the files that mfs inspects", hint=f"known are a bundle's folder, {', '.join(known)}"
         )
     first: CheckpointError | None = None
-    for arch in architecture.INTERFACES:
+    for arch in architectures.INTERFACES:
         try:
             return checkpoint(path, arch, progress)
         except CheckpointError as exc:
@@ -62,7 +61,7 @@ def encoder(path: Path, otherwise: CheckpointError) -> dict[str, Any]:
     """An identity encoder's file; ``otherwise`` is raised where it is not one either."""
     from mfs_deploy.checkpoint.load import load_encoder
 
-    for arch in architecture.INTERFACES:
+    for arch in architectures.INTERFACES:
         try:
             weights, file = load_encoder(path, arch)
             break
@@ -79,10 +78,10 @@ def encoder(path: Path, otherwise: CheckpointError) -> dict[str, Any]:
 
 
 def bundle(path: Path) -> dict[str, Any]:
-    from mfs_deploy.evaluate.bundle_parity import verify
+    from mfs_deploy.evaluate.verify import verify_bundle
 
     said = manifest.read(path)
-    verify(path, said)
+    verify_bundle(path, said)
     return {
         "kind": "bundle",
         "architecture": said["architecture"],
@@ -149,8 +148,8 @@ def checkpoint(path: Path, name: str, progress: Progress) -> dict[str, Any]:
     from mfs_deploy.graph.trace import trace
 
     opened = load(path, arch=name, progress=progress.note)
-    arch = architecture.get(name)
-    size = arch.interface.sizes[0]
+    arch = architectures.get(name)
+    size = arch.INTERFACE.sizes[0]
     net = arch.blank()
     for parameter in net.parameters():  # biases of a blank network are zeros, which a rewrite would drop
         torch.nn.init.uniform_(parameter, 0.1, 1.0)

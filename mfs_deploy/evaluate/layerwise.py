@@ -93,11 +93,11 @@ def _worn(arch: str, weights: Weights) -> fx.GraphModule:
     import torch
     from torch import nn
 
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
     from mfs_deploy.graph import RUNTIME_REWRITES, simplify
     from mfs_deploy.graph.trace import module_of
 
-    net = architecture.get(arch).blank().eval()
+    net = architectures.get(arch).blank().eval()
     for parameter in net.parameters():  # biases of a blank network are zeros, which a rewrite would drop
         torch.nn.init.uniform_(parameter, 0.1, 1.0)
     graph = simplify(net)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.bundle import provenance
 from mfs_deploy.bundle.manifest_types import CommonEntry
 from mfs_deploy.errors import UsageError
 from mfs_deploy.export import auto_recipe as choosing
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.export.prepare import Prepared, Request
 from mfs_deploy.progress import Progress
 from mfs_deploy.quant import float16_headroom as headroom
@@ -38,15 +38,15 @@ def wanted_artifacts(request: Request) -> list[tuple[str, Recipe]]:
     return [(name, recipe) for name in request.targets]
 
 
-def make_facts(request: Request, ready: Prepared) -> contents.Facts:
-    return contents.Facts(ready.models.arch.interface.contract(request.side), ready.models.files, ready.weights_sha256)
+def make_facts(request: Request, ready: Prepared) -> provenance.Facts:
+    return provenance.Facts(ready.models.arch.INTERFACE.contract(request.side), ready.models.files, ready.weights_sha256)
 
 
 def make_jobs(
     request: Request,
     wanted: Sequence[tuple[str, Recipe]],
     room: headroom.Headroom,
-    facts: contents.Facts,
+    facts: provenance.Facts,
     calibrated: ranges_file.Calibration | None,
 ) -> list[Job]:
     seen = {} if calibrated is None else calibrated.kept.ranges
@@ -58,7 +58,7 @@ def make_jobs(
             recipe=asdict(recipe),
             convert=True,
             keep_float32=tuple(sorted(room.keep_float32)) if recipe.may_overflow else (),
-            metadata=contents.metadata(facts, recipe),
+            metadata=provenance.metadata(facts, recipe),
             coreml_io=request.coreml_io,
             tflite_io=request.tflite_io,
             ranges={node: (r.low, r.high) for node, r in seen.items()} if recipe.is_static else {},
@@ -91,7 +91,7 @@ def find_templates(ready: Prepared, jobs: list[Job], progress: Progress) -> dict
     """Those that hold, by backend and recipe; of the others it is said why."""
 
     def jobs_of(digest: str) -> list[Job]:
-        return [replace(job, metadata={**(job.metadata or {}), contents.WEIGHTS_KEY: digest}) for job in jobs]
+        return [replace(job, metadata={**(job.metadata or {}), provenance.WEIGHTS_KEY: digest}) for job in jobs]
 
     templates, reasons = templating.get(jobs_of, ready.models.arch, ready.models.generator, progress)
     for (backend, recipe), reason in reasons.items():

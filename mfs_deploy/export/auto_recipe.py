@@ -12,8 +12,8 @@ from pathlib import Path
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.launch import Done
 from mfs_deploy.backends.registry import BACKENDS, has
-from mfs_deploy.evaluate import parity
-from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.evaluate import outcome, parity
+from mfs_deploy.export import write_bundle
 from mfs_deploy.progress import Progress
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
@@ -67,7 +67,7 @@ def choose(
     complaints: dict[tuple[str, str], list[str]] = {}
     quality: dict[tuple[str, str], float] = {}
     for one in done:
-        judged = parity.judge(contents.outputs([one]), cases, reference, contents.recipes_of([one]), encode)
+        judged = parity.judge(outcome.outputs_of([one]), cases, reference, outcome.recipes_of([one]), encode)
         complaints[one.job.key] = judged.complaints
         if one.job.backend in judged.measured:
             quality[one.job.key] = judged.measured[one.job.backend][0].swapped_psnr_db
@@ -79,7 +79,7 @@ def choose(
         Trial(
             backend=one.job.backend,
             recipe=one.job.recipe_name,
-            bytes=contents.size(one),
+            bytes=write_bundle.artifact_bytes(one),
             psnr_db=quality.get(one.job.key),
             frame_ms=times.get(one.job.key),
             complaint=next(iter(complaints[one.job.key]), None),
@@ -105,5 +105,5 @@ def _best(backend: str, done: Sequence[Done], passing: Sequence[Done], times: di
     timed = {one.job.key: ms for one in mine if (ms := times[one.job.key]) is not None}
     if timed:
         limit = ALIKE * min(timed.values())
-        return min((one for one in mine if timed[one.job.key] <= limit), key=contents.size)
+        return min((one for one in mine if timed[one.job.key] <= limit), key=write_bundle.artifact_bytes)
     return next(one for one in done if one.job.key == (backend, DEFAULT))

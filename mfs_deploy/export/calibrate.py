@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfs_deploy import architectures as architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends.registry import check_recipe
 from mfs_deploy.demo import example
 from mfs_deploy.errors import UsageError
@@ -91,7 +91,7 @@ def calibrate(how: How, place: Place, graph: fx.GraphModule, targets: ranges.Cro
             raise UsageError(f"the demo people are cropped for MobileFaceSwap, not for {place.arch}", hint="give photos of people")
         chosen = calibration.from_crops(example.crops(place.size))
     else:
-        template = architecture.interface(place.arch).alignment
+        template = architectures.interface(place.arch).alignment
         chosen = calibration.read(
             Path(how.photos), place.size, how.where, place.detector, template, accept=how.accept, progress=progress
         )

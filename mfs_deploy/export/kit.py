@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.export import artifacts
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import float16_headroom as headroom
@@ -40,7 +40,7 @@ class Wanted:
 @dataclass(frozen=True)
 class Found:
     models: preparing.Models
-    facts: contents.Facts
+    facts: provenance.Facts
     templates: list[Template]
     reasons: dict[tuple[str, str], str]
 
@@ -67,7 +67,7 @@ def templates(wanted: Wanted, progress: Progress = SILENT) -> Found:
     quantizing.check(request.calibration, pairs, request.tflite_io)
     progress.start(2)
     models = preparing.open_models(request, progress)
-    facts = contents.Facts(models.arch.interface.contract(request.side), models.files, NOBODY)
+    facts = provenance.Facts(models.arch.INTERFACE.contract(request.side), models.files, NOBODY)
     calibrated = None
     if wanted.ranges is not None:
         names = [node.name for node in simplify(models.arch.blank()).graph.nodes if node.op != "output"]

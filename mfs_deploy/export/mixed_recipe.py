@@ -19,11 +19,10 @@ from mfs_deploy import files
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.contract import Tolerance
 from mfs_deploy.errors import ParityError, UsageError
-from mfs_deploy.evaluate import parity
-from mfs_deploy.export import artifacts, pipeline
+from mfs_deploy.evaluate import outcome, parity
+from mfs_deploy.export import artifacts, pipeline, write_bundle
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.export.prepare import Request
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import float16_headroom as headroom
@@ -92,8 +91,8 @@ def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SI
             done = workers.run(
                 jobs, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.note(artifacts.made(job))
             )
-            sizes = {one.job.backend: contents.size(one) for one in done}
-        measured = parity.judge(contents.outputs(done), ready.cases, ready.reference, dict(wanted), None).measured
+            sizes = {one.job.backend: write_bundle.artifact_bytes(one) for one in done}
+        measured = parity.judge(outcome.outputs_of(done), ready.cases, ready.reference, dict(wanted), None).measured
         psnr = {name: measured[name][0].swapped_psnr_db if name in measured else float("nan") for name in sizes}
         worst = min(psnr, key=lambda name: psnr[name])
         if all(value >= min_psnr_db for value in psnr.values()):
@@ -102,7 +101,7 @@ def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SI
         aim += max(min_psnr_db - psnr[worst], LEAST_DB)
     raise ParityError(
         f"{worst} reaches {psnr[worst]:.1f} dB with the best mixture found, {min_psnr_db:g} dB were asked for",
-        hint="ask for less with --min-psnr, or leave that backend out of --targets",
+        hint="ask for less with --min-psnr, or leave that backend out of --backends",
     )
 
 

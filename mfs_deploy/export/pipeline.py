@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle import manifest, provenance
 from mfs_deploy.bundle import publish as bundle
 from mfs_deploy.bundle.manifest_types import Manifest
-from mfs_deploy.evaluate import parity
-from mfs_deploy.evaluate import reference as reference_file
-from mfs_deploy.export import artifacts
+from mfs_deploy.evaluate import outcome, parity
+from mfs_deploy.evaluate.reference import write_reference
+from mfs_deploy.export import artifacts, write_bundle
 from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.export import calibrate as quantizing
 from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.export.prepare import Models, Prepared, Request
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import float16_headroom as headroom
@@ -56,7 +55,7 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
         facts = artifacts.make_facts(request, ready)
         jobs = artifacts.make_jobs(request, wanted, room, facts, calibrated)
         if request.parity == "off":
-            artifacts.write_stamped(request, ready, jobs, contents.common(facts), folder, progress)
+            artifacts.write_stamped(request, ready, jobs, provenance.common(facts), folder, progress)
             bundle.publish(folder, request.out)
             progress.finish()
             return Exported(request.out, manifest.read(request.out))
@@ -64,16 +63,15 @@ def export(request: Request, progress: Progress = SILENT) -> Exported:
         trials: Sequence[choosing.Trial] = ()
         if request.recipe == choosing.AUTO:
             done, trials = choosing.choose(done, ready.cases, ready.reference, encode, scratch, progress)
-        judgement = parity.judge(contents.outputs(done), ready.cases, ready.reference, contents.recipes_of(done), encode)
+        judgement = parity.judge(outcome.outputs_of(done), ready.cases, ready.reference, outcome.recipes_of(done), encode)
         if judgement.complaints:
-            contents.move_artifacts(done, folder)
-            reference_file.write(folder / reference_file.NAME, ready.cases, ready.reference)
+            write_bundle.move_artifacts(done, folder)
+            write_reference(folder, ready.cases, ready.reference)
             kept = bundle.keep_rejected(folder, request.out, judgement.as_dict())
             raise judgement.error(hint=f"the artifacts are kept in {kept}; no bundle was written")
 
         progress.step("write the bundle")
-        source = ready.person.crop
-        contents.write(folder, facts, done, judgement.measured, room, stages, source, ready.cases, ready.reference, calibrated)
+        write_bundle.write(folder, facts, ready, done, write_bundle.Measurements(judgement.measured, stages, room, calibrated))
         bundle.publish(folder, request.out)
     progress.finish()
     return Exported(request.out, manifest.read(request.out), trials)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mfs_deploy import architectures as architecture
-from mfs_deploy import metrics
-from mfs_deploy.architectures import Architecture, Interface, source_face
-from mfs_deploy.architectures.mobilefaceswap.encode import Identity
+from mfs_deploy import architectures, metrics
+from mfs_deploy.architectures import source_face
+from mfs_deploy.architectures.base import Architecture, Identity, Interface
+from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
 from mfs_deploy.contract import STAGE_MAX_ERROR
@@ -25,9 +25,9 @@ from mfs_deploy.errors import (
     UsageError,
 )
 from mfs_deploy.evaluate import parity
+from mfs_deploy.evaluate.reference import run_pytorch
 from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.export import calibrate as quantizing
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.faces import align, find, pixels, portrait
 from mfs_deploy.faces.detectors import Detector, open_detector
 from mfs_deploy.graph import simplify
@@ -68,7 +68,7 @@ class Request:
     @property
     def interface(self) -> Interface:
         """Raises UsageError where no architecture is called so."""
-        return architecture.interface(self.arch)
+        return architectures.interface(self.arch)
 
     @property
     def side(self) -> int:
@@ -110,7 +110,7 @@ class Prepared:
 
     @cached_property
     def weights_sha256(self) -> str:
-        return contents.weights_sha256(self.baked)
+        return provenance.weights_sha256(self.baked)
 
 
 def check(request: Request) -> None:
@@ -136,7 +136,7 @@ def check(request: Request) -> None:
 
 def open_models(request: Request, progress: Progress = SILENT) -> Models:
     progress.step("read the checkpoint")
-    arch = architecture.get(request.arch)
+    arch = architectures.get(request.arch)
     path, encoder = Path(request.checkpoint), request.encoder
     if request.checkpoint == DEMO:
         if request.arch != "mobilefaceswap":
@@ -158,7 +158,7 @@ def find_person(request: Request, models: Models, progress: Progress = SILENT) -
     progress.step("read the face")
     if request.identity is not None:
         arrays = identity_file.load(request.identity, request.arch)
-        if models.encoder is not None and arrays.encoder_sha256 != contents.weights_sha256(models.encoder.state_dict()):
+        if models.encoder is not None and arrays.encoder_sha256 != provenance.weights_sha256(models.encoder.state_dict()):
             raise CheckpointError(
                 f"{request.identity.name} was read by another identity encoder than this checkpoint's; it means nothing here",
                 hint="read the photo again with mfs identity and this checkpoint",
@@ -212,17 +212,7 @@ def prepare(request: Request, progress: Progress) -> Prepared:
     progress.step("bake and simplify")
     baked = models.arch.bake(models.generator, person.identity)
     net = models.arch.load(baked)
-    return Prepared(models, person, cases, targets, baked, net, simplify(net), run(net, targets))
-
-
-def run(net: nn.Module, targets: parity.Array) -> parity.Outputs:
-    """A network on (N, 3, S, S) targets, one at a time as a phone does it."""
-    import torch
-
-    with torch.inference_mode():
-        outputs = [net(torch.from_numpy(target[None])) for target in targets]
-    swapped, *masks = (np.concatenate([t.numpy() for t in of_all]) for of_all in zip(*outputs, strict=True))
-    return parity.Outputs(swapped, masks[0] if masks else None)
+    return Prepared(models, person, cases, targets, baked, net, simplify(net), run_pytorch(net, targets))
 
 
 def check_stages(ready: Prepared) -> dict[str, float]:
@@ -235,8 +225,8 @@ def check_stages(ready: Prepared) -> dict[str, float]:
         ParityError: one is above ``STAGE_MAX_ERROR``, or not a number.
     """
     arch, generator = ready.models.arch, ready.models.generator
-    unbaked = run(arch.reference(generator, ready.person.identity), ready.targets)  # type: ignore[arg-type]
-    simplified = run(ready.graph, ready.targets)
+    unbaked = run_pytorch(arch.reference(generator, ready.person.identity), ready.targets)  # type: ignore[arg-type]
+    simplified = run_pytorch(ready.graph, ready.targets)
     stages = {
         "generator_to_baked": _largest_error(unbaked, ready.reference),
         "baked_to_simplified": _largest_error(ready.reference, simplified),

@@ -53,7 +53,7 @@ class Coverage:
 
     def complaint(self) -> CalibrationError | None:
         """Why such a set is not to be trusted, or None."""
-        hint = "give photos of many people in different light, or --accept-calibration to go on all the same"
+        hint = "give photos of many people in different light, or --allow-poor-calibration to go on all the same"
         if self.crops < FEWEST:
             return CalibrationError(f"{self.crops} crops, at least {FEWEST} are needed", hint=hint, kind="calibration-too-few")
         if self.different < FEWEST:

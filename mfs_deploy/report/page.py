@@ -15,8 +15,8 @@ from mfs_deploy.bundle import manifest
 from mfs_deploy.bundle.manifest_types import CaseEntry, Manifest, NetworkEntry
 from mfs_deploy.devices.arm64.count import TOTAL
 from mfs_deploy.errors import MissingExtra, UsageError
-from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.evaluate.result_types import InstructionsResult, ParityResult, PhoneResult, TimesResult
+from mfs_deploy.evaluate.verify import verify_bundle
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.report import pictures, results, tables
 from mfs_deploy.report.results import Results
@@ -68,7 +68,7 @@ def make(paths: Sequence[Path], progress: Progress = SILENT) -> Page:
     shown = None
     if folders:
         said = manifest.read(folders[0])
-        contract = recheck.verify(folders[0], said)
+        contract = verify_bundle(folders[0], said)
         check_network([(folders[0], manifest.network(said)), *((one.path, one.network) for one in found)])
         shown = pictures.show(folders[0], said, contract, progress)
     else:

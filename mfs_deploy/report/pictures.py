@@ -13,17 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.bundle import preview
+from mfs_deploy.bundle import preview, provenance
 from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import MfsError
 from mfs_deploy.evaluate import bundle_parity as recheck
-from mfs_deploy.evaluate import parity
-from mfs_deploy.evaluate import reference as reference_file
-from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.evaluate import outcome, parity
+from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.faces import pixels
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.progress import SILENT, Progress
@@ -75,14 +73,14 @@ def show(folder: Path, said: Manifest, contract: Contract, progress: Progress = 
     """Run a bundle's artifacts, each in a process of its own, and draw what there is to see; None without reference tensors.
 
     Args:
-        folder, said, contract: a bundle that ``recheck.verify`` let through.
+        folder, said, contract: a bundle that ``verify_bundle`` let through.
 
     Raises:
         BundleError: reference tensors or preview are not what an export writes.
     """
     if not said["reference"]:
         return None
-    cases, reference = reference_file.read(folder / reference_file.NAME, contract, INTERFACES[contract.arch].paste_back)
+    cases, reference = read_reference(folder, contract)
     jobs = recheck.jobs_of(folder, said, contract)
     progress.start(len(jobs))
     ran = []
@@ -134,13 +132,13 @@ def scale() -> Picture:
 
 def _reference(folder: Path, case: parity.Case, reference: parity.Outputs) -> list[Picture]:
     """What the bundle holds of the first case, in the order in which it comes about."""
-    source = preview.source(folder / contents.PREVIEW)
+    source = preview.source(folder / provenance.PREVIEW)
     found = [_photo("Source", "The person whose face the weights carry, as the bundle's preview shows it", source)]
     target = case.frame if case.frame is not None else case.crop
     found.append(_photo("Target", "The photo that the face is put into", target))
     if case.frame is not None:
         found.append(_png("Crop", "The target's aligned crop, which the network reads", case.crop))
-    row = contents.preview_row("PyTorch", case, reference)
+    row = outcome.preview_row("PyTorch", case, reference)
     found.append(_png("Swapped", "The crop as PyTorch swaps it", pixels.to_image(row.swapped)))
     if case.truth is not None:
         found.append(_png("Truth", "What a perfect swap gives", case.truth))

@@ -12,7 +12,7 @@ from mfs_deploy.bundle.manifest_types import NetworkEntry
 from mfs_deploy.bundle.schema import parse, schema_error
 from mfs_deploy.devices.arm64.count import TOTAL
 from mfs_deploy.errors import UsageError
-from mfs_deploy.evaluate.bench import SCHEMA
+from mfs_deploy.evaluate.bench_results import SCHEMA
 from mfs_deploy.evaluate.result_types import AnyResult, InstructionsResult, ParityResult, PhoneResult, TimesResult
 
 MAX_BYTES = 20_000_000

@@ -20,9 +20,10 @@ import numpy as np
 import mfs_deploy
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends import quiet
+from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.worker import Job
+from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError, MfsError
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.files import cache_folder, write
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
@@ -42,7 +43,7 @@ from mfs_deploy.stamping.template import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from mfs_deploy.architectures import Architecture
+    from mfs_deploy.architectures.base import Architecture
     from mfs_deploy.export.prepare import Models
 
 PEOPLE = 3  # the probe, and two to prove it by
@@ -97,10 +98,10 @@ def build(
     people = [arch.bake(generator, arch.random_identity(rng)) for _ in range(PEOPLE)]
     people[0] = _random_signs(people[0], people[1], rng)
     simplified = [{name: p.detach().numpy() for name, p in simplify(arch.load(baked)).named_parameters()} for baked in people]
-    weights = [Weights(arrays(baked), contents.weights_sha256(baked)) for baked in people]
+    weights = [Weights(arrays(baked), provenance.weights_sha256(baked)) for baked in people]
     factors = find.sources(weights[0].baked, simplified[0], weights[1].baked, simplified[1])
     todo = [jobs(person.digest) for person in weights]
-    target = np.zeros((1, *arch.interface.contract(todo[0][0].size).input.shape[1:]), np.float32)
+    target = np.zeros((1, *arch.INTERFACE.contract(todo[0][0].size).input.shape[1:]), np.float32)
     with workers.scratch() as scratch:
         made = workers.convert_people(
             todo, people, target, scratch, on_done=lambda job: progress.note(f"{job.backend} converted {PEOPLE} times")
@@ -120,7 +121,7 @@ def build(
                     files[0][name], weights[0].baked, factors, weights[0].digest, _steps(one.job), forms.of_backend(one.job.backend)
                 ),
                 info=one.result.info,
-                versions=contents.versions([one.job.backend]),
+                versions=provenance.versions(BACKENDS[one.job.backend].PACKAGES),
             )
             for person, theirs in zip(weights[1:], files[1:], strict=True):
                 prove(template, person, theirs[name])
@@ -180,7 +181,7 @@ def _steps(job: Job) -> Iterable[float]:
 # ---- kits
 
 
-def make_kit(models: Models, facts: contents.Facts, templates: Iterable[Template]) -> Kit:
+def make_kit(models: Models, facts: provenance.Facts, templates: Iterable[Template]) -> Kit:
     """Templates, and generator and identity encoder as ONNX, for a machine without PyTorch."""
     import torch
 
@@ -193,7 +194,7 @@ def make_kit(models: Models, facts: contents.Facts, templates: Iterable[Template
     own = [key for key in people[0] if key not in shared]
     predict = arch.predictor(models.generator, own)
     somebody = arch.random_identity(rng)
-    identity, side = tuple(arch.interface.identity), arch.interface.encoder_size
+    identity, side = tuple(arch.INTERFACE.identity), arch.INTERFACE.encoder_size
     example = tuple(torch.from_numpy(np.repeat(getattr(somebody, name), 2, 0)) for name in identity)
     encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, side, side),), (SOURCE,), identity)
     return Kit(
@@ -201,8 +202,8 @@ def make_kit(models: Models, facts: contents.Facts, templates: Iterable[Template
         generator=to_onnx(with_patches(predict), example, identity, own),
         encoder=encoder,
         shared=shared,
-        common=contents.common(facts),
-        encoder_sha256="" if models.encoder is None else contents.weights_sha256(models.encoder.state_dict()),
+        common=provenance.common(facts),
+        encoder_sha256="" if models.encoder is None else provenance.weights_sha256(models.encoder.state_dict()),
         source_size=side,
     )
 
@@ -235,7 +236,7 @@ def _place(job: Job) -> Path:
     """By everything that the bytes depend on: job, converter versions, ours."""
     facts = {
         "job": asdict(job),
-        "versions": contents.versions([job.backend]),
+        "versions": provenance.versions(BACKENDS[job.backend].PACKAGES),
         "tool": mfs_deploy.__version__,
         "format": store.VERSION,
     }

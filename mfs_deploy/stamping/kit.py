@@ -17,19 +17,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.architectures import INTERFACES, Interface
+from mfs_deploy import onnx_runtime
+from mfs_deploy.architectures import INTERFACES
+from mfs_deploy.architectures.base import Interface
 from mfs_deploy.backends.quiet import last_line
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
-from mfs_deploy.bundle.manifest_types import (
-    ArtifactEntry,
-    CommonEntry,
-    ContractEntry,
-    FileEntry,
-    Manifest,
-    RecipeEntry,
-)
-from mfs_deploy.bundle.tensors import tensor_entry
+from mfs_deploy.bundle.manifest_types import ArtifactEntry, CommonEntry, FileEntry, Manifest, RecipeEntry
+from mfs_deploy.bundle.provenance import artifact_entry, weights_sha256
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError
@@ -116,7 +111,7 @@ class Kit:
         values = self._generator.run(feeds)
         for i in range(len(people)):
             baked = {**self.shared, **{name: value[i] for name, value in values.items()}}
-            yield Weights(baked, digest(baked))
+            yield Weights(baked, weights_sha256(baked))
 
     def check(self, templates: Sequence[Template]) -> None:
         """Make a bundle of nobody, without writing it.
@@ -149,8 +144,7 @@ class _Network:
     """
 
     def __init__(self, title: str, model: bytes, inputs: Mapping[str, Shape]) -> None:
-        import onnxruntime
-
+        onnxruntime = onnx_runtime.load()
         self._title = title
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # failures come as exceptions; nothing needs saying twice
@@ -185,44 +179,8 @@ class _Network:
         return found
 
 
-def artifact_entry(
-    backend: str, recipe: str, own: Mapping[str, FileEntry], info: Mapping[str, Any], contract: ContractEntry
-) -> ArtifactEntry:
-    """An artifact's entry in a manifest, its parity not measured.
-
-    Args:
-        own: its files, as ``list_files`` gives them.
-        info: its ``ArtifactInfo`` as a dict.
-    """
-    module = BACKENDS[backend]
-    specs = {spec["name"]: spec for spec in (contract["input"], *contract["outputs"])}
-    return {
-        "files": list(module.FILES),
-        "bytes": sum(facts["bytes"] for facts in own.values()),
-        "sha256": {name: facts["sha256"] for name, facts in own.items()},
-        "layout": module.LAYOUT,
-        "recipe": recipe,
-        "format": info["format"],
-        "inputs": [tensor_entry(tensor, specs[tensor["name"]]) for tensor in info["inputs"]],
-        "outputs": [tensor_entry(tensor, specs[tensor["name"]]) for tensor in info["outputs"]],
-        "parameters": info["parameters"],
-        "macs": info["macs"],
-        "float32_layers": info["float32_layers"],
-        "parity": {"runtime": "", "cases": []},
-    }
-
-
-def digest(baked: Mapping[str, Array]) -> str:
-    """A hash of a baked network: names and bytes of every tensor, in order of names."""
-    found = hashlib.sha256()
-    for name in sorted(baked):
-        found.update(name.encode() + b"\0")
-        found.update(np.ascontiguousarray(baked[name]).data)
-    return found.hexdigest()
-
-
 def refused(why: str) -> ConversionError:
-    return ConversionError(f"the kit {why}", hint="make one with mfs template pack", kind="template")
+    return ConversionError(f"the kit {why}", hint="make one with mfs kit pack", kind="template")
 
 
 def save(path: Path, kit: Kit) -> None:
@@ -289,16 +247,15 @@ def make_bundle(common: CommonEntry, templates: Iterable[Template], weights: Wei
     versions: dict[str, str] = {}
     for template in templates:
         stamped = stamp(template, weights)
-        own: dict[str, FileEntry] = {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in stamped.items()
-        }
+        own: dict[str, FileEntry] = {}
+        for name, data in stamped.items():
+            own[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         files |= stamped
         listed |= own
-        recipes[template.recipe["name"]] = cast(RecipeEntry, without_name(template.recipe))
+        recipe, backend = template.recipe["name"], BACKENDS[template.backend]
+        recipes[recipe] = cast(RecipeEntry, without_name(template.recipe))
         versions |= template.versions
-        artifacts[template.backend] = artifact_entry(
-            template.backend, template.recipe["name"], own, template.info, common["contract"]
-        )
+        artifacts[template.backend] = artifact_entry(backend.FILES, backend.LAYOUT, recipe, own, template.info, common["contract"])
     said: Manifest = {
         **common,
         "recipes": recipes,

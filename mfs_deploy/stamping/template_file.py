@@ -165,4 +165,4 @@ def _is_plain(name: str) -> bool:
 
 
 def _refused(path: Path, why: str) -> ConversionError:
-    return ConversionError(f"{path.name} {why}", hint="build it again with mfs template build", kind="template")
+    return ConversionError(f"{path.name} {why}", hint="build it again with mfs kit build", kind="template")

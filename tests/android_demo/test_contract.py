@@ -17,9 +17,8 @@ import pytest
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends.base import TensorInfo
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle import manifest, reference_file
 from mfs_deploy.contract import TensorSpec
-from mfs_deploy.evaluate import reference as reference_file
 from testing import core_bundles
 
 DEMO = Path(__file__).parents[2] / "android_demo"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mfs_deploy import architectures as architecture
-from mfs_deploy.architectures.mobilefaceswap.encode import Identity
+from mfs_deploy import architectures
+from mfs_deploy.architectures.base import Identity
 from mfs_deploy.checkpoint.load import load
 from mfs_deploy.faces import align, paste_back
 from mfs_deploy.faces.find import Where, align_face
@@ -20,7 +20,7 @@ def rgb(bgr: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def arch():
-    return architecture.get("mobilefaceswap")
+    return architectures.get("mobilefaceswap")
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mfs_deploy import architectures as architecture
-from mfs_deploy.architectures.mobilefaceswap.encode import Identity
+from mfs_deploy import architectures
+from mfs_deploy.architectures.base import Identity
 from mfs_deploy.architectures.mobilefsgan.encoder import MobileFaceNet
 from mfs_deploy.architectures.mobilefsgan.generator import DOWN, UP, Generator
 from mfs_deploy.faces import align, pixels
@@ -29,7 +29,7 @@ def recorded() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def arch():
-    return architecture.get("mobilefsgan")
+    return architectures.get("mobilefsgan")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_picture_is_the_recorded_one_before_and_after_baking_and_rewriting(a
 
 
 @torch.inference_mode()
-def test_another_person_gives_another_picture(arch, generator, target, recorded):
+def test_another_identity_changes_the_picture(arch, generator, target, recorded):
     other = arch.random_identity(np.random.default_rng(0))
     (swapped,) = arch.load(arch.bake(generator, other))(target)
     assert departs(swapped, recorded) > 1e-3
@@ -119,7 +119,7 @@ def test_every_normalisation_is_folded_or_one_multiply_add_and_the_small_heads_a
 
 
 def test_its_alignment_turns_and_scales_and_does_not_shear(arch):
-    known = arch.interface
+    known = arch.INTERFACE
     points = known.alignment.at(256) @ np.array([[0.3, 0.1], [-0.1, 0.3]]) + 40 + np.array([[0, 0], [3, 1], [0, 2], [1, 0], [0, 4]])
     matrix = align.alignment_matrix(points, 256, known.alignment)
     assert matrix[0, 0] == pytest.approx(matrix[1, 1])
@@ -131,8 +131,8 @@ def test_its_alignment_turns_and_scales_and_does_not_shear(arch):
 
 
 def test_its_paste_back_is_whole_in_the_face_nothing_at_the_border_and_needs_no_mask(arch):
-    alpha = arch.interface.paste_back.alpha(None, 256)
+    alpha = arch.INTERFACE.paste_back.alpha(None, 256)
     assert alpha.dtype == np.float32
-    assert all(alpha[int(y), int(x)] == 1 for x, y in arch.interface.alignment.at(256))
+    assert all(alpha[int(y), int(x)] == 1 for x, y in arch.INTERFACE.alignment.at(256))
     assert max(alpha[0].max(), alpha[-1].max(), alpha[:, 0].max(), alpha[:, -1].max()) == 0
     assert np.abs(np.diff(alpha, axis=0)).max() < 0.06

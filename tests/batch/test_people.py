@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mfs_deploy.batch.people import Row, read_people
+from mfs_deploy.batch.people import PersonEntry, read_people
 from mfs_deploy.errors import MissingExtra, UsageError
 
 POINTS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
@@ -26,10 +26,10 @@ def test_paths_are_relative_to_the_table_and_everything_else_is_taken_over(table
     rows = f'a, x/1.jpg ,,"{POINTS}",,\nb,/abs/2.jpg,,,true,\nc,,i.safetensors,,,\nd,4.jpg,,,0,2\n'
     text = f"id,photo,identity,landmarks,aligned,face\n{rows}"
     assert read_people(table(text)) == [
-        Row("a", photo=str(tmp_path / "x/1.jpg"), landmarks=POINTS),
-        Row("b", photo="/abs/2.jpg", aligned=True),
-        Row("c", identity=str(tmp_path / "i.safetensors")),
-        Row("d", photo=str(tmp_path / "4.jpg"), face=2),
+        PersonEntry("a", photo=str(tmp_path / "x/1.jpg"), landmarks=POINTS),
+        PersonEntry("b", photo="/abs/2.jpg", aligned=True),
+        PersonEntry("c", identity=str(tmp_path / "i.safetensors")),
+        PersonEntry("d", photo=str(tmp_path / "4.jpg"), face=2),
     ]
 
 
@@ -45,7 +45,7 @@ def test_paths_are_relative_to_the_table_and_everything_else_is_taken_over(table
     ids=["byte order mark", "Windows", "no newline at the end", "empty lines", "quoted"],
 )
 def test_what_spreadsheets_write_is_read(table, tmp_path, text):
-    assert read_people(table(text)) == [Row("a", photo=str(tmp_path / "1.jpg"))]
+    assert read_people(table(text)) == [PersonEntry("a", photo=str(tmp_path / "1.jpg"))]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_an_id_that_cannot_name_a_folder_is_refused(table, ident):
 
 
 @pytest.mark.parametrize("ident", ["a", "A", "0", "-", "_", "a..b", "x" * 80, "a.b.partial", "CON"])
-def test_an_id_that_can_is_taken(table, ident):
+def test_ids_that_can_name_a_folder_are_accepted(table, ident):
     assert [row.id for row in read_people(table(f"id,photo\n{ident},1.jpg\n"))] == [ident]
 
 
@@ -81,7 +81,7 @@ def test_an_id_that_can_is_taken(table, ident):
         (f'a,1.jpg,,"{POINTS}",,1', 2, "exclude each other"),
         (f'a,,i.safetensors,"{POINTS}",,', 2, "exclude each other"),
         ("a,,i.safetensors,,1,", 2, "exclude each other"),
-        ("a,1\0.jpg,,,,", 2, "value zero"),
+        ("a,1\0.jpg,,,,", 2, "NUL byte"),
         ('"a\nb",1.jpg,,,,', 3, "cannot name"),
     ],
 )
@@ -105,13 +105,13 @@ def test_an_open_quote_does_not_swallow_the_people_after_it(table, row):
     [
         (b"id,photo,name\na,1.jpg,Zoe\n", "'name'"),
         (b"id;photo\na;1.jpg\n", "'id;photo'"),
-        (b"id,photo,photo\na,1.jpg,2.jpg\n", "twice"),
-        (b"a,1.jpg\n", "not known"),
+        (b"id,photo,photo\na,1.jpg,2.jpg\n", "duplicated"),
+        (b"a,1.jpg\n", "unknown"),
         (b"photo\n1.jpg\n", "the id ''"),
         (b"id,photo\na,\xff.jpg\n", "UTF-8"),
         ("id,photo\na,1.jpg\n".encode("utf-16"), "UTF-8"),
-        (b"", "names nobody"),
-        (b"id,photo\n", "names nobody"),
+        (b"", "lists no people"),
+        (b"id,photo\n", "lists no people"),
     ],
 )
 def test_what_is_no_table_of_people_is_refused(table, text, says):
@@ -136,7 +136,7 @@ def test_a_folder_gives_a_person_for_each_photo_and_identity(tmp_path):
         (tmp_path / name).write_bytes(content)
     (tmp_path / "more").mkdir()
     found = read_people(tmp_path)
-    assert found == [Row("a", identity=str(tmp_path / "a.safetensors")), Row("b", photo=str(tmp_path / "b.jpg"))]
+    assert found == [PersonEntry("a", identity=str(tmp_path / "a.safetensors")), PersonEntry("b", photo=str(tmp_path / "b.jpg"))]
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_a_file_whose_name_is_no_id_is_named(tmp_path, names, says):
     assert raised.value.message.startswith(says)
 
 
-def test_an_empty_folder_names_nobody(tmp_path):
-    with pytest.raises(UsageError, match="names nobody"):
+def test_an_empty_folder_lists_no_people(tmp_path):
+    with pytest.raises(UsageError, match="lists no people"):
         read_people(tmp_path)
 
 
@@ -179,21 +179,21 @@ def test_a_parquet_table_is_read_as_a_csv_would_be(parquet, tmp_path):
         )
     )
     assert found == [
-        Row("a", photo=str(tmp_path / "1.jpg"), landmarks=POINTS),
-        Row("b", identity=str(tmp_path / "i.safetensors")),
-        Row("c", photo=str(tmp_path / "3.jpg"), aligned=True),
-        Row("7", photo="/abs/4.jpg", face=2),
+        PersonEntry("a", photo=str(tmp_path / "1.jpg"), landmarks=POINTS),
+        PersonEntry("b", identity=str(tmp_path / "i.safetensors")),
+        PersonEntry("c", photo=str(tmp_path / "3.jpg"), aligned=True),
+        PersonEntry("7", photo="/abs/4.jpg", face=2),
     ]
     assert read_people(parquet(id=[1, 2], photo=["1.jpg", "2.jpg"])) == [
-        Row("1", photo=str(tmp_path / "1.jpg")),
-        Row("2", photo=str(tmp_path / "2.jpg")),
+        PersonEntry("1", photo=str(tmp_path / "1.jpg")),
+        PersonEntry("2", photo=str(tmp_path / "2.jpg")),
     ]
 
 
 def test_a_mistake_in_a_parquet_table_names_its_row(parquet, tmp_path):
     with pytest.raises(UsageError, match=r"people\.parquet, row 2: face is '1\.5'"):
         read_people(parquet(id=["a", "b"], photo=["1.jpg", "2.jpg"], face=[1.0, 1.5]))
-    with pytest.raises(UsageError, match=r"columns \['name'\] not known"):
+    with pytest.raises(UsageError, match=r"columns \['name'\] are unknown"):
         read_people(parquet(id=["a"], name=["1.jpg"]))
     (tmp_path / "people.parquet").write_bytes(b"id,photo\n")
     with pytest.raises(UsageError, match=r"people\.parquet is not Parquet after row 0"):

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy.batch import outcomes
-from mfs_deploy.batch import run as batch
+from mfs_deploy.batch.results import PARQUET, RESULTS
+from mfs_deploy.batch.stores import JOURNAL
 from mfs_deploy.bundle import manifest
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
@@ -37,7 +37,7 @@ def run(mfs, small_kit, people, tmp_path):
     """``mfs batch`` on one worker, with changes to its options."""
 
     def go(*args: object, kit: Path = small_kit, code: int = 0, who: Path = people):
-        out = ("--out", tmp_path / "out", "--targets", "onnx", "--workers", "1")
+        out = ("--out", tmp_path / "out", "--backends", "onnx", "--workers", "1")
         ran = mfs("batch", who, "--kit", kit, *out, *args, "--json")
         assert ran.code == code, ran
         return ran.json
@@ -46,7 +46,7 @@ def run(mfs, small_kit, people, tmp_path):
 
 
 def results(out: Path) -> dict[str, dict[str, str]]:
-    with open(out / batch.RESULTS, newline="", encoding="utf-8") as f:
+    with open(out / RESULTS, newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     assert len({row["id"] for row in rows}) == len(rows)
     return {row["id"]: row for row in rows}
@@ -61,17 +61,18 @@ def redone(before: dict[str, int], after: dict[str, int]) -> set[str]:
     return {name.split("/")[0] for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
-def test_everybody_gets_the_bundle_that_mfs_stamp_makes(run, mfs, small_kit, somebody, tmp_path):
+def test_every_bundle_of_a_batch_equals_the_one_by_mfs_stamp(run, mfs, small_kit, somebody, tmp_path):
     assert run()["counts"] == {"done": PEOPLE}
     for i in range(PEOPLE):
         assert (
-            mfs("stamp", small_kit, "--identity", somebody(i), "--targets", "onnx", "--out", tmp_path / "alone" / f"p{i}").code == 0
+            mfs("stamp", small_kit, "--identity", somebody(i), "--backends", "onnx", "--out", tmp_path / "alone" / f"p{i}").code
+            == 0
         )
         assert manifest.list_files(tmp_path / "out" / f"p{i}") == manifest.list_files(tmp_path / "alone" / f"p{i}")
         assert manifest.read(tmp_path / "out" / f"p{i}") == manifest.read(tmp_path / "alone" / f"p{i}")
     assert {p.name for p in (tmp_path / "out").iterdir() if not p.name.startswith(".")} == {
         *(f"p{i}" for i in range(PEOPLE)),
-        *(batch.JOURNAL, batch.RESULTS, *([outcomes.PARQUET] if importlib.util.find_spec("pyarrow") else [])),
+        *(JOURNAL, RESULTS, *([PARQUET] if importlib.util.find_spec("pyarrow") else [])),
     }
     found = results(tmp_path / "out")
     assert list(found) == [f"p{i}" for i in range(PEOPLE)]
@@ -82,7 +83,7 @@ def test_everybody_gets_the_bundle_that_mfs_stamp_makes(run, mfs, small_kit, som
 def test_a_folder_of_photos_and_identities_is_done_by_file_name(run, photo, somebody, tmp_path):
     from PIL import Image
 
-    from mfs_deploy import architectures as architecture
+    from mfs_deploy import architectures
     from mfs_deploy.architectures import source_face
     from mfs_deploy.faces import align, find
 
@@ -90,7 +91,7 @@ def test_a_folder_of_photos_and_identities_is_done_by_file_name(run, photo, some
     folder.mkdir()
     shutil.copy(somebody(0), folder / "zoe.safetensors")
     points = np.array(LANDMARKS.split(","), float).reshape(5, 2)
-    Image.fromarray(source_face.read(photo, find.Where(points), None, architecture.interface("mobilefaceswap")).crop).save(
+    Image.fromarray(source_face.read(photo, find.Where(points), None, architectures.interface("mobilefaceswap")).crop).save(
         folder / "aligned.png"
     )
     assert align.SOURCE_SIZE == 224
@@ -141,9 +142,9 @@ def test_one_bad_row_stops_nobody_and_the_results_say_who_and_why(run, people, p
 def test_a_second_run_keeps_everything(run, tmp_path):
     run()
     before = written(tmp_path / "out")
-    assert run()["counts"] == {"kept": PEOPLE}
+    assert run()["counts"] == {"unchanged": PEOPLE}
     assert written(tmp_path / "out") == before
-    assert {row["status"] for row in results(tmp_path / "out").values()} == {"kept"}
+    assert {row["status"] for row in results(tmp_path / "out").values()} == {"unchanged"}
 
 
 def spoil_identity(tmp_path: Path, somebody) -> None:
@@ -172,7 +173,7 @@ def replace_bundle(tmp_path: Path, _) -> None:
 
 def cut_journal(tmp_path: Path, _) -> None:
     """The last person's line, as a crash would; that is p3's."""
-    path = tmp_path / "out" / batch.JOURNAL
+    path = tmp_path / "out" / JOURNAL
     path.write_bytes(path.read_bytes()[:-20])
 
 
@@ -192,23 +193,23 @@ def test_what_has_changed_is_done_again_and_nothing_else(run, somebody, tmp_path
     change(tmp_path, somebody)
     before = written(tmp_path / "out")
     if who is None:  # what is there now is no bundle of ours, so it is not overwritten
-        assert run(code=1)["counts"] == {"kept": PEOPLE - 1, "failed": 1}
+        assert run(code=1)["counts"] == {"unchanged": PEOPLE - 1, "failed": 1}
         assert written(tmp_path / "out") == before
         return
-    assert run()["counts"] == {"kept": PEOPLE - 1, "done": 1}
+    assert run()["counts"] == {"unchanged": PEOPLE - 1, "done": 1}
     assert redone(before, written(tmp_path / "out")) <= {who}
     for i in range(PEOPLE):
         bundle = tmp_path / "out" / f"p{i}"
         assert manifest.verify(bundle, manifest.read(bundle)) == []
-    assert run()["counts"] == {"kept": PEOPLE}
+    assert run()["counts"] == {"unchanged": PEOPLE}
 
 
-def test_another_kit_or_other_targets_redo_everybody(run, small_kit, kit, tmp_path):
+def test_another_kit_or_other_backends_redo_everybody(run, small_kit, kit, tmp_path):
     run()
-    assert run("--targets", "ncnn")["counts"] == {"done": PEOPLE}
-    assert run("--targets", "ncnn")["counts"] == {"kept": PEOPLE}
-    assert run("--targets", "ncnn", kit=kit)["counts"] == {"done": PEOPLE}
-    assert run("--targets", "ncnn", kit=small_kit)["counts"] == {"done": PEOPLE}
+    assert run("--backends", "ncnn")["counts"] == {"done": PEOPLE}
+    assert run("--backends", "ncnn")["counts"] == {"unchanged": PEOPLE}
+    assert run("--backends", "ncnn", kit=kit)["counts"] == {"done": PEOPLE}
+    assert run("--backends", "ncnn", kit=small_kit)["counts"] == {"done": PEOPLE}
 
 
 @pytest.mark.parametrize(
@@ -216,25 +217,25 @@ def test_another_kit_or_other_targets_redo_everybody(run, small_kit, kit, tmp_pa
 )
 def test_a_damaged_line_in_the_journal_is_passed_over(run, tmp_path, line):
     run()
-    with open(tmp_path / "out" / batch.JOURNAL, "a") as f:
+    with open(tmp_path / "out" / JOURNAL, "a") as f:
         f.write(line)
-    assert run()["counts"] == {"kept": PEOPLE}
-    with open(tmp_path / "out" / batch.JOURNAL, "a") as f:
+    assert run()["counts"] == {"unchanged": PEOPLE}
+    with open(tmp_path / "out" / JOURNAL, "a") as f:
         f.write(line + "\n")
-    assert run()["counts"] == {"kept": PEOPLE}
+    assert run()["counts"] == {"unchanged": PEOPLE}
 
 
-def test_who_failed_is_tried_again(run, somebody, tmp_path):
+def test_a_second_run_retries_people_who_failed(run, somebody, tmp_path):
     (tmp_path / "ids" / "1.safetensors").write_bytes(b"hello")
     assert run(code=1)["counts"] == {"done": PEOPLE - 1, "failed": 1}
     shutil.copy(somebody(1), tmp_path / "ids" / "1.safetensors")
-    assert run()["counts"] == {"kept": PEOPLE - 1, "done": 1}
+    assert run()["counts"] == {"unchanged": PEOPLE - 1, "done": 1}
 
 
-def test_who_is_no_longer_on_the_list_keeps_the_bundle(run, people, tmp_path):
+def test_removing_a_person_from_the_table_deletes_no_bundle(run, people, tmp_path):
     run()
     people.write_text("id,identity\np0,ids/0.safetensors\n")
-    assert run()["counts"] == {"kept": 1}
+    assert run()["counts"] == {"unchanged": 1}
     assert (tmp_path / "out" / "p3" / manifest.NAME).is_file()
     assert list(results(tmp_path / "out")) == ["p0"]
 
@@ -243,8 +244,8 @@ def test_who_is_no_longer_on_the_list_keeps_the_bundle(run, people, tmp_path):
     ("args", "code", "kind", "says"),
     [
         (["--recipe", "w8a8"], 2, "usage", "no template for onnx w8a8"),
-        (["--targets", "coreml"], 2, "usage", "no template for coreml"),
-        (["--targets", "x"], 2, "usage", "no backend x"),
+        (["--backends", "coreml"], 2, "usage", "no template for coreml"),
+        (["--backends", "x"], 2, "usage", "no backend x"),
         (["--workers", "0"], 2, "usage", "--workers"),
         (["--kit", "/nowhere"], 6, "template", "cannot be read"),
         (["--detector", "/nowhere.onnx"], 3, "checkpoint", "nowhere"),
@@ -280,12 +281,12 @@ def test_weights_that_are_no_numbers_fail_everybody_and_write_nothing(run, small
 
 def test_the_summary_in_words_counts_and_lists(mfs, small_kit, people, tmp_path):
     (tmp_path / "ids" / "1.safetensors").write_bytes(b"hello")
-    args = ("--kit", small_kit, "--out", tmp_path / "out", "--targets", "onnx", "--workers", "1")
+    args = ("--kit", small_kit, "--out", tmp_path / "out", "--backends", "onnx", "--workers", "1")
     ran = mfs("batch", people, *args)
-    assert ran.code == 1
+    assert ran.code == 12
     assert "3 done, 1 failed" in ran.out
     assert "p1" in ran.out
-    assert json.loads((tmp_path / "out" / batch.JOURNAL).read_text().splitlines()[0])["status"] in ("done", "failed")
+    assert json.loads((tmp_path / "out" / JOURNAL).read_text().splitlines()[0])["status"] in ("done", "failed")
 
 
 def test_the_results_as_parquet_are_those_of_the_csv(run, tmp_path, monkeypatch):
@@ -293,11 +294,11 @@ def test_the_results_as_parquet_are_those_of_the_csv(run, tmp_path, monkeypatch)
     from pyarrow import parquet
 
     run()
-    table = parquet.read_table(tmp_path / "out" / outcomes.PARQUET).to_pylist()
+    table = parquet.read_table(tmp_path / "out" / PARQUET).to_pylist()
     assert [{name: str(value) for name, value in row.items()} for row in table] == list(results(tmp_path / "out").values())
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     run()
-    assert not (tmp_path / "out" / outcomes.PARQUET).exists()  # it would be the earlier run's
+    assert not (tmp_path / "out" / PARQUET).exists()  # it would be the earlier run's
 
 
 @pytest.mark.parametrize(("args", "module", "extra"), [(("--out", "s3://b/x"), "s3fs", "s3"), (("--engine", "ray"), "ray", "ray")])

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("fsspec")
 
 from mfs_deploy.batch import stores
-from mfs_deploy.batch.outcomes import Outcome
-from mfs_deploy.batch.stores import Objects
+from mfs_deploy.batch.object_store import Objects
+from mfs_deploy.batch.results import PersonResult
 from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import MissingExtra, OutputError, StoreFailed
 from testing import manifests
@@ -44,7 +44,7 @@ def seen(store: Objects, name: str, tmp_path) -> dict[str, bytes] | None:
     """What a reader finds: nothing where there is no manifest, and otherwise the files, which must be what it says."""
     if store._read(f"{name}/{manifest.NAME}") is None:
         return None
-    with store.reading(name) as found:
+    with store.fetched(name) as found:
         assert manifest.verify(found, manifest.read(found)) == []
         return {key: (found / key).read_bytes() for key in manifest.read(found)["files"]}
 
@@ -57,7 +57,7 @@ def test_wherever_the_store_fails_a_bundle_is_whole_or_not_there(store, folder, 
     cut = False
     for step in itertools.count():
         store._fs.store.clear()
-        store.publish(old, Outcome("p", "done", "of old"))
+        store.publish(old, PersonResult("p", "done", "of old"))
         left = [step]
 
         def limited(contents, real, left=left):
@@ -71,76 +71,76 @@ def test_wherever_the_store_fails_a_bundle_is_whole_or_not_there(store, folder, 
         monkeypatch.setattr(store, "_write", lambda contents: limited(contents, write))
         monkeypatch.setattr(store, "_remove", lambda keys: limited(keys, remove))
         try:
-            store.publish(new, Outcome("p", "done", "of new"))
+            store.publish(new, PersonResult("p", "done", "of new"))
         except StoreFailed:
             cut = True
             assert seen(store, "p", tmp_path) in (None, before, after)
-            assert store.done("p", lambda: "of new") is None
-            kept = store.done("p", lambda: "of old")
-            assert kept is None or seen(store, "p", tmp_path) == before
+            assert store.earlier("p", lambda: "of new") is None
+            unchanged = store.earlier("p", lambda: "of old")
+            assert unchanged is None or seen(store, "p", tmp_path) == before
         else:
             assert cut
             assert step == 8  # record, two removed, three files, manifest, record
             break
         finally:
             monkeypatch.undo()
-        store.publish(new, Outcome("p", "done", "of new"))
+        store.publish(new, PersonResult("p", "done", "of new"))
         assert seen(store, "p", tmp_path) == after
         assert set(store._list("p")) == {*after, manifest.NAME}
-        assert store.done("p", lambda: "of new") is not None
+        assert store.earlier("p", lambda: "of new") is not None
 
 
-def test_what_is_not_ours_is_left_alone(store, folder):
+def test_foreign_objects_in_the_bucket_are_never_overwritten(store, folder):
     store._write({"p/thesis.tex": b"x", "q/manifest.json": b"{}", "r": b"x", "s/a.onnx": b"mine"})
     before = dict(store._fs.store)
     for name in "pqrs":
         with pytest.raises(OutputError, match="not a bundle's"):
-            store.publish(folder(**{"a.onnx": b"1"}), Outcome(name, "done"))
-        assert store.done(name, lambda: "") is None
+            store.publish(folder(**{"a.onnx": b"1"}), PersonResult(name, "done"))
+        assert store.earlier(name, lambda: "") is None
     assert store._fs.store.keys() == before.keys()
 
 
 def test_a_bundle_whose_record_is_lost_is_replaced(store, folder, tmp_path):
-    store.publish(folder(**{"a.onnx": b"1", "b.bin": b"2"}), Outcome("p", "done", "x"))
+    store.publish(folder(**{"a.onnx": b"1", "b.bin": b"2"}), PersonResult("p", "done", "x"))
     store._remove([".records/p.json"])
-    assert store.done("p", lambda: "x") is None
-    store.publish(folder(**{"a.onnx": b"3"}), Outcome("p", "done", "x"))
+    assert store.earlier("p", lambda: "x") is None
+    store.publish(folder(**{"a.onnx": b"3"}), PersonResult("p", "done", "x"))
     assert seen(store, "p", tmp_path) == {"a.onnx": b"3"}
-    assert store.done("p", lambda: "x") == Outcome("p", "done", "x")
+    assert store.earlier("p", lambda: "x") == PersonResult("p", "done", "x")
 
 
 @pytest.mark.parametrize(
     "record", [b"", b"[]", b"{}", b'{"objects": [], "outcome": {}}', b'{"objects": {}, "outcome": {"id": 5}}', b"\xff"]
 )
-def test_a_damaged_record_is_as_none(store, folder, record):
-    store.publish(folder(**{"a.onnx": b"1"}), Outcome("p", "done", "x"))
+def test_a_person_whose_record_is_damaged_is_made_again(store, folder, record):
+    store.publish(folder(**{"a.onnx": b"1"}), PersonResult("p", "done", "x"))
     store._write({".records/p.json": record})
-    assert store.done("p", lambda: "x") is None
-    store.publish(folder(**{"a.onnx": b"2"}), Outcome("p", "done", "x"))
-    assert store.done("p", lambda: "x") == Outcome("p", "done", "x")
+    assert store.earlier("p", lambda: "x") is None
+    store.publish(folder(**{"a.onnx": b"2"}), PersonResult("p", "done", "x"))
+    assert store.earlier("p", lambda: "x") == PersonResult("p", "done", "x")
 
 
 def test_another_persons_record_is_not_believed(store, folder):
-    store.publish(folder(**{"a.onnx": b"1"}), Outcome("p", "done", "x"))
+    store.publish(folder(**{"a.onnx": b"1"}), PersonResult("p", "done", "x"))
     record = json.loads(store._read(".records/p.json"))
     store._write({".records/q.json": json.dumps({**record, "objects": {}}).encode()})
-    assert store.done("q", lambda: "x") is None
+    assert store.earlier("q", lambda: "x") is None
 
 
 def test_a_name_that_leads_out_is_not_followed(store, monkeypatch):
     monkeypatch.setattr(store, "_list", lambda name: {"../../evil": "1"})
-    with pytest.raises(Exception, match="leads out"), store.reading("p"):
+    with pytest.raises(Exception, match="leads out"), store.fetched("p"):
         pass
 
 
-def test_a_url_that_means_nothing_is_refused():
+def test_a_url_of_an_unknown_scheme_is_refused():
     with pytest.raises(OutputError, match="nowhere://x"):
-        stores.at("nowhere://x")
+        stores.open_store("nowhere://x")
 
 
-def test_what_is_missing_is_named(monkeypatch):
+def test_a_bucket_without_fsspec_names_the_extra(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(MissingExtra, match=r"--out s3://b/x needs fsspec"):
-        stores.at("s3://b/x")
+        stores.open_store("s3://b/x")

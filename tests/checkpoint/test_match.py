@@ -9,15 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mfs_deploy import architectures
+from mfs_deploy.architectures.card import ENCODER, GENERATOR
 from mfs_deploy.architectures.mobilefaceswap.small_encoder import SmallEncoder
 from mfs_deploy.checkpoint.load import load_encoder
-from mfs_deploy.checkpoint.match import (
-    ENCODER,
-    GENERATOR,
-    NETWORKS,
-    fit,
-    layout,
-)
+from mfs_deploy.checkpoint.match import fit, layout
 from mfs_deploy.checkpoint.stored_array import Stored
 from mfs_deploy.errors import CheckpointError
 
@@ -130,7 +126,7 @@ def test_a_transposed_linear_is_named_and_called_so(read_pickle, tiny) -> None:
     assert caught.value.kind == "checkpoint-shape"
 
 
-def test_another_wrong_shape_is_named(read_pickle, tiny) -> None:
+def test_a_wrong_shape_is_named_with_the_expected_one(read_pickle, tiny) -> None:
     tiny["0.weight"] = tiny["0.weight"][:, :2]
     with pytest.raises(CheckpointError, match=r"0\.weight has shape \(4, 2, 3, 3\), expected \(4, 3, 3, 3\)") as caught:
         read_pickle(tiny)
@@ -177,7 +173,7 @@ def test_torch_names_keep_linear_weights_as_they_are(read_pickle, tiny_state) ->
 @pytest.mark.parametrize(("found", "given_as"), [(ENCODER, GENERATOR), (GENERATOR, ENCODER)])
 @pytest.mark.parametrize("torch_names", [False, True])
 def test_the_other_network_is_recognised(found: str, given_as: str, torch_names: bool) -> None:
-    published = layout(NETWORKS[ARCH][found][0])
+    published = layout(architectures.get(ARCH).NETWORKS[found][0])
     keys = [slot.torch_key if torch_names else key for key, slot in published.items()]
     stored = {key: Stored("float32", (1,), lambda: np.zeros(1, np.float32)) for key in keys}
     with pytest.raises(CheckpointError, match=f"this is the {found}, given as the {given_as}") as caught:
@@ -187,7 +183,7 @@ def test_the_other_network_is_recognised(found: str, given_as: str, torch_names:
 
 @pytest.mark.parametrize(("arch", "other"), [("mobilefaceswap", "mobilefsgan"), ("mobilefsgan", "mobilefaceswap")])
 def test_the_other_architectures_generator_is_recognised(arch: str, other: str) -> None:
-    keys = [slot.torch_key for slot in layout(NETWORKS[other][GENERATOR][0]).values()]
+    keys = [slot.torch_key for slot in layout(architectures.get(other).NETWORKS[GENERATOR][0]).values()]
     stored = {key: Stored("float32", (1,), lambda: np.zeros(1, np.float32)) for key in keys}
     with pytest.raises(CheckpointError, match=f"this is the {other} generator, given as the generator") as caught:
         fit(stored, arch, GENERATOR, "x.pth")

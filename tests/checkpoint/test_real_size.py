@@ -146,10 +146,10 @@ def test_loading_holds_the_weights_little_more_than_once(checkpoint: Path) -> No
 import sys
 from pathlib import Path
 import torch, safetensors
-from mfs_deploy.checkpoint.fit import layout
+from mfs_deploy.checkpoint.match import layout
 from mfs_deploy.checkpoint.load import load
-from mfs_deploy.nets.arcface import ArcFace
-from mfs_deploy.nets.mobilefaceswap import Generator
+from mfs_deploy.architectures.mobilefaceswap.arcface import ArcFace
+from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 layout(Generator), layout(ArcFace)
 before = peak()
 load(Path(sys.argv[1]))

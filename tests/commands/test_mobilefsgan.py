@@ -55,7 +55,7 @@ def fsgan_kit(once, fsgan) -> Path:
     """Do not write into it."""
 
     def make(folder: Path) -> None:
-        args = ["template", "pack", *ARCH, "--checkpoint", str(fsgan), "--targets", "onnx,ncnn"]
+        args = ["kit", "pack", *ARCH, "--checkpoint", str(fsgan), "--backends", "onnx,ncnn"]
         assert cli.main([*args, "--out", str(folder / "kit.safetensors"), "--quiet"]) == 0
 
     return once("mobilefsgan-kit", make) / "kit.safetensors"
@@ -116,7 +116,7 @@ def test_the_checkpoint_the_encoder_and_the_identity_are_known_for_what_they_are
 
 
 def test_what_belongs_to_the_other_architecture_is_refused_with_the_way_out(mfs, fsgan, person, checkpoint, tmp_path):
-    out = ("--out", tmp_path / "x", "--targets", "onnx")
+    out = ("--out", tmp_path / "x", "--backends", "onnx")
     ran = mfs("export", "--checkpoint", fsgan / standin.GENERATOR_FILE, "--identity", person, *out)
     assert "pass --arch mobilefsgan" in ran.err
     ran = mfs("export", *ARCH, "--checkpoint", checkpoint / "MobileFaceSwap_224.pdparams", "--identity", person, *out)
@@ -128,14 +128,14 @@ def test_what_belongs_to_the_other_architecture_is_refused_with_the_way_out(mfs,
 
 
 def test_a_person_is_stamped_as_the_converters_would(mfs, fsgan, person, tmp_path):
-    args = ("export", *ARCH, "--checkpoint", fsgan, "--identity", person, "--targets", "onnx,ncnn", "--parity", "sample")
+    args = ("export", *ARCH, "--checkpoint", fsgan, "--identity", person, "--backends", "onnx,ncnn", "--parity", "sample")
     assert mfs(*args, "--out", tmp_path / "stamped").code == 0
     assert mfs(*args, "--full-conversion", "--out", tmp_path / "converted").code == 0
     assert manifest.list_files(tmp_path / "stamped") == manifest.list_files(tmp_path / "converted")
 
 
-def test_a_template_of_int8_weights_holds_though_its_scales_are_all_plus(mfs, fsgan):
-    ran = mfs("template", "build", *ARCH, "--checkpoint", fsgan, "--recipe", "w8", "--targets", "onnx", "--json")
+def test_int8_weights_can_be_stamped_though_every_scale_is_positive(mfs, fsgan):
+    ran = mfs("kit", "build", *ARCH, "--checkpoint", fsgan, "--recipe", "w8", "--backends", "onnx", "--json")
     assert ran.code == 0, ran
     assert [(one["backend"], one["slots"]) for one in ran.json["templates"]] == [
         ("onnx", 28)
@@ -152,7 +152,7 @@ def test_a_kit_makes_bundles_of_photos_and_identities_and_parity_holds(mfs, fsga
     people = [f'a,{photo},,"{LANDMARKS}"', f"b,,{person},"]
     (tmp_path / "people.csv").write_text("\n".join(["id,photo,identity,landmarks", *people]))
     target = np.random.default_rng(0).random((1, 3, 256, 256), np.float32)
-    args = ("batch", tmp_path / "people.csv", "--kit", fsgan_kit, "--targets", "onnx,ncnn", "--workers", "1", "--parity", "2")
+    args = ("batch", tmp_path / "people.csv", "--kit", fsgan_kit, "--backends", "onnx,ncnn", "--workers", "1", "--parity", "2")
     ran = mfs(*args, "--out", tmp_path / "out", "--json")
     assert ran.code == 0, ran
     assert ran.json["counts"] == {"done": 2}
@@ -165,13 +165,13 @@ def test_a_kit_makes_bundles_of_photos_and_identities_and_parity_holds(mfs, fsga
 
 def test_the_second_pack_takes_templates_from_the_cache_and_gives_the_same_bytes(mfs, fsgan_kit, fsgan, tmp_path, monkeypatch):
     monkeypatch.setattr("mfs_deploy.stamping.build.build", None)
-    args = ("template", "pack", *ARCH, "--checkpoint", fsgan, "--targets", "onnx,ncnn")
+    args = ("kit", "pack", *ARCH, "--checkpoint", fsgan, "--backends", "onnx,ncnn")
     ran = mfs(*args, "--out", tmp_path / "k", "--json")
     assert ran.code == 0, ran
     assert (tmp_path / "k").read_bytes() == fsgan_kit.read_bytes()
 
 
 def test_an_identity_of_the_other_architecture_is_refused_by_the_kit(mfs, fsgan_kit, somebody, tmp_path):
-    ran = mfs("stamp", fsgan_kit, "--identity", somebody(0), "--targets", "onnx", "--out", tmp_path / "x")
+    ran = mfs("stamp", fsgan_kit, "--identity", somebody(0), "--backends", "onnx", "--out", tmp_path / "x")
     assert ran.code != 0
     assert "it is for mobilefaceswap, not for mobilefsgan" in ran.err

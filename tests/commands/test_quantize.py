@@ -8,7 +8,7 @@ import pytest
 
 from mfs_deploy.bundle import manifest
 
-DEMO = ("--checkpoint", "demo", "--source", "demo", "--targets", "ncnn")
+DEMO = ("--checkpoint", "demo", "--source", "demo", "--backends", "ncnn")
 
 
 def test_the_recipe_found_exports_to_the_quality_that_was_asked_for(made_int8, mfs, tmp_path, monkeypatch):
@@ -35,7 +35,7 @@ def test_the_recipe_found_exports_to_the_quality_that_was_asked_for(made_int8, m
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (("--calibration", "demo", "--from", "fp16"), 2, "no integer values to mix"),
+        (("--calibration", "demo", "--base-recipe", "fp16"), 2, "no integer values to mix"),
         (("--calibration", "demo", "--out", "mixed.json"), 2, "written as .toml"),
         ((), 2, "--calibration DIR"),
     ],

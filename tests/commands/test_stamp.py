@@ -1,4 +1,4 @@
-"""mfs template pack and unpack, and mfs stamp: what comes out of a kit is what the converters would have made."""
+"""mfs kit pack and unpack, and mfs stamp: what comes out of a kit is what the converters would have made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mfs_deploy.bundle import manifest
 from mfs_deploy.stamping import kit as kits
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
-TARGETS = ("--targets", "onnx,ncnn")
+TARGETS = ("--backends", "onnx,ncnn")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def models():
 def test_the_stamped_artifacts_match_pytorch_within_the_gate_of_the_recipe(stamped, models, contract, crop, somebody):
     import torch
 
-    from mfs_deploy.architectures.mobilefaceswap.encode import Identity
+    from mfs_deploy.architectures.base import Identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.evaluate import parity
     from mfs_deploy.quant import recipe as recipes
@@ -60,7 +60,7 @@ def test_the_stamped_artifacts_match_pytorch_within_the_gate_of_the_recipe(stamp
 
 def test_the_stamped_bundle_is_the_exported_one_but_for_the_last_bits(stamped, mfs, somebody, tmp_path):
     """The generator runs in ONNX Runtime here and in PyTorch there, so float32 weights differ in the last bit."""
-    args = ("--checkpoint", "demo", "--identity", somebody(0), "--targets", "onnx", "--full-conversion", "--out", tmp_path / "x")
+    args = ("--checkpoint", "demo", "--identity", somebody(0), "--backends", "onnx", "--full-conversion", "--out", tmp_path / "x")
     ran = mfs("export", *args, "--json")
     assert ran.code == 0, ran
     theirs, ours = ran.json["manifest"], manifest.read(stamped)
@@ -112,7 +112,7 @@ def test_the_manifest_names_the_weights_that_are_in_the_artifact(stamped, kit, s
     assert weights.digest.encode() in (stamped / "swap.onnx").read_bytes()
 
 
-def test_who_else_is_baked_at_the_same_time_changes_no_bit(kit, somebody):
+def test_baking_people_together_gives_the_same_bytes_as_one_by_one(kit, somebody):
     from mfs_deploy.checkpoint import identity_file
 
     held = kits.load(kit)
@@ -124,17 +124,17 @@ def test_who_else_is_baked_at_the_same_time_changes_no_bit(kit, somebody):
 
 def test_a_photo_stamps_the_same_weights_as_the_identity_that_is_read_from_it(kit, mfs, photo, tmp_path):
     face = ("--landmarks", LANDMARKS)
-    ran = mfs("stamp", kit, "--source", photo, *face, "--targets", "onnx", "--out", tmp_path / "photo", "--json")
+    ran = mfs("stamp", kit, "--source", photo, *face, "--backends", "onnx", "--out", tmp_path / "photo", "--json")
     assert ran.code == 0, ran
     assert mfs("identity", photo, "--checkpoint", "demo", *face, "--out", tmp_path / "id.safetensors").code == 0
-    args = ("--identity", tmp_path / "id.safetensors", "--targets", "onnx", "--out", tmp_path / "identity")
+    args = ("--identity", tmp_path / "id.safetensors", "--backends", "onnx", "--out", tmp_path / "identity")
     assert mfs("stamp", kit, *args).code == 0
     a, b = (np.frombuffer((tmp_path / name / "swap.onnx").read_bytes(), np.uint8) for name in ("photo", "identity"))
     assert np.mean(a != b) < 0.01  # the encoder ran in ONNX Runtime here and in PyTorch there
 
 
 def test_json_is_the_manifest_and_quiet_prints_nothing(small_kit, mfs, somebody, tmp_path):
-    args = ("stamp", small_kit, "--identity", somebody(0), "--targets", "ncnn", "--out", tmp_path / "a")
+    args = ("stamp", small_kit, "--identity", somebody(0), "--backends", "ncnn", "--out", tmp_path / "a")
     ran = mfs(*args, "--json")
     assert ran.code == 0
     assert ran.json == {"bundle": str(tmp_path / "a"), "manifest": manifest.read(tmp_path / "a")}
@@ -146,9 +146,9 @@ def test_json_is_the_manifest_and_quiet_prints_nothing(small_kit, mfs, somebody,
 @pytest.mark.parametrize(
     ("args", "code", "kind", "says"),
     [
-        (["--targets", "coreml"], 2, "usage", "no template for coreml fp16"),
+        (["--backends", "coreml"], 2, "usage", "no template for coreml fp16"),
         (["--recipe", "w8a8"], 2, "usage", "it has: ncnn fp16, onnx fp16"),
-        (["--targets", "tensorrt"], 2, "usage", "tensorrt"),
+        (["--backends", "tensorrt"], 2, "usage", "tensorrt"),
         (["--source", "x.jpg"], 2, "usage", "exactly one"),
         (["--aligned"], 2, "usage", "no such photo"),
         (["--identity", "/nowhere"], 3, "checkpoint-missing", "nowhere"),
@@ -236,7 +236,7 @@ def test_an_old_bundle_is_replaced_and_anything_else_is_not(small_kit, stamped, 
 def test_unpack_shows_what_is_in_a_kit(kit, mfs, tmp_path):
     import onnxruntime
 
-    ran = mfs("template", "unpack", kit, "--out", tmp_path / "x", "--json")
+    ran = mfs("kit", "unpack", kit, "--out", tmp_path / "x", "--json")
     assert ran.code == 0, ran
     assert [(t["backend"], t["recipe"]) for t in ran.json["templates"]] == [("onnx", "fp16"), ("ncnn", "fp16")]
     found = {p.relative_to(tmp_path / "x").as_posix() for p in (tmp_path / "x").rglob("*") if p.is_file()}
@@ -246,14 +246,14 @@ def test_unpack_shows_what_is_in_a_kit(kit, mfs, tmp_path):
     }
     for name in ("generator.onnx", "identity_encoder.onnx", "1-onnx/swap.onnx"):
         onnxruntime.InferenceSession(tmp_path / "x" / name)
-    assert mfs("template", "unpack", kit, "--out", tmp_path / "x").code == 9
+    assert mfs("kit", "unpack", kit, "--out", tmp_path / "x").code == 9
 
 
 def test_build_and_pack_refuse_at_once_what_cannot_be_had(mfs, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for verb in (("build",), ("pack", "--out", tmp_path / "kit.safetensors")):
-        for wrong in (("--recipe", "pal4", "--targets", "onnx"), ("--recipe", "w8a8"), ("--recipe", "int3"), ("--size", "225")):
+        for wrong in (("--recipe", "pal4", "--backends", "onnx"), ("--recipe", "w8a8"), ("--recipe", "int3"), ("--size", "225")):
             ran = mfs("template", *verb, "--checkpoint", "demo", *wrong, "--json")
             assert (ran.code, ran.json["error"]["kind"]) == (2, "usage"), (verb, wrong, ran)
-    assert mfs("template", "pack", "--checkpoint", "demo", "--out", tmp_path).code == 9
+    assert mfs("kit", "pack", "--checkpoint", "demo", "--out", tmp_path).code == 9
     assert os.listdir(tmp_path) == []

@@ -79,7 +79,7 @@ def test_doctor_prints_recipes_in_columns_of_backends():
 
 
 def test_a_bundle_is_made_inspected_and_kept_without_torch(small_kit, somebody, tmp_path):
-    ran = run("stamp", small_kit, "--identity", somebody(0), "--targets", "onnx,ncnn", "--out", tmp_path / "x", "--json")
+    ran = run("stamp", small_kit, "--identity", somebody(0), "--backends", "onnx,ncnn", "--out", tmp_path / "x", "--json")
     assert ran.returncode == 0, ran
     ran = run("inspect", tmp_path / "x", "--json")
     assert ran.returncode == 0, ran

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.bundle import reference_file
 from testing import fake_bench_device, phones
 from testing.phones import Phones
 

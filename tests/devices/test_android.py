@@ -22,8 +22,9 @@ from mfs_deploy.bundle import manifest
 from mfs_deploy.devices import android as phones
 from mfs_deploy.devices.phone import OnPhone
 from mfs_deploy.errors import DeviceError, ParityError, UsageError
-from mfs_deploy.evaluate import bench as benching
+from mfs_deploy.evaluate import bench_phone
 from mfs_deploy.evaluate import bundle_parity as recheck
+from mfs_deploy.evaluate.verify import verify_bundle
 
 NAME = "Google Pixel 8, Android 14"
 OTHER = {"serial": "emulator-5554", "state": "device", "model": "sdk"}
@@ -36,7 +37,7 @@ def by_runner(runner: Path, litert: Path | None = None) -> phones.Runner:
 def outputs_of(phone: phones.Runner | phones.App, bundle: Path) -> list[Done]:
     """As ``mfs parity`` asks for them."""
     said = manifest.read(bundle)
-    contract = recheck.verify(bundle, said)
+    contract = verify_bundle(bundle, said)
     jobs = [job for name, job in recheck.jobs_of(bundle, said, contract).items() if name in phone.runs]
     return OnPhone(phone, bundle).run(jobs, np.zeros(0, np.float32), bundle, lambda job: None)
 
@@ -45,7 +46,7 @@ def outputs_of(phone: phones.Runner | phones.App, bundle: Path) -> list[Done]:
 
 
 def test_outputs_of_a_phone_are_held_against_the_gates(mfs, android, bundle, runner):
-    ran = mfs("parity", bundle, "--device", "android", "--runner", runner, "--json")
+    ran = mfs("parity", bundle, "--on", "android", "--runner", runner, "--json")
     assert ran.code == 0, ran.err
     there = ran.json["elsewhere"]
     assert there["machine"] == NAME
@@ -57,7 +58,7 @@ def test_outputs_of_a_phone_are_held_against_the_gates(mfs, android, bundle, run
 def test_a_phone_that_computes_something_else_fails(mfs, android, bundle, runner, replay):
     """The same bundle, but the phone's runtime gives nine tenths of every colour."""
     android.tell(program=replay("import numpy as np; path = dump / 'swapped.npy'; np.save(path, np.load(path) * np.float32(0.9))"))
-    ran = mfs("parity", bundle, "--device", "android", "--runner", runner)
+    ran = mfs("parity", bundle, "--on", "android", "--runner", runner)
     assert ran.code == 7
     assert f"fp32 ncnn on {NAME}: swapped_" in ran.err
 
@@ -65,7 +66,7 @@ def test_a_phone_that_computes_something_else_fails(mfs, android, bundle, runner
 def test_times_come_with_the_phone_s_name_and_its_runtime(android, bundle, runner, elf):
     litert = runner.with_name("libLiteRt.so")
     litert.write_bytes(elf(kind=3))
-    found = benching.on_phone(bundle, by_runner(runner, litert), runs=3, threads=2, sustained=5)
+    found = bench_phone.on_phone(bundle, by_runner(runner, litert), runs=3, threads=2, sustained=5)
     assert (found["phone"], found["by"], found["threads"], found["runs"]) == (NAME, "mfs-bench-device", 2, 3)
     assert set(found["artifacts"]) == {"ncnn", "tflite"}
     for artifact in found["artifacts"].values():
@@ -74,7 +75,7 @@ def test_times_come_with_the_phone_s_name_and_its_runtime(android, bundle, runne
 
 
 def test_the_app_measures_what_the_runner_measures(mfs, android, bundle):
-    ran = mfs("bench", bundle, "--device", "android", "--runs", 100)
+    ran = mfs("bench", bundle, "--on", "android", "--runs", 100)
     assert ran.code == 0, ran.err
     assert f"a whole frame on {NAME}, by app, 1 thread\n" in ran.out
     assert [line.split()[0] for line in ran.out.splitlines()[2:]] == ["ncnn", "tflite"]
@@ -86,7 +87,7 @@ def test_the_app_measures_what_the_runner_measures(mfs, android, bundle):
 def test_times_of_wrong_outputs_are_not_shown(android, bundle, runner, replay):
     android.tell(program=replay("report['parity']['complaints'] = ['swapped_max on target is 0.5, limit 0.0001']"))
     with pytest.raises(ParityError, match=r"ncnn on Google Pixel 8.*swapped_max on target is 0\.5"):
-        benching.on_phone(bundle, by_runner(runner), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, by_runner(runner), runs=1, threads=1, sustained=0)
 
 
 def test_a_phone_that_pastes_otherwise_fails_though_its_network_is_right(android, bundle, runner, replay):
@@ -110,11 +111,11 @@ def test_a_phone_that_pastes_otherwise_fails_though_its_network_is_right(android
 def test_a_report_of_something_else_is_no_result(android, bundle, runner, replay, change, words):
     android.tell(program=replay(change))
     with pytest.raises(DeviceError) as caught:
-        benching.on_phone(bundle, by_runner(runner), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, by_runner(runner), runs=1, threads=1, sustained=0)
     assert words in caught.value.message
 
 
-def test_outputs_of_another_shape_are_no_outputs(android, bundle, runner, replay):
+def test_outputs_of_a_wrong_shape_are_refused(android, bundle, runner, replay):
     android.tell(program=replay("import numpy as np; np.save(dump / 'mask.npy', np.zeros((2, 3, 224, 224), np.float32))"))
     with pytest.raises(DeviceError) as caught:
         outputs_of(by_runner(runner), bundle)
@@ -127,7 +128,7 @@ def test_outputs_of_another_shape_are_no_outputs(android, bundle, runner, replay
 @pytest.mark.parametrize("way", ["runner", "app"])
 def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(android, bundle, runner, way):
     phone = by_runner(runner) if way == "runner" else phones.App(phones.connect(None))
-    benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
+    bench_phone.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
     outputs_of(phone, bundle)
     assert [file for file in android.holds() if file != "running"] == []
     assert not any("jane-doe" in words[-1] for words in android.took)
@@ -136,7 +137,7 @@ def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(android, bu
 def test_ctrl_c_leaves_nothing_on_the_phone_and_ends_what_runs_there(android, bundle, runner, tmp_path):
     """In a process of its own, while the phone measures, which goes on by itself when adb is ended."""
     android.tell(program=[sys.executable, "-c", "import time; time.sleep(60)"])
-    command = [sys.executable, "-m", "mfs_deploy", "bench", str(bundle), "--device", "android", "--runner", str(runner)]
+    command = [sys.executable, "-m", "mfs_deploy", "bench", str(bundle), "--on", "android", "--runner", str(runner)]
     process = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True, process_group=0)
     try:
         while not (found := list((tmp_path / "pids").glob("*"))):
@@ -160,7 +161,7 @@ def test_a_copy_that_cannot_be_deleted_is_told_with_its_place(android, bundle, r
     android.tell(keeps=place)
     with pytest.raises(DeviceError, match="could not be deleted") as caught:
         phone = by_runner(runner) if way == "runner" else phones.App(phones.connect(None))
-        benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
     assert f"is still on the phone, in {place}" in caught.value.hint
 
 
@@ -210,7 +211,7 @@ def test_a_copy_that_cannot_be_deleted_is_told_with_its_place(android, bundle, r
 def test_a_phone_that_cannot_be_used_is_told_by_name(mfs, android, bundle, monkeypatch, changes, serial, words, hint):
     monkeypatch.setattr("mfs_deploy.devices.adb.SETTLE_S", 0)
     android.tell(**changes)
-    ran = mfs("bench", bundle, "--device", "android", *(("--serial", serial) if serial else ()))
+    ran = mfs("bench", bundle, "--on", "android", *(("--serial", serial) if serial else ()))
     assert ran.code == 11
     assert words in ran.err
     assert hint in ran.err.splitlines()[-1]
@@ -226,7 +227,7 @@ def test_a_phone_that_is_just_being_found_is_waited_for(android):
     later.join()
 
 
-def test_adb_s_own_choice_of_a_phone_holds(android, monkeypatch):
+def test_android_serial_selects_the_phone(android, monkeypatch):
     android.tell(phones=[OTHER, {"serial": "R5CT1234567", "state": "device", "model": "Pixel_8"}])
     monkeypatch.setenv("ANDROID_SERIAL", "R5CT1234567")
     assert phones.connect(None).name == NAME
@@ -241,7 +242,7 @@ def test_no_adb_says_where_it_is_looked_for(mfs, bundle, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("ANDROID_HOME", raising=False)
     monkeypatch.delenv("ANDROID_SDK_ROOT", raising=False)
-    ran = mfs("bench", bundle, "--device", "android", "--json")
+    ran = mfs("bench", bundle, "--on", "android", "--json")
     assert ran.code == 11
     assert ran.json["error"]["kind"] == "device-tool"
     assert "ANDROID_HOME" in ran.json["error"]["hint"]
@@ -275,7 +276,7 @@ def test_a_full_phone_is_told_and_cleared(android, bundle, runner, way, share):
     android.tell(bytes=share * sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()))
     with pytest.raises(DeviceError, match="the phone is full") as caught:
         phone = by_runner(runner) if way == "runner" else phones.App(phones.connect(None))
-        benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phone, runs=1, threads=1, sustained=0)
     assert caught.value.kind == "device-full"
     assert android.holds() == []
 
@@ -305,7 +306,7 @@ def test_an_app_that_android_does_not_start_is_told_in_android_s_words(android, 
     (android.root / "sdcard/Android/data/mfs.demo/files").mkdir(parents=True)  # it has been started before
     android.tell(am=says, am_code=code)
     with pytest.raises(DeviceError, match="the app cannot be started: ") as caught:
-        benching.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
     assert words in caught.value.message
     assert caught.value.kind == "device-app"
 
@@ -324,10 +325,10 @@ def test_a_runner_that_crashes_is_told(android, bundle, runner):
         outputs_of(by_runner(runner), bundle)
 
 
-def test_an_app_that_dies_is_told(android, bundle):
+def test_an_app_that_crashes_is_reported_with_where_to_look(android, bundle):
     android.tell(app="dies")
     with pytest.raises(DeviceError, match="the app stopped before its report was written") as caught:
-        benching.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
     assert "adb logcat" in caught.value.hint
 
 
@@ -335,14 +336,14 @@ def test_an_app_that_never_reports_is_given_up(android, bundle, monkeypatch):
     android.tell(app="is silent")
     monkeypatch.setattr("mfs_deploy.devices.phone.Run.patience_s", 0)
     with pytest.raises(DeviceError) as caught:
-        benching.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
     assert caught.value.kind == "device-silent"
 
 
 def test_what_the_app_says_went_wrong_is_passed_on(android, bundle):
     android.tell(app="no memory for a crop")
     with pytest.raises(DeviceError, match="ncnn: no memory for a crop"):
-        benching.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
 
 
 @pytest.mark.parametrize("verb", ["bench", "parity"])
@@ -351,7 +352,7 @@ def test_a_phone_without_any_runtime_for_the_bundle_fails(android, bundle, verb)
     android.tell(app="LiteRT cannot be loaded: dlopen failed")
     phone = phones.App(phones.connect(None))
     with pytest.raises(DeviceError, match="no artifact ran on the phone: ncnn: LiteRT cannot be loaded"):
-        benching.on_phone(bundle, phone, runs=1, threads=1, sustained=0) if verb == "bench" else outputs_of(phone, bundle)
+        bench_phone.on_phone(bundle, phone, runs=1, threads=1, sustained=0) if verb == "bench" else outputs_of(phone, bundle)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +366,7 @@ def test_a_phone_without_any_runtime_for_the_bundle_fails(android, bundle, verb)
 )
 def test_a_runner_for_another_machine_is_refused_before_it_is_copied(mfs, android, bundle, runner, elf, head, words):
     runner.write_bytes(elf(**head))
-    ran = mfs("bench", bundle, "--device", "android", "--runner", runner)
+    ran = mfs("bench", bundle, "--on", "android", "--runner", runner)
     assert ran.code == 2
     assert words in ran.err
     assert android.took == []
@@ -374,7 +375,7 @@ def test_a_runner_for_another_machine_is_refused_before_it_is_copied(mfs, androi
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF\x02" + bytes(13) + b"\xb7\x00" + b"\xff" * 60])
 def test_a_runner_that_is_no_program_is_refused(mfs, android, bundle, runner, content):
     runner.write_bytes(content)
-    ran = mfs("bench", bundle, "--device", "android", "--runner", runner)
+    ran = mfs("bench", bundle, "--on", "android", "--runner", runner)
     assert ran.code == 2
     assert "is not for 64-bit ARM" in ran.err
 
@@ -390,11 +391,11 @@ def test_a_runner_by_the_ndk_is_taken_and_no_library_that_is_none(runner, elf):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--device", "android", "--on", "arm64"), "--device and --on are two machines"),
+        (("--device", "android", "--on", "arm64"), "--on arm64 and --device android exclude each other"),
         (("--runner", "x"), "--runner and --litert are for Android phones"),
-        (("--device", "ios", "--litert", "x"), "--runner and --litert are for Android phones"),
-        (("--serial", "x"), "--serial is of a phone"),
-        (("--device", "android", "--litert", "x"), "--litert goes with --runner"),
+        (("--on", "ios", "--litert", "x"), "--runner and --litert are for Android phones"),
+        (("--serial", "x"), "--serial needs a phone"),
+        (("--on", "android", "--litert", "x"), "--litert needs --runner"),
     ],
 )
 @pytest.mark.parametrize("verb", ["bench", "parity"])
@@ -408,6 +409,6 @@ def test_a_bundle_without_reference_tensors_is_refused(mfs, android, bundle, run
     copy = Path(shutil.copytree(bundle, tmp_path / "bare"))
     manifest.write(copy, manifest.read(copy) | {"reference": {}})
     for verb in ("bench", "parity"):
-        ran = mfs(verb, copy, "--device", "android", "--runner", runner)
+        ran = mfs(verb, copy, "--on", "android", "--runner", runner)
         assert ran.code == 8
         assert "holds no reference tensors" in ran.err

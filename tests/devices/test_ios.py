@@ -10,14 +10,14 @@ import pytest
 from mfs_deploy.devices import ios
 from mfs_deploy.devices.phone import OnPhone
 from mfs_deploy.errors import DeviceError
-from mfs_deploy.evaluate import bench as benching
+from mfs_deploy.evaluate import bench_phone
 from mfs_deploy.evaluate import bundle_parity as recheck
 
 NAME = "iPhone 15 Pro, iOS 18.1"
 
 
 def test_outputs_of_an_iphone_are_held_against_the_gates(mfs, iphone, bundle):
-    ran = mfs("parity", bundle, "--device", "ios", "--json")
+    ran = mfs("parity", bundle, "--on", "ios", "--json")
     assert ran.code == 0, ran.err
     there = ran.json["elsewhere"]
     assert (there["machine"], set(there["artifacts"])) == (NAME, {"coreml"})
@@ -26,7 +26,7 @@ def test_outputs_of_an_iphone_are_held_against_the_gates(mfs, iphone, bundle):
 
 
 def test_times_of_an_iphone_are_shown(mfs, iphone, bundle):
-    ran = mfs("bench", bundle, "--device", "ios", "--sustained", 5)
+    ran = mfs("bench", bundle, "--on", "ios", "--sustained", 5)
     assert ran.code == 0, ran.err
     assert f"a whole frame on {NAME}, by app" in ran.out
     assert ran.out.splitlines()[2].startswith("coreml")
@@ -46,7 +46,7 @@ def test_bytes_are_judged_as_bytes(iphone, bundle, replay):
 
 
 def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(iphone, bundle):
-    benching.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
+    bench_phone.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
     assert iphone.holds() == []
     assert not any("jane-doe" in word for words in iphone.took for word in words)
 
@@ -54,7 +54,7 @@ def test_nothing_of_a_face_stays_on_the_phone_and_no_name_gets_there(iphone, bun
 def test_a_copy_that_the_app_cannot_delete_is_told_with_its_place(iphone, bundle):
     iphone.tell(forgets=False)
     with pytest.raises(DeviceError, match="could not be deleted") as caught:
-        benching.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
     assert "delete mfs-" in caught.value.hint
     assert "in the Files app" in caught.value.hint
 
@@ -74,7 +74,7 @@ def test_an_iphone_that_cannot_be_used_is_told(mfs, iphone, bundle, parts, words
     for name, part in parts.items():
         phone[name] |= part
     iphone.tell(phones=[phone])
-    ran = mfs("bench", bundle, "--device", "ios")
+    ran = mfs("bench", bundle, "--on", "ios")
     assert ran.code == 11
     assert words in ran.err
 
@@ -83,15 +83,15 @@ def test_several_iphones_are_told_by_their_identifiers(mfs, iphone, bundle):
     first = iphone.told["phones"][0]
     second = {**first, "identifier": "OTHER"}
     iphone.tell(phones=[first, second])
-    ran = mfs("bench", bundle, "--device", "ios")
+    ran = mfs("bench", bundle, "--on", "ios")
     assert ran.code == 11
     assert f"{first['identifier']} (iPhone 15 Pro), OTHER (iPhone 15 Pro)" in ran.err
-    assert mfs("bench", bundle, "--device", "ios", "--serial", "OTHER", "--quiet").code == 0
+    assert mfs("bench", bundle, "--on", "ios", "--serial", "OTHER", "--quiet").code == 0
     iphone.tell(phones=[{**first, "hardwareProperties": {**first["hardwareProperties"], "udid": "00008140-2"}}, second])
-    assert mfs("bench", bundle, "--device", "ios", "--serial", "00008140-2", "--quiet").code == 0  # as Xcode shows it
+    assert mfs("bench", bundle, "--on", "ios", "--serial", "00008140-2", "--quiet").code == 0  # as Xcode shows it
 
 
-def test_phones_in_a_form_of_tomorrow_are_not_taken_for_others(iphone):
+def test_a_device_list_in_an_unknown_format_is_refused(iphone):
     iphone.tell(phones=[{"identifier": "X", "properties": {"hardware": {"platform": "iOS"}}}])
     with pytest.raises(DeviceError, match="in a form that is not known here"):
         ios.App(None)
@@ -106,16 +106,16 @@ def test_phones_in_a_form_of_tomorrow_are_not_taken_for_others(iphone):
         ({"app": "the bundle has no coreml network"}, "coreml: the bundle has no coreml network"),
     ],
 )
-def test_what_goes_wrong_there_is_told_in_apple_s_or_the_app_s_words(iphone, bundle, changes, words):
+def test_a_failure_on_the_iphone_is_reported_in_the_words_of_apple_or_the_app(iphone, bundle, changes, words):
     iphone.tell(**changes)
     with pytest.raises(DeviceError) as caught:
-        benching.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
+        bench_phone.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)
     assert words in caught.value.message
 
 
 def test_no_xcrun_says_that_a_mac_is_needed(mfs, bundle, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    ran = mfs("parity", bundle, "--device", "ios", "--json")
+    ran = mfs("parity", bundle, "--on", "ios", "--json")
     assert ran.code == 11
     assert ran.json["error"]["kind"] == "device-tool"
     assert "a Mac with Xcode" in ran.json["error"]["message"]
@@ -131,6 +131,6 @@ def test_the_app_has_the_names_that_are_asked_for():
 
 
 def test_threads_are_not_promised_where_core_ml_decides(mfs, iphone, bundle):
-    ran = mfs("bench", bundle, "--device", "ios", "--threads", 4)
+    ran = mfs("bench", bundle, "--on", "ios", "--threads", 4)
     assert ran.code == 2
     assert "Core ML takes as many threads as it likes" in ran.err

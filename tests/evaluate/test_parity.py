@@ -26,9 +26,9 @@ def cases(portrait) -> list[parity.Case]:
 
 @pytest.fixture(scope="module")
 def reference(expected, net, cases) -> parity.Outputs:
-    from mfs_deploy.export.prepare import run
+    from mfs_deploy.evaluate.reference import run_pytorch
 
-    return run(net, parity.inputs(cases))
+    return run_pytorch(net, parity.inputs(cases))
 
 
 def judge(outputs, cases, reference, recipe, encode):
@@ -84,7 +84,7 @@ def test_a_wrong_shape_fails(cases, reference):
 
 @pytest.mark.parametrize("metric", [*parity.AT_LEAST, *parity.AT_MOST])
 @pytest.mark.parametrize("recipe", recipes.names())
-def test_each_limit_is_watched_by_itself(metric, recipe):
+def test_each_limit_of_the_gate_fails_by_itself(metric, recipe):
     tolerance = recipes.load(recipe).gate
     good = parity.CaseParity("target", **{m: getattr(tolerance, m) for m in (*parity.AT_LEAST, *parity.AT_MOST)})
     assert parity.failures([good], tolerance) == []

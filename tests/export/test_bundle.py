@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mfs_deploy.bundle import manifest
+from testing.processes import children, wait_for_line, wait_until_gone
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -93,7 +94,7 @@ def test_an_identity_file_exports_the_same_network(made, mfs, checkpoint, photo,
     assert "biometric" in ran.out
     assert saved.stat().st_mode & 0o077 == 0
     out = tmp_path / "face01"
-    args = ("--checkpoint", checkpoint, "--identity", saved, "--targets", "onnx", "--recipe", "fp32", "--out", out)
+    args = ("--checkpoint", checkpoint, "--identity", saved, "--backends", "onnx", "--recipe", "fp32", "--out", out)
     ran = mfs("export", *args, "--json")
     assert ran.code == 0
     assert ran.json["manifest"]["weights"] == manifest.read(made)["weights"]
@@ -117,8 +118,8 @@ def test_size_256_aligns_the_source_at_224_as_the_original_does(made, mfs, expor
 @pytest.mark.parametrize(
     ("args", "code", "kind", "says"),
     [
-        (["--targets", "onnx,tensorrt"], 2, "usage", "tensorrt"),
-        (["--targets", ""], 2, "usage", "--targets"),
+        (["--backends", "onnx,tensorrt"], 2, "usage", "tensorrt"),
+        (["--backends", ""], 2, "usage", "--backends"),
         (["--recipe", "int3"], 2, "usage", "fp16, fp32"),
         (["--size", "225"], 2, "usage", "224, 256"),
         (["--arch", "simswap"], 2, "usage", "mobilefaceswap"),
@@ -206,9 +207,7 @@ def test_an_interruption_leaves_the_old_bundle_no_litter_and_no_worker(bundle, s
     temporary.mkdir()
     env = {**os.environ, "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(temporary), "PYTHONUNBUFFERED": "1"}
     process = start(*export_args, *args, "--out", bundle, env=env)
-    for line in process.stderr:
-        if after in line:
-            break
+    wait_for_line(process, after)
     time.sleep(1.5)
     process.send_signal(sent)
     _, err = process.communicate(timeout=30)
@@ -220,18 +219,13 @@ def test_an_interruption_leaves_the_old_bundle_no_litter_and_no_worker(bundle, s
 
 
 def test_a_worker_ends_when_its_parent_was_killed(start, export_args, tmp_path):
-    process = start(*export_args, "--targets", "coreml", "--full-conversion", "--out", tmp_path / "face01")
-    for line in process.stderr:
-        if "make" in line:
-            break
+    process = start(*export_args, "--backends", "coreml", "--full-conversion", "--out", tmp_path / "face01")
+    wait_for_line(process, "make")
     time.sleep(1)
-    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = children(process.pid, b"worker")
+    assert len(workers) == 1
     process.kill()
-    command = Path(f"/proc/{child}/cmdline")
-    deadline = time.monotonic() + 15
-    while command.exists() and b"worker" in command.read_bytes():
-        assert time.monotonic() < deadline, "the worker lives on"
-        time.sleep(0.2)
+    wait_until_gone(workers, b"worker", seconds=15)
 
 
 def test_an_export_leaves_nothing_in_the_home_or_temporary_folder(start, export_args, tmp_path):
@@ -299,7 +293,7 @@ def test_a_checkpoint_that_overflows_float16_is_exported_with_the_right_layers_i
     hot["final.4.weight"] = hot["final.4.weight"] / 2.0**20
     torch.save(hot, tmp_path / "hot.pth")
     identity_file.save(tmp_path / "id", golden["identity_embedding"], golden["identity_feature_map"], "0" * 64)
-    args = ("--identity", tmp_path / "id", "--targets", "onnx,ncnn", "--recipe", "fp16", "--out", tmp_path / "face01", "--json")
+    args = ("--identity", tmp_path / "id", "--backends", "onnx,ncnn", "--recipe", "fp16", "--out", tmp_path / "face01", "--json")
     ran = mfs("export", "--checkpoint", tmp_path / "hot.pth", *args)
     assert ran.code == 0, ran
     said = ran.json["manifest"]

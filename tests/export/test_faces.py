@@ -100,7 +100,7 @@ def test_the_archive_brings_its_own_detector(mfs, checkpoint, scrfd, photo, made
         member.size = len(model)
         tar.addfile(member, io.BytesIO(model))
     out = tmp_path / "face01"
-    args = ("--source", photo, "--target", photo, "--targets", "onnx", "--out", out)
+    args = ("--source", photo, "--target", photo, "--backends", "onnx", "--out", out)
     ran = mfs("export", "--checkpoint", archive, *args, "--json")
     assert ran.code == 0, ran
     assert [f["role"] for f in ran.json["manifest"]["checkpoint"]] == ["archive", "generator", "identity encoder", "detector"]
@@ -124,7 +124,7 @@ def test_a_checkpoint_without_encoder_says_what_is_missing(mfs, checkpoint, phot
     assert "--identity-encoder" in ran.err
     saved = tmp_path / "id.safetensors"
     identity_file.save(saved, golden["identity_embedding"], golden["identity_feature_map"], "0" * 64)
-    args = ("--identity", saved, "--targets", "ncnn", "--out", tmp_path / "x", "--json")
+    args = ("--identity", saved, "--backends", "ncnn", "--out", tmp_path / "x", "--json")
     ran = mfs("export", "--checkpoint", alone, *args)
     assert ran.code == 0
     assert ran.json["manifest"]["artifacts"]["ncnn"]["parity"]["cases"][0]["identity_cosine"] is None

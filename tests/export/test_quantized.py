@@ -9,7 +9,7 @@ import pytest
 from mfs_deploy.backends.registry import has
 from mfs_deploy.quant import recipe as recipes
 
-DEMO = ["export", "--checkpoint", "demo", "--source", "demo", "--quiet", "--targets", "ncnn"]
+DEMO = ["export", "--checkpoint", "demo", "--source", "demo", "--quiet", "--backends", "ncnn"]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_ranges_that_cut_this_identity_off_are_refused(made_int8, mfs, tmp_path)
         (["--recipe", "w8a8"], 2, "--calibration DIR"),
         (["--recipe", "fp16", "--calibration", "demo"], 2, "fp16 needs no calibration"),
         (["--recipe", "pal4"], 2, "NCNN does not have the recipe pal4"),
-        (["--recipe", "pal4"], 2, "--targets coreml"),
+        (["--recipe", "pal4"], 2, "--backends coreml"),
         (["--recipe", "int3"], 2, "choose from: fp16, fp32, mixed, pal4"),
         (["--recipe", "w8a8", "--calibration", "EMPTY"], 10, "holds no face"),
         (["--recipe", "w8a8", "--calibration", "EMPTY/none.jpg"], 4, "none.jpg"),

@@ -12,7 +12,7 @@ from mfs_deploy.stamping import build as templating
 
 @pytest.mark.slow
 def test_stamped_and_fully_converted_bundles_hold_the_same_artifacts_and_the_same_parity(mfs, export_args, tmp_path):
-    targets = ("--targets", "onnx,ncnn,coreml", "--recipe", "fp16")
+    targets = ("--backends", "onnx,ncnn,coreml", "--recipe", "fp16")
     stamped = mfs(*export_args, *targets, "--out", tmp_path / "stamped")
     assert stamped.code == 0, stamped.err
     for name in ("onnx", "ncnn", "coreml"):

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.bundle import manifest
-from mfs_deploy.evaluate import reference as reference_file
+from mfs_deploy.bundle import manifest, reference_file
 
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "ios_demo"

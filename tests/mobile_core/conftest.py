@@ -102,7 +102,7 @@ def demo_bundle(once) -> Path:
     from mfs_deploy import cli
 
     def make(folder: Path) -> None:
-        args = ["export", "--checkpoint", "demo", "--source", "demo", "--targets", "ncnn", "--recipe", "fp16", "--quiet"]
+        args = ["export", "--checkpoint", "demo", "--source", "demo", "--backends", "ncnn", "--recipe", "fp16", "--quiet"]
         assert cli.main([*args, "--out", str(folder / "demo")]) == 0
 
     return once("core-bundle-demo", make) / "demo"
@@ -111,7 +111,7 @@ def demo_bundle(once) -> Path:
 @pytest.fixture(scope="session")
 def reference(once) -> Callable[[Path], Path]:
     """A bundle to a folder with its reference tensors, unpacked as for a phone."""
-    from mfs_deploy.evaluate import reference as reference_file
+    from mfs_deploy.bundle import reference_file
 
     def unpack(bundle: Path) -> Path:
         return once(f"core-reference-{bundle.name}", lambda folder: reference_file.unpack(bundle / reference_file.NAME, folder))

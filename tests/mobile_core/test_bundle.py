@@ -177,7 +177,7 @@ def test_bundles_exported_before_are_still_read(library, tmp_path, arch):
     assert library.open(tmp_path).json["architecture"] == arch
 
 
-def test_an_entry_that_is_there_twice_is_refused(library, bare):
+def test_a_key_that_occurs_twice_is_refused(library, bare):
     """Readers differ on which one counts, so a file could be one thing for Python and another for a phone."""
     path = bare / "manifest.json"
     path.write_text(path.read_text("utf-8").replace('"schema": 2', '"schema": 2, "schema": 2'), "utf-8")

@@ -1,4 +1,4 @@
-"""mfs bench and mfs parity with ``--device android`` and mobile_core's own program: adb is played, the program is not.
+"""mfs bench and mfs parity with ``--on android`` and mobile_core's own program: adb is played, the program is not.
 
 It is the static one for 64-bit ARM, pushed, started and cleared away as on a phone, and run by the emulator.
 """
@@ -12,7 +12,7 @@ import pytest
 from mfs_deploy import cli
 from mfs_deploy.devices import android
 from mfs_deploy.devices.arm64 import machine
-from mfs_deploy.evaluate import bench as benching
+from mfs_deploy.evaluate import bench_phone
 from testing import phones
 
 
@@ -34,7 +34,7 @@ def phone(arm64, tmp_path, monkeypatch) -> phones.Phones:
 def test_a_phone_s_own_outputs_hold_the_gates(phone, arm64, demo_bundle, capfd, way):
     """The whole of ``mfs parity``, in half precision, which on x86 is not what a phone computes."""
     options = ("--runner", str(arm64 / "mfs-bench-device")) if way == "runner" else ()
-    code = cli.main(["parity", str(demo_bundle), "--device", "android", *options, "--json"])
+    code = cli.main(["parity", str(demo_bundle), "--on", "android", *options, "--json"])
     captured = capfd.readouterr()
     assert code == 0, captured.err
     said = json.loads(captured.out)
@@ -47,7 +47,7 @@ def test_a_phone_s_own_outputs_hold_the_gates(phone, arm64, demo_bundle, capfd, 
 @pytest.mark.slow
 def test_times_come_from_the_program_that_was_pushed(phone, arm64, golden_bundle):
     runner = android.Runner(android.connect(None), arm64 / "mfs-bench-device", None)
-    found = benching.on_phone(golden_bundle, runner, runs=2, threads=1, sustained=2)
+    found = bench_phone.on_phone(golden_bundle, runner, runs=2, threads=1, sustained=2)
     assert found["machine"]["system"].endswith("aarch64")
     ncnn = found["artifacts"]["ncnn"]
     assert 0 < ncnn["latency_ms"]["network"]["p50"] <= ncnn["latency_ms"]["total"]["max"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mfs_deploy import files
-from mfs_deploy.checkpoint.known_files import DEMO, card
+from mfs_deploy.architectures.card import DEMO, card
 from mfs_deploy.demo import example
 from mfs_deploy.demo.rendering import triplets
 from mfs_deploy.export import prepare as preparing

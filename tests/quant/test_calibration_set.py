@@ -71,7 +71,7 @@ def test_too_few_are_refused_unless_accepted(folder):
     with pytest.raises(CalibrationError, match="15 crops, at least 16 are needed") as caught:
         calibration.read(folder, SIZE, ALIGNED, None)
     assert caught.value.kind == "calibration-too-few"
-    assert "--accept-calibration" in caught.value.hint
+    assert "--allow-poor-calibration" in caught.value.hint
     assert calibration.read(folder, SIZE, ALIGNED, None, accept=True).coverage.crops == 15
 
 

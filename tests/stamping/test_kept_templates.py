@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy import architectures as architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import ArtifactInfo
 from mfs_deploy.backends.launch import Done
 from mfs_deploy.backends.worker import Job, Result
+from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError, OutputError
-from mfs_deploy.export import write_bundle as contents
 from mfs_deploy.graph import simplify
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping import build as templating
@@ -28,7 +28,7 @@ NAME = ("onnx", "fp32")
 
 @pytest.fixture(scope="module")
 def arch():
-    return architecture.get("mobilefaceswap")
+    return architectures.get("mobilefaceswap")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def conversions(cache, monkeypatch, arch) -> list[str]:
         for job in jobs:
             place = folder / job.backend
             (place / "out").mkdir(parents=True)
-            (place / "out" / "swap.onnx").write_bytes(job.metadata[contents.WEIGHTS_KEY].encode() + content)
+            (place / "out" / "swap.onnx").write_bytes(job.metadata[provenance.WEIGHTS_KEY].encode() + content)
             ran.append(job.backend)
             info = asdict(ArtifactInfo("made up", (), (), {}, 0, {}))
             done.append(Done(job, Result(job.backend, "", False, 0, 0, info, None), {"swapped": targets, "mask": targets}, place))
@@ -86,7 +86,7 @@ def get(conversions, arch, generator) -> Callable[..., tuple[dict, dict]]:
 def jobs(**changes) -> templating.Jobs:
     recipe = asdict(recipes.load("fp32"))
     job = replace(Job("onnx", "mobilefaceswap", 224, recipe, convert=True, metadata={"checkpoint": "1"}), **changes)
-    return lambda digest: [replace(job, metadata={**job.metadata, contents.WEIGHTS_KEY: digest})]
+    return lambda digest: [replace(job, metadata={**job.metadata, provenance.WEIGHTS_KEY: digest})]
 
 
 def files(cache: Path) -> set[Path]:
@@ -166,8 +166,8 @@ def test_what_the_bytes_depend_on_makes_another_file(get, conversions, cache, ch
 
 def test_another_converter_s_version_makes_another_file(get, conversions, cache, monkeypatch):
     get()
-    versions = contents.versions
-    monkeypatch.setattr(contents, "versions", lambda backends: {**versions(backends), "onnx": "0.0"})
+    versions = provenance.versions
+    monkeypatch.setattr(provenance, "versions", lambda packages: {**versions(packages), "onnx": "0.0"})
     get()
     assert len(files(cache)) == 2
 

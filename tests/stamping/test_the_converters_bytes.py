@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import architectures as architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.worker import Job
-from mfs_deploy.export import write_bundle as contents
+from mfs_deploy.bundle import provenance
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping import build as templating
@@ -47,7 +47,7 @@ def jobs(graph, crop) -> Callable[[str], list[Job]]:
                 size=224,
                 recipe=asdict(recipe := recipes.load(name)),
                 convert=True,
-                metadata={"name": "somebody", contents.WEIGHTS_KEY: digest},
+                metadata={"name": "somebody", provenance.WEIGHTS_KEY: digest},
                 ranges=seen if recipe.is_static else {},
             )
             for backend, name in WANTED
@@ -59,7 +59,7 @@ def jobs(graph, crop) -> Callable[[str], list[Job]]:
 @pytest.fixture(scope="module")
 def portrait_weights(net) -> Weights:
     baked = net.state_dict()
-    return Weights(templating.arrays(baked), contents.weights_sha256(baked))
+    return Weights(templating.arrays(baked), provenance.weights_sha256(baked))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Templa
     def build(folder: Path) -> None:
         generator = Generator().eval()
         standin.fill(generator, SEED)
-        built, reasons = templating.build(jobs, architecture.get("mobilefaceswap"), generator)
+        built, reasons = templating.build(jobs, architectures.get("mobilefaceswap"), generator)
         assert reasons == {}
         for name, template in built.items():
             store.write(folder / f"{'-'.join(name)}.safetensors", store.pack([template], {}, {}))

@@ -1,28 +1,18 @@
-"""A person as the generator takes one: an embedding, and a feature map where it wants one.  Biometric, never in an artifact."""
+"""Aligned faces to identities: an embedding and a feature map each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from mfs_deploy.architectures.base import Identity
 from mfs_deploy.architectures.mobilefaceswap import arcface
 from mfs_deploy.faces import pixels
 
 
-@dataclass(frozen=True)
-class Identity:
-    """``embedding`` (1, 512) float32, L2-normalised; ``feature_map`` (1, 512, 7, 7) float32, or None."""
-
-    embedding: NDArray[np.float32]
-    feature_map: NDArray[np.float32] | None = None
-
-
-def random(rng: np.random.Generator) -> Identity:
-    """Nobody: an embedding of length one and a feature map of deviation one, as encoders give them."""
+def random_identity(rng: np.random.Generator) -> Identity:
+    """An embedding of length one and a feature map of standard deviation one, as encoders give them."""
     embedding = rng.standard_normal((1, 512)).astype(np.float32)
     return Identity(embedding / np.linalg.norm(embedding), rng.standard_normal((1, 512, 7, 7)).astype(np.float32))
 

@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import architectures as architecture
-from mfs_deploy import metrics
+from mfs_deploy import architectures, metrics
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
 from mfs_deploy.graph.cost import cost
 
 TEXT = (".json", ".param")
 
 
-def test_only_its_files_land_in_the_folder(backend, fp32):
+def test_a_conversion_leaves_no_file_beside_the_artifact(backend, fp32):
     assert sorted(p.name for p in fp32.parent.iterdir()) == sorted(backend.FILES)
 
 
@@ -148,7 +147,7 @@ def test_missing_artifact_is_refused(backend, contract, tmp_path):
 
 def test_artifact_of_another_size_is_refused(backend, fp32):
     with pytest.raises(BundleError, match="224, 224"):
-        backend.open(fp32, architecture.interface("mobilefaceswap").contract(256))
+        backend.open(fp32, architectures.interface("mobilefaceswap").contract(256))
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"target", b"tarred"), (b"swapped", b"swopped")])

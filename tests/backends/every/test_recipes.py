@@ -52,4 +52,4 @@ def test_what_a_backend_lacks_is_refused_wherever_a_recipe_names_it_and_the_rest
                 check_recipe(name, recipe)
             assert f"for {name} choose from: " in caught.value.hint
             others = [other for other in BACKENDS if wanted in BACKENDS[other].FORMATS]
-            assert ("--targets " + ",".join(others) in caught.value.hint) == bool(others)
+            assert ("--backends " + ",".join(others) in caught.value.hint) == bool(others)

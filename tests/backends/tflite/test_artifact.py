@@ -9,8 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mfs_deploy import architectures as architecture
-from mfs_deploy import metrics
+from mfs_deploy import architectures, metrics
 from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.errors import BundleError, ConversionError
@@ -80,19 +79,19 @@ def test_nothing_of_the_machine_that_converted_is_left(fp32):
 
 def test_converters_failure_is_told_in_its_own_words(graph, tmp_path):
     with pytest.raises(ConversionError, match=r"litert_torch\.convert failed: Sizes of tensors must match"):
-        tflite.lower(graph, architecture.interface("mobilefaceswap").contract(100), tmp_path / "swap.tflite")
+        tflite.lower(graph, architectures.interface("mobilefaceswap").contract(100), tmp_path / "swap.tflite")
 
 
 FLIPS = f"""{PEAK}
 import resource, sys
 from pathlib import Path
 import numpy as np
-from mfs_deploy import architecture
+from mfs_deploy import architectures
 from mfs_deploy.backends import tflite
 from mfs_deploy.errors import BundleError
 data, broken = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))  # a file that asks for more must not stop the machine
-contract = architecture.interface("mobilefaceswap").contract(224)
+contract = architectures.interface("mobilefaceswap").contract(224)
 refused, rng = 0, np.random.default_rng(0)
 # The tables lie before and behind the weights.
 for at in (*range(64), *rng.integers(64, 1200, 40), *rng.integers(len(data) - 12000, len(data), 150)):

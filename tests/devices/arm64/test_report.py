@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_page_holds_what_was_counted_and_compared_on_a_phones_processor(environment, tmp_path, capfd):
     bundle, out = tmp_path / "bundle", tmp_path / "report.html"
-    export = ["export", "--checkpoint", "demo", "--source", "demo", "--targets", "ncnn", "--quiet", "--full-conversion"]
+    export = ["export", "--checkpoint", "demo", "--source", "demo", "--backends", "ncnn", "--quiet", "--full-conversion"]
     assert cli.main([*export, "--out", str(bundle)]) == 0
     for name, verb in (("parity", ["parity"]), ("arm64", ["bench", "--layers"])):
         capfd.readouterr()

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfs_deploy import architectures as architecture
-from mfs_deploy import cli, metrics
+from mfs_deploy import architectures, cli, metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.ncnn import backend as ncnn
@@ -57,7 +56,7 @@ def w8a8(graph, crop, contract, tmp_path_factory) -> Path:
 def test_a_bundle_agrees_with_pytorch_on_a_phones_processor(environment, tmp_path, capfd):
     """The whole way: fp16 in two runtimes, gated there as here; nobody computes the same bits, and everybody agrees."""
     bundle = tmp_path / "bundle"
-    export = ["export", "--checkpoint", "demo", "--source", "demo", "--targets", "ncnn,tflite", "--recipe", "fp16", "--quiet"]
+    export = ["export", "--checkpoint", "demo", "--source", "demo", "--backends", "ncnn,tflite", "--recipe", "fp16", "--quiet"]
     assert cli.main([*export, "--parity", "sample", "--out", str(bundle)]) == 0
     capfd.readouterr()
     assert cli.main(["parity", str(bundle), "--on", "arm64", "--json"]) == 0
@@ -195,8 +194,8 @@ def test_rewrites_for_ncnn_change_nothing_but_rounding(graph, crop):
             assert (a - b).abs().max() < 1e-6
 
 
-def test_architectures_without_such_tails_are_left_alone():
-    arch = architecture.get("mobilefsgan")
+def test_output_branches_of_mobilefsgan_are_not_merged():
+    arch = architectures.get("mobilefsgan")
     from mfs_deploy.graph import merge_output_branches, simplify
 
     assert merge_output_branches.find(simplify(arch.blank())) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,21 +21,15 @@ NOT_OURS = ("pip", "setuptools", "pkg_resources", "_distutils_hack")
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
+def installed(wheel, tmp_path_factory) -> Path:
     """The folder of a new virtual environment."""
-    source, place = tmp_path_factory.mktemp("source") / "mfs-deploy", tmp_path_factory.mktemp("server") / "venv"
-    source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "constraints.txt"):
-        shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "mfs_deploy", source / "mfs_deploy", ignore=shutil.ignore_patterns("__pycache__"))
+    place = tmp_path_factory.mktemp("server") / "venv"
     subprocess.run([sys.executable, "-m", "venv", place], check=True)
     pip = [place / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
-    reached = subprocess.run(
-        [*pip, "download", "--no-deps", "-d", source.parent, "click"], capture_output=True, text=True, check=False
-    )
+    reached = subprocess.run([*pip, "download", "--no-deps", "-d", place, "click"], capture_output=True, text=True, check=False)
     if reached.returncode:
         pytest.skip(f"pip cannot reach its index: {reached.stderr.splitlines()[-1]}")
-    subprocess.run([*pip, "install", "--no-compile", "-c", source / "constraints.txt", source], check=True, capture_output=True)
+    subprocess.run([*pip, "install", "--no-compile", "-c", ROOT / "constraints.txt", wheel], check=True, capture_output=True)
     return place
 
 
@@ -62,7 +55,7 @@ def mfs_of(place: Path, folder: Path, *args: object, code: int = 0):
     return json.loads(ran.stdout)
 
 
-def test_it_stays_small_and_brings_no_pytorch(installed):
+def test_an_install_without_extras_stays_small_and_brings_no_pytorch(installed):
     (packages,) = installed.glob("lib/python*/site-packages")
     names = {path.name.split("-")[0].lower() for path in packages.iterdir()}
     assert not names & {"torch", "onnx", "coremltools", "ncnn", "skimage", "ai_edge_litert", "litert_torch", "scipy", "cv2"}
@@ -72,7 +65,7 @@ def test_it_stays_small_and_brings_no_pytorch(installed):
 
 
 def test_an_identity_is_stamped_there_with_the_same_bytes_and_runs_there(installed, mfs, kit, somebody, tmp_path):
-    args = ("stamp", kit, "--identity", somebody(0), "--targets", "onnx,ncnn", "--out")
+    args = ("stamp", kit, "--identity", somebody(0), "--backends", "onnx,ncnn", "--out")
     mfs_of(installed, tmp_path, *args, tmp_path / "there")
     assert mfs_of(installed, tmp_path, "inspect", tmp_path / "there")["kind"] == "bundle"
     assert mfs(*args, tmp_path / "here").code == 0
@@ -89,7 +82,7 @@ numpy.savez(sys.argv[2], *outputs)
 
 
 def test_photos_need_the_extra_and_then_are_stamped_with_the_same_bytes(installed, with_photos, mfs, kit, photo, tmp_path):
-    args = ("stamp", kit, "--source", photo, "--landmarks", LANDMARKS, "--targets", "onnx,ncnn", "--out")
+    args = ("stamp", kit, "--source", photo, "--landmarks", LANDMARKS, "--backends", "onnx,ncnn", "--out")
     refused = mfs_of(installed, tmp_path, *args, tmp_path / "no", code=5)
     assert "[photos]" in refused["error"]["hint"]
     assert not (tmp_path / "no").exists()
@@ -98,13 +91,13 @@ def test_photos_need_the_extra_and_then_are_stamped_with_the_same_bytes(installe
     assert manifest.list_files(tmp_path / "there") == manifest.list_files(tmp_path / "here")
 
 
-def test_a_batch_is_done_there_and_photos_are_told_what_they_need(installed, with_photos, kit, photo, somebody, tmp_path):
+def test_a_batch_without_extras_makes_all_but_photos(installed, with_photos, kit, photo, somebody, tmp_path):
     rows = [f'a,{photo},,"{LANDMARKS}"', *(f"p{i},,{somebody(i)}," for i in range(3))]
     (tmp_path / "people.csv").write_text("\n".join(["id,photo,identity,landmarks", *rows]))
-    args = ("batch", tmp_path / "people.csv", "--kit", kit, "--targets", "onnx,ncnn", "--out", tmp_path / "out", "--workers", "2")
+    args = ("batch", tmp_path / "people.csv", "--kit", kit, "--backends", "onnx,ncnn", "--out", tmp_path / "out", "--workers", "2")
     without = mfs_of(installed, tmp_path, *args, code=1)
     assert without["counts"] == {"failed": 1, "done": 3}
     assert without["failed"][0]["error_kind"] == "missing-extra"
-    assert mfs_of(with_photos, tmp_path, *args)["counts"] == {"done": 1, "kept": 3}
+    assert mfs_of(with_photos, tmp_path, *args)["counts"] == {"done": 1, "unchanged": 3}
     for name in ("a", "p0", "p1", "p2"):
         assert manifest.verify(tmp_path / "out" / name, manifest.read(tmp_path / "out" / name)) == []

@@ -1,4 +1,4 @@
-"""What became of each person of a batch, and the table of it."""
+"""Per-person results of a batch, and their table."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ PARQUET = "results.parquet"  # where pyarrow is installed
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PersonResult:
     """One person's line in the results.
 
     Attributes:
-        status: "done", "kept" (an earlier run's bundle is as it should be) or "failed".
-        made_of: hash of everything that the bundle depends on.
-        seconds: of work on this person alone, shared work shared out.
+        status: "done", "unchanged" (an earlier run's bundle is the one that this run would make) or "failed".
+        inputs_sha256: hash of everything that the bundle depends on.
+        seconds: time of this person's own work, and an equal share of what was done for the whole chunk.
     """
 
     id: str
     status: str
-    made_of: str = ""
+    inputs_sha256: str = ""
     weights_sha256: str = ""
     bytes: int = 0
     seconds: float = 0.0
@@ -32,9 +32,9 @@ class Outcome:
     error: str = ""
 
 
-def write(folder: Path, outcomes: Sequence[Outcome]) -> None:
-    """The tables, each put in place whole; an earlier run's that cannot be written again is removed."""
-    lines = [asdict(outcome) for outcome in outcomes]
+def write(folder: Path, results: Sequence[PersonResult]) -> None:
+    """Write both tables, each one whole or not at all.  Without pyarrow, an earlier run's Parquet table is removed."""
+    lines = [asdict(result) for result in results]
     temporary = folder / f".{RESULTS}"
     with open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, list(lines[0]))

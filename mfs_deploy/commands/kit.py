@@ -1,4 +1,4 @@
-"""mfs template: convert the graph once, so that a person takes milliseconds."""
+"""mfs kit: convert the graph once, so that a person takes milliseconds."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from mfs_deploy.stamping.template import Template
 
 
-@click.group("template", short_help="Convert the graph once, so that a person takes milliseconds.")
+@click.group("kit", short_help="Convert the graph once, so that a person takes milliseconds.")
 def command() -> None:
-    """Templates: converted networks into which any person's weights can be stamped, byte for byte as the converter would."""
+    """Kits: one file with templates, generator and encoder, for mfs stamp and mfs batch.
+
+    A template is a converted network into which any person's weights are written, byte for byte as the converter would.
+    """
 
 
 def what(function: Any) -> Any:
@@ -26,7 +29,7 @@ def what(function: Any) -> Any:
     parts = (
         options.checkpoint,
         options.encoder,
-        options.targets,
+        options.backends,
         click.option("--recipe", "recipes", multiple=True, default=["fp16"], show_default=True, help="May be given several times."),
         click.option("--calibration-ranges", "ranges", type=options.PATH, help="Of integer recipes: the ranges.json of a bundle."),
         options.size,
@@ -44,7 +47,7 @@ def build(console: Console, **kwargs: Any) -> None:
     """Run the converters, find the weights in what they give, prove it on two more people, and keep it in the cache."""
     from mfs_deploy.export import kit as kits
 
-    found = kits.templates(kits.Wanted(targets=options.parse_targets(kwargs.pop("targets")), **kwargs), console)
+    found = kits.templates(kits.Wanted(targets=options.parse_backends(kwargs.pop("backends")), **kwargs), console)
     console.finish()
     said = summary(found.templates)
     refused = [{"backend": b, "recipe": r, "why": why} for (b, r), why in found.reasons.items()]
@@ -59,7 +62,7 @@ def pack(console: Console, out: Path, **kwargs: Any) -> None:
     """Write a kit: templates, generator and identity encoder, for servers that have numpy and ONNX Runtime alone.
 
     \b
-    mfs template pack --checkpoint C --recipe fp16 --out kit.safetensors
+    mfs kit pack --checkpoint C --recipe fp16 --out kit.safetensors
     mfs stamp kit.safetensors --identity F --out bundles/face01
     """
     from mfs_deploy.errors import OutputError
@@ -68,7 +71,7 @@ def pack(console: Console, out: Path, **kwargs: Any) -> None:
 
     if out.is_dir():
         raise OutputError(f"{out} is a folder", hint="name a file: --out kit.safetensors")
-    made = kits.make(kits.Wanted(targets=options.parse_targets(kwargs.pop("targets")), **kwargs), console)
+    made = kits.make(kits.Wanted(targets=options.parse_backends(kwargs.pop("backends")), **kwargs), console)
     stamping_kit.save(out, made)
     console.finish()
     data = {"kit": str(out), "bytes": out.stat().st_size, "templates": [as_dict(t) for t in made.templates]}
