@@ -16,8 +16,6 @@ from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
 from testing import standin_mobilefsgan as standin
 
-pytestmark = pytest.mark.slow
-
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 ARCH = ("--arch", "mobilefsgan")
 

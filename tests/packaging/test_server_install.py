@@ -12,8 +12,6 @@ import pytest
 
 from mfs_deploy.bundle import manifest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 LARGEST = 200_000_000  # bytes; NumPy has 73 million of them, ONNX Runtime 68, the demo weights 44

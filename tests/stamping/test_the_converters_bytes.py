@@ -32,7 +32,7 @@ WANTED = [
     ("coreml", "pal4"),
 ]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
