@@ -48,7 +48,7 @@ def mfs_of(place: Path, folder: Path, *args: object, code: int = 0):
     """What ``mfs VERB ARGS...`` of an environment prints as JSON."""
     env = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
     command = [place / "bin" / "python", "-m", "mfs_deploy", *map(str, args), "--json"]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env, check=False)
+    ran = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=folder, env=env, check=False)
     assert ran.returncode == code, ran
     return json.loads(ran.stdout)
 
