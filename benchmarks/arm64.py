@@ -26,11 +26,12 @@ from mfs_deploy import metrics
 from mfs_deploy.architectures import interface
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
 from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.tflite import backend as tflite
-from mfs_deploy.backends.worker import MARK, Job
+from mfs_deploy.backends.worker import MARK
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.evaluate.bench_arm64 import LANES
 from mfs_deploy.export import calibrate as quantizing

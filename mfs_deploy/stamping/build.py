@@ -20,8 +20,8 @@ import numpy as np
 import mfs_deploy
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends import quiet
+from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.backends.worker import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError, MfsError
 from mfs_deploy.files import cache_folder, write
