@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends.worker import Job
+from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import UsageError
 from mfs_deploy.export import auto_recipe as choosing
@@ -67,7 +67,9 @@ def make_jobs(
     ]
 
 
-def make_artifacts(request: Request, ready: Prepared, jobs: list[Job], scratch: Path, progress: Progress) -> list[workers.Done]:
+def make_artifacts(
+    request: Request, ready: Prepared, jobs: list[Job], scratch: Path, progress: Progress
+) -> list[workers.JobResult]:
     """Artifacts, opened and run: from templates where one is to be had, by full conversion otherwise."""
     folders: dict[tuple[str, str], Path] = {}
     if not request.full_conversion and request.recipe != choosing.AUTO:
@@ -77,7 +79,7 @@ def make_artifacts(request: Request, ready: Prepared, jobs: list[Job], scratch: 
         weights = weights_of(ready)
         for name, folder in folders.items():
             write_files(stamp(templates[name], weights), folder / "out")
-    todo = [job.after(folders[job.key] / "out") if job.key in folders else job for job in jobs]
+    todo = [job.as_runnable(folders[job.key] / "out") if job.key in folders else job for job in jobs]
     done = workers.run(todo, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.step(made(job)))
     return [replace(one, folder=folders.get(one.job.key, one.folder)) for one in done]
 

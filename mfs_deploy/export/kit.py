@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mfs_deploy.backends.worker import Job
+from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.export import artifacts
