@@ -8,71 +8,68 @@ from pathlib import Path
 from typing import Any
 
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.bundle import manifest, provenance
-from mfs_deploy.bundle import publish as bundle
+from mfs_deploy.bundle import manifest, provenance, publish
 from mfs_deploy.evaluate import outcome, parity
 from mfs_deploy.evaluate.reference import write_reference
-from mfs_deploy.export import artifacts, write_bundle
-from mfs_deploy.export import auto_recipe as choosing
-from mfs_deploy.export import calibrate as quantizing
-from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export.prepare import Models, Prepared, Request
+from mfs_deploy.export import artifacts, auto_recipe, calibrate, write_bundle
+from mfs_deploy.export.prepare import BakedPerson, Models, check_stages, prepare
+from mfs_deploy.export.request import AUTO, ExportRequest, check
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import float16_headroom as headroom
-from mfs_deploy.quant import ranges_file
+from mfs_deploy.quant import float16_headroom, ranges_file
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A published bundle and what its manifest says."""
+    """A published bundle, its manifest, and the recipes that ``AUTO`` tried."""
 
     path: Path
     manifest: dict[str, Any]
-    trials: Sequence[choosing.Trial] = ()
+    trials: Sequence[auto_recipe.Trial] = ()
 
 
-def export(request: Request, progress: Progress = SILENT) -> Exported:
+def export(request: ExportRequest, progress: Progress = SILENT) -> Exported:
     """Export one person's bundle.
 
     Raises:
         MfsError: of the kind of what went wrong; then there is no new bundle, and an old one is as it was.
     """
-    preparing.check(request)
-    wanted = artifacts.wanted_artifacts(request)
-    quantizing.check(request.calibration, wanted, request.tflite_io)
-    is_static = any(recipe.is_static for _, recipe in wanted)
-    progress.start(6 + is_static + len(wanted))
-    with bundle.staging(request.out) as folder, workers.scratch() as scratch:
-        ready = preparing.prepare(request, progress)
-        stages = preparing.check_stages(ready)
-        encode = encode_with(ready.models)
+    formats = request.formats
+    check(request)
+    pairs = artifacts.list_artifacts(formats)
+    calibrate.check(formats, pairs)
+    is_static = any(recipe.is_static for _, recipe in pairs)
+    progress.start(6 + is_static + len(pairs))
+    with publish.staging(request.out) as folder, workers.scratch() as scratch:
+        baked = prepare(request.network, request.person, request.parity, progress)
+        stages = check_stages(baked)
+        encode = encode_with(baked.models)
 
         progress.step("scan the float16 headroom")
-        room = headroom.scan(ready.graph, ready.targets)
-        calibrated = calibrate(request, ready, progress) if is_static else None
+        headroom = float16_headroom.scan(baked.graph, baked.crops)
+        calibration = _calibrate(request, baked, progress) if is_static else None
 
-        progress.step(f"make {', '.join(request.targets)}")
-        facts = artifacts.make_facts(request, ready)
-        jobs = artifacts.make_jobs(request, wanted, room, facts, calibrated)
-        if request.parity == "off":
-            artifacts.write_stamped(request, ready, jobs, provenance.common(facts), folder, progress)
-            bundle.publish(folder, request.out)
+        progress.step(f"make {', '.join(formats.backends)}")
+        facts = artifacts.make_facts(baked, request.network.side)
+        jobs = artifacts.make_jobs(formats, pairs, headroom, facts, calibration)
+        if request.parity.level == "off":
+            artifacts.write_stamped(formats, baked, jobs, provenance.common(facts), folder, progress)
+            publish.publish(folder, request.out)
             progress.finish()
             return Exported(request.out, manifest.read(request.out))
-        done = artifacts.make_artifacts(request, ready, jobs, scratch, progress)
-        trials: Sequence[choosing.Trial] = ()
-        if request.recipe == choosing.AUTO:
-            done, trials = choosing.choose(done, ready.cases, ready.reference, encode, scratch, progress)
-        judgement = parity.judge(outcome.outputs_of(done), ready.cases, ready.reference, outcome.recipes_of(done), encode)
-        if judgement.complaints:
+        done = artifacts.make_artifacts(formats, baked, jobs, scratch, progress)
+        trials: Sequence[auto_recipe.Trial] = ()
+        if formats.recipe == AUTO:
+            done, trials = auto_recipe.choose(done, baked.cases, baked.reference, encode, scratch, progress)
+        report = parity.judge(outcome.outputs_of(done), baked.cases, baked.reference, outcome.recipes_of(done), encode)
+        if report.complaints:
             write_bundle.move_artifacts(done, folder)
-            write_reference(folder, ready.cases, ready.reference)
-            kept = bundle.keep_rejected(folder, request.out, judgement.as_dict())
-            raise judgement.error(hint=f"the artifacts are kept in {kept}; no bundle was written")
+            write_reference(folder, baked.cases, baked.reference)
+            kept = publish.keep_rejected(folder, request.out, report.as_dict())
+            raise report.error(hint=f"the artifacts are kept in {kept}; no bundle was written")
 
         progress.step("write the bundle")
-        write_bundle.write(folder, facts, ready, done, write_bundle.Measurements(judgement.measured, stages, room, calibrated))
-        bundle.publish(folder, request.out)
+        write_bundle.write(folder, facts, baked, done, write_bundle.Measurements(report.measured, stages, headroom, calibration))
+        publish.publish(folder, request.out)
     progress.finish()
     return Exported(request.out, manifest.read(request.out), trials)
 
@@ -83,7 +80,7 @@ def encode_with(models: Models) -> parity.Encode | None:
     return None if encoder is None else lambda crop: models.arch.encode(encoder, crop).embedding
 
 
-def calibrate(request: Request, ready: Prepared, progress: Progress) -> ranges_file.Calibration:
+def _calibrate(request: ExportRequest, baked: BakedPerson, progress: Progress) -> ranges_file.Calibration:
     progress.step("calibrate")
-    place = quantizing.Place(request.arch, request.side, ready.models.detector)
-    return quantizing.calibrate(request.calibration, place, ready.graph, ready.targets[:1], progress)
+    context = calibrate.CalibrationContext(request.network.arch, request.network.side, baked.models.detector)
+    return calibrate.calibrate(request.formats.calibration, context, baked.graph, baked.crops[:1], progress)

@@ -1,4 +1,4 @@
-"""What is asked for, and a person's network before any converter: checkpoint and photo in, baked weights and reference out."""
+"""A person's network before any converter: checkpoint and photo in, baked weights and PyTorch's outputs out."""
 
 from __future__ import annotations
 
@@ -12,22 +12,16 @@ import numpy as np
 
 from mfs_deploy import architectures, metrics
 from mfs_deploy.architectures import source_face
-from mfs_deploy.architectures.base import Architecture, Identity, Interface
+from mfs_deploy.architectures.base import Architecture, Identity
 from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint import load as checkpoints
 from mfs_deploy.contract import STAGE_MAX_ERROR
 from mfs_deploy.demo import example
-from mfs_deploy.errors import (
-    CheckpointError,
-    ParityError,
-    PhotoError,
-    UsageError,
-)
+from mfs_deploy.errors import CheckpointError, ParityError, UsageError
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.reference import run_pytorch
-from mfs_deploy.export import auto_recipe as choosing
-from mfs_deploy.export import calibrate as quantizing
+from mfs_deploy.export.request import DEMO, Network, ParityOptions, Person
 from mfs_deploy.faces import align, find, pixels, portrait
 from mfs_deploy.faces.detectors import Detector, open_detector
 from mfs_deploy.graph import simplify
@@ -36,44 +30,7 @@ from mfs_deploy.progress import SILENT, Progress
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
-# Parity is measured on a real crop and on noise, on the crop alone, or not at all.
-PARITIES = ("full", "sample", "off")
-DEMO = "demo"  # as --checkpoint: weights trained on rendered people; as --source: one of them, never seen in training
-PARITY_FRAME = 1024  # a larger target photo is shrunk to this for parity and for the reference tensors
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for.  Exactly one of ``source`` and ``identity``; ``DEMO`` may stand for a path."""
-
-    checkpoint: str
-    out: Path
-    source: str | None = None
-    source_where: find.Where = find.UNKNOWN
-    identity: Path | None = None
-    encoder: Path | None = None
-    detector: Path | None = None
-    target: Path | None = None
-    target_where: find.Where = find.UNKNOWN
-    targets: tuple[str, ...] = ("onnx", "tflite", "ncnn", "coreml")
-    recipe: str = "fp16"
-    size: int | None = None
-    arch: str = "mobilefaceswap"
-    coreml_io: str = "image"
-    tflite_io: str = "float32"
-    calibration: quantizing.How = quantizing.NOTHING
-    full_conversion: bool = False
-    parity: str = "full"
-
-    @property
-    def interface(self) -> Interface:
-        """Raises UsageError where no architecture is called so."""
-        return architectures.interface(self.arch)
-
-    @property
-    def side(self) -> int:
-        """Of the crop: as asked for, or the architecture's usual one."""
-        return self.interface.sizes[0] if self.size is None else self.size
+PARITY_FRAME = 1024  # pixels; a larger target photo is shrunk to this for parity and for the reference tensors
 
 
 @dataclass(frozen=True)
@@ -88,7 +45,7 @@ class Models:
 
 
 @dataclass(frozen=True)
-class Person:
+class EncodedPerson:
     """An identity, and the aligned crop it was read from unless it came from a file."""
 
     identity: Identity
@@ -96,127 +53,124 @@ class Person:
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """A person's network before any converter, and what it gives."""
+class BakedPerson:
+    """A person's network before any converter.
+
+    Attributes:
+        crops: (N, 3, S, S) in [0, 1], one for each case.
+        weights: of the baked network, by name.
+        net, graph: that network, as it is and simplified.
+        reference: what the network computes on ``crops``.
+    """
 
     models: Models
-    person: Person
+    person: EncodedPerson
     cases: list[parity.Case]
-    targets: parity.Array
-    baked: Mapping[str, Tensor]
+    crops: parity.Array
+    weights: Mapping[str, Tensor]
     net: nn.Module
     graph: fx.GraphModule
     reference: parity.Outputs
 
     @cached_property
     def weights_sha256(self) -> str:
-        return provenance.weights_sha256(self.baked)
+        return provenance.weights_sha256(self.weights)
 
 
-def check(request: Request) -> None:
-    """Refuse what cannot work, or would be ignored, before anything is read.
+def open_models(network: Network, progress: Progress = SILENT) -> Models:
+    """Read a checkpoint's files.
 
     Raises:
-        UsageError: options that do not fit together, or a value that is not allowed.
+        UsageError: the architecture has no demo weights.
+        CheckpointError: a file is missing, damaged, or of another network.
     """
-    if request.side not in request.interface.sizes:
-        sizes = ", ".join(map(str, request.interface.sizes))
-        raise UsageError(f"--size {request.size} is not possible for {request.arch}", hint=f"choose from: {sizes}")
-    if request.parity not in PARITIES:
-        raise UsageError(f"--parity {request.parity!r}", hint=f"choose from: {', '.join(PARITIES)}")
-    if request.parity == "off" and (request.full_conversion or request.recipe == choosing.AUTO):
-        raise UsageError("--parity off is for stamped artifacts, whose bytes are proven; a conversion is not trusted unmeasured")
-    if (request.source is None) == (request.identity is None):
-        raise UsageError("give exactly one of --source and --identity")
-    if request.source in (None, DEMO) and not request.source_where.is_unknown:
-        raise UsageError("--landmarks, --aligned and --face say where the face is in --source PHOTO, and there is no such photo")
-    if request.target is None and not request.target_where.is_unknown:
-        raise UsageError("--target-landmarks, --target-aligned and --target-face need --target PHOTO")
-
-
-def open_models(request: Request, progress: Progress = SILENT) -> Models:
     progress.step("read the checkpoint")
-    arch = architectures.get(request.arch)
-    path, encoder = Path(request.checkpoint), request.encoder
-    if request.checkpoint == DEMO:
-        if request.arch != "mobilefaceswap":
-            raise UsageError(f"the demo weights are MobileFaceSwap's; {request.arch} has none", hint="pass --checkpoint FILE")
+    arch = architectures.get(network.arch)
+    path, encoder = Path(network.checkpoint), network.encoder
+    if network.checkpoint == DEMO:
+        if network.arch != "mobilefaceswap":
+            raise UsageError(f"the demo weights are MobileFaceSwap's; {network.arch} has none", hint="pass --checkpoint FILE")
         path, own = example.weights()
         encoder = encoder or own
-    checkpoint = checkpoints.load(path, encoder, arch=request.arch, progress=progress.note)
-    model = request.detector if request.detector is not None else checkpoint.detector
+    checkpoint = checkpoints.load(path, encoder, arch=network.arch, progress=progress.note)
+    detector = network.detector if network.detector is not None else checkpoint.detector
     return Models(
         arch=arch,
         generator=arch.generator(checkpoint.generator),
         encoder=None if checkpoint.encoder is None else arch.encoder(checkpoint.encoder),
-        detector=None if model is None else open_detector(model),
+        detector=None if detector is None else open_detector(detector),
         files=checkpoint.files,
     )
 
 
-def find_person(request: Request, models: Models, progress: Progress = SILENT) -> Person:
+def find_person(person: Person, models: Models, progress: Progress = SILENT) -> EncodedPerson:
+    """Read an identity file, or find the face in a photo and encode it.
+
+    Raises:
+        CheckpointError: the identity file is damaged, or of another architecture or encoder.
+        PhotoError: the photo or its face cannot be used.
+        UsageError: nothing says where the face is, or there is no encoder.
+    """
     progress.step("read the face")
-    if request.identity is not None:
-        arrays = identity_file.load(request.identity, request.arch)
+    interface = models.arch.INTERFACE
+    if person.identity is not None:
+        arrays = identity_file.load(person.identity, interface.name)
         if models.encoder is not None and arrays.encoder_sha256 != provenance.weights_sha256(models.encoder.state_dict()):
             raise CheckpointError(
-                f"{request.identity.name} was read by another identity encoder than this checkpoint's; it means nothing here",
+                f"{person.identity.name} was read by another identity encoder than this checkpoint's; it means nothing here",
                 hint="read the photo again with mfs identity and this checkpoint",
                 kind="identity",
             )
-        return Person(Identity(arrays.embedding, arrays.feature_map), None)
-    assert request.source is not None
-    if request.source == DEMO:
+        return EncodedPerson(Identity(arrays.embedding, arrays.feature_map), None)
+    assert person.source is not None
+    if person.source == DEMO:
         photo = example.source()
-        known = request.interface
-        face = find.align_face(photo.image, known.source_size, find.Where(photo.landmarks), None, known.alignment)
+        location = find.FaceLocation(photo.landmarks)
+        face = find.align_face(photo.image, interface.source_size, location, None, interface.alignment)
     else:
-        face = source_face.read(Path(request.source), request.source_where, models.detector, request.interface)
+        face = source_face.read(Path(person.source), person.location, models.detector, interface)
     if models.encoder is None:
         raise UsageError(
             "the checkpoint brings no identity encoder, so a photo cannot be read",
             hint="pass --identity-encoder FILE, or --identity FILE",
         )
-    return Person(models.arch.encode(models.encoder, face.crop), face.crop)
+    return EncodedPerson(models.arch.encode(models.encoder, face.crop), face.crop)
 
 
-def target_case(request: Request, models: Models) -> parity.Case:
+def target_case(options: ParityOptions, person: Person, size: int, models: Models) -> parity.Case:
     """The photo that parity is measured on: the user's; for the demo person a rendered one, with the truth; else a portrait."""
-    size, known = request.side, request.interface
-    if request.target is None and request.source == DEMO:
+    interface = models.arch.INTERFACE
+    truth = None
+    if options.target is not None:
+        face = find.read_face(options.target, size, options.location, models.detector, interface.alignment)
+        face = find.shrink(face, PARITY_FRAME, size, interface.alignment)
+    elif person.source == DEMO:
         scene = example.scene()
-        face = find.align_face(scene.target.image, size, find.Where(scene.target.landmarks), None, known.alignment)
-        truth, _ = align.align(scene.truth, scene.target.landmarks, size, known.alignment)
-        return parity.Case("target", face.crop, face.photo, face.back, face.landmarks, truth, known.paste_back)
-    if request.target is None:
-        face = find.align_face(portrait.read_portrait(), size, find.Where(portrait.LANDMARKS), None, known.alignment)
+        points = scene.target.landmarks
+        face = find.align_face(scene.target.image, size, find.FaceLocation(points), None, interface.alignment)
+        truth, _ = align.align(scene.truth, points, size, interface.alignment)
     else:
-        try:
-            face = find.read_face(request.target, size, request.target_where, models.detector, known.alignment)
-        except (PhotoError, UsageError) as exc:  # speaks of a photo's options, which have other names for the target
-            for option in ("landmarks", "aligned", "face"):
-                exc.hint = exc.hint.replace(f"--{option}", f"--target-{option}")
-                exc.message = exc.message.replace(f"--{option}", f"--target-{option}")
-            raise
-        face = find.shrink(face, PARITY_FRAME, size, known.alignment)
-    return parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)
+        location = find.FaceLocation(portrait.LANDMARKS)
+        face = find.align_face(portrait.read_portrait(), size, location, None, interface.alignment)
+    return parity.Case("target", face.crop, face.photo, face.back, face.landmarks, truth, interface.paste_back)
 
 
-def prepare(request: Request, progress: Progress) -> Prepared:
-    models = open_models(request, progress)
-    person = find_person(request, models, progress)
-    cases = [target_case(request, models)]
-    if request.parity == "full":
-        cases.append(parity.noise_case(request.side))
-    targets = parity.inputs(cases)
+def prepare(network: Network, person: Person, options: ParityOptions, progress: Progress = SILENT) -> BakedPerson:
+    """Bake a person's network and run it on the crops of parity.  Raises as ``open_models`` and ``find_person``."""
+    models = open_models(network, progress)
+    encoded = find_person(person, models, progress)
+    cases = [target_case(options, person, network.side, models)]
+    if options.level == "full":
+        cases.append(parity.noise_case(network.side))
+    crops = parity.inputs(cases)
     progress.step("bake and simplify")
-    baked = models.arch.bake(models.generator, person.identity)
-    net = models.arch.load(baked)
-    return Prepared(models, person, cases, targets, baked, net, simplify(net), run_pytorch(net, targets))
+    weights = models.arch.bake(models.generator, encoded.identity)
+    net = models.arch.load(weights)
+    return BakedPerson(models, encoded, cases, crops, weights, net, simplify(net), run_pytorch(net, crops))
 
 
-def check_stages(ready: Prepared) -> dict[str, float]:
-    """The two steps before any converter, told apart: generator to baked network, baked network to simplified graph.
+def check_stages(baked: BakedPerson) -> dict[str, float]:
+    """Measure the two steps before any converter: generator to baked network, baked network to simplified graph.
 
     Returns:
         largest error of either output, by stage.
@@ -224,12 +178,12 @@ def check_stages(ready: Prepared) -> dict[str, float]:
     Raises:
         ParityError: one is above ``STAGE_MAX_ERROR``, or not a number.
     """
-    arch, generator = ready.models.arch, ready.models.generator
-    unbaked = run_pytorch(arch.reference(generator, ready.person.identity), ready.targets)  # type: ignore[arg-type]
-    simplified = run_pytorch(ready.graph, ready.targets)
+    arch, generator = baked.models.arch, baked.models.generator
+    unbaked = run_pytorch(arch.reference(generator, baked.person.identity), baked.crops)
+    simplified = run_pytorch(baked.graph, baked.crops)
     stages = {
-        "generator_to_baked": _largest_error(unbaked, ready.reference),
-        "baked_to_simplified": _largest_error(ready.reference, simplified),
+        "generator_to_baked": _largest_error(unbaked, baked.reference),
+        "baked_to_simplified": _largest_error(baked.reference, simplified),
     }
     for stage, error in stages.items():
         if not error <= STAGE_MAX_ERROR:
