@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mfs_deploy import onnx_runtime
 from mfs_deploy.errors import CheckpointError
 from mfs_deploy.faces.landmarks import THRESHOLD, Face
 from mfs_deploy.faces.opencv import cv2
@@ -83,8 +84,7 @@ def _one_line(exc: BaseException) -> str:
 
 
 def _open_session(data: bytes, name: str) -> InferenceSession:
-    import onnxruntime
-
+    onnxruntime = onnx_runtime.load()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # the exception says it; do not also write to stderr
     try:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfs_deploy import onnx_runtime
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.architectures.base import Interface
 from mfs_deploy.backends.quiet import last_line
@@ -142,8 +143,7 @@ class _Network:
     """
 
     def __init__(self, title: str, model: bytes, inputs: Mapping[str, Shape]) -> None:
-        import onnxruntime
-
+        onnxruntime = onnx_runtime.load()
         self._title = title
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # failures come as exceptions; nothing needs saying twice

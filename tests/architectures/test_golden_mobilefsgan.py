@@ -83,7 +83,7 @@ def test_the_picture_is_the_recorded_one_before_and_after_baking_and_rewriting(a
 
 
 @torch.inference_mode()
-def test_another_person_gives_another_picture(arch, generator, target, recorded):
+def test_another_identity_changes_the_picture(arch, generator, target, recorded):
     other = arch.random_identity(np.random.default_rng(0))
     (swapped,) = arch.load(arch.bake(generator, other))(target)
     assert departs(swapped, recorded) > 1e-3

@@ -6,51 +6,29 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mfs_deploy import files
 from mfs_deploy.batch import run_lock
 from mfs_deploy.batch.results import RESULTS
 from mfs_deploy.batch.stores import JOURNAL
-from mfs_deploy.bundle import manifest
 from mfs_deploy.bundle import publish as bundle
+from testing.batches import WORKER, bundles, hashes, wait_for_bundles
+from testing.processes import children, wait_until_gone
 
 PEOPLE = 240  # so many that none of the runs that are killed after 50 is done by then, its workers finishing what they have
 
 
 @pytest.fixture(scope="module")
-def people(once, somebody, kit) -> Path:
-    """Identity files of many who do not exist.  Not to be changed."""
-    import numpy as np
-
-    from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
-    from mfs_deploy.checkpoint import identity_file
-    from mfs_deploy.stamping import kit as kits
-
-    encoder = kits.load(kit).encoder_sha256
-
-    def make(folder: Path) -> None:
-        for i in range(PEOPLE):
-            person = random_identity(np.random.default_rng(1000 + i))
-            identity_file.save(folder / f"p{i:03}.safetensors", person.embedding, person.feature_map, encoder)
-
-    return once("people", make)
+def people(identities) -> Path:
+    return identities(PEOPLE)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(once, small_kit, people) -> dict[str, str]:
-    """Hash of every file, by name, of a run that nothing happened to."""
-    from mfs_deploy import cli
-
-    def make(folder: Path) -> None:
-        args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--backends", "onnx", "--workers", "1", "--quiet"]
-        assert cli.main(["batch", str(people), *args]) == 0
-
-    return hashes(once("undisturbed", make) / "out")
+def expected_hashes(undisturbed) -> dict[str, str]:
+    return undisturbed(PEOPLE)
 
 
 @pytest.fixture
@@ -67,111 +45,70 @@ def begin(start, small_kit, people, out):
     return go
 
 
-def bundles(out: Path) -> list[Path]:
-    return [p for p in out.iterdir() if p.is_dir() and not p.name.startswith(".")] if out.exists() else []
-
-
-def hashes(out: Path) -> dict[str, str]:
-    return {str(p.relative_to(out)): files.sha256(p) for b in bundles(out) for p in b.rglob("*") if p.is_file()}
-
-
-def all_verify(out: Path) -> bool:
-    return all(manifest.verify(b, manifest.read(b)) == [] for b in bundles(out))
-
-
-def wait_for_bundles(process: subprocess.Popen[str], out: Path, count: int) -> None:
-    while len(bundles(out)) < count:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-
-
-def workers(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(int(child))
-    return found
-
-
-def lives(pid: int) -> bool:
-    try:
-        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def wait_until_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 30
-    while any(lives(pid) for pid in pids):
-        assert time.monotonic() < deadline, "a worker lives on"
-        time.sleep(0.1)
-
-
 def litter(out: Path) -> list[str]:
     return [p.name for p in out.iterdir() if bundle.UNFINISHED.fullmatch(p.name)]
 
 
-def finish(begin, out: Path, undisturbed: dict[str, str], *, some_unchanged: bool = True) -> None:
+def finish(begin, out: Path, expected_hashes: dict[str, str], *, some_unchanged: bool = True) -> None:
     """A second run does the rest, with the bytes of a run that nothing happened to."""
     process = begin()
     printed, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert ("unchanged" in printed) == some_unchanged
-    assert hashes(out) == undisturbed
+    assert hashes(out) == expected_hashes
     assert litter(out) == []
     assert len((out / RESULTS).read_text().splitlines()) == 1 + PEOPLE
 
 
-def test_a_killed_worker_costs_nothing(begin, out, undisturbed):
+def test_a_killed_worker_costs_nothing(begin, out, expected_hashes):
     process = begin()
     wait_for_bundles(process, out, 10)
-    os.kill(workers(process.pid)[0], signal.SIGKILL)
+    os.kill(children(process.pid, WORKER)[0], signal.SIGKILL)
     printed, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert f"{PEOPLE} done" in printed
-    assert hashes(out) == undisturbed
-    finish(begin, out, undisturbed)
+    assert hashes(out) == expected_hashes
+    finish(begin, out, expected_hashes)
 
 
-def test_a_killed_run_leaves_no_half_bundle_and_no_worker(begin, out, undisturbed):
+def test_a_killed_run_leaves_no_half_bundle_and_no_worker(begin, out, expected_hashes):
     process = begin()
     wait_for_bundles(process, out, 50)
-    children = workers(process.pid)
-    assert children
+    workers = children(process.pid, WORKER)
+    assert workers
     process.kill()
     process.wait()
-    assert all_verify(out)
-    wait_until_gone(children)
-    assert all_verify(out)
+    assert hashes(out).items() <= expected_hashes.items()
+    wait_until_gone(workers, WORKER)
+    assert hashes(out).items() <= expected_hashes.items()
     assert len(bundles(out)) < PEOPLE
-    finish(begin, out, undisturbed, some_unchanged=(out / JOURNAL).stat().st_size > 0)
+    finish(begin, out, expected_hashes, some_unchanged=(out / JOURNAL).stat().st_size > 0)
 
 
-def test_a_run_right_after_one_that_was_killed_waits_for_its_workers(begin, out, undisturbed):
+def test_a_run_right_after_one_that_was_killed_waits_for_its_workers(begin, out, expected_hashes):
     process = begin()
     wait_for_bundles(process, out, 50)
     process.kill()
     process.wait()
-    finish(begin, out, undisturbed, some_unchanged=(out / JOURNAL).stat().st_size > 0)
+    finish(begin, out, expected_hashes, some_unchanged=(out / JOURNAL).stat().st_size > 0)
 
 
 @pytest.mark.parametrize("to_all", [False, True], ids=["to the run", "to the group, as Ctrl-C"])
-def test_an_interruption_stops_cleanly(begin, out, undisturbed, to_all):
+def test_an_interruption_stops_cleanly(begin, out, expected_hashes, to_all):
     process = begin(start_new_session=True)
     wait_for_bundles(process, out, 10)
-    children = workers(process.pid)
+    workers = children(process.pid, WORKER)
     (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    wait_until_gone(children)
-    assert all_verify(out)
+    wait_until_gone(workers, WORKER)
+    assert hashes(out).items() <= expected_hashes.items()
     assert litter(out) == []
-    finish(begin, out, undisturbed, some_unchanged=(out / JOURNAL).stat().st_size > 0)
+    finish(begin, out, expected_hashes, some_unchanged=(out / JOURNAL).stat().st_size > 0)
 
 
-def test_files_that_cannot_be_written_end_the_run_without_half_a_bundle(begin, out, undisturbed):
+def test_files_that_cannot_be_written_end_the_run_without_half_a_bundle(begin, out, expected_hashes):
     """A limit on the size of files stands for the full disk."""
     process = begin(largest_file=500_000)
     _, err = process.communicate(timeout=60)
@@ -179,7 +116,7 @@ def test_files_that_cannot_be_written_end_the_run_without_half_a_bundle(begin, o
     assert "Traceback" not in err
     assert bundles(out) == []
     assert litter(out) == []
-    finish(begin, out, undisturbed, some_unchanged=False)
+    finish(begin, out, expected_hashes, some_unchanged=False)
 
 
 @pytest.fixture
@@ -193,17 +130,17 @@ def tiny(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-def test_a_full_disk_ends_the_run_and_with_room_a_second_one_does_the_rest(tiny, begin, out, undisturbed):
+def test_a_full_disk_ends_the_run_and_with_room_a_second_one_does_the_rest(tiny, begin, out, expected_hashes):
     process = begin()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 9, err
     assert "No space left" in err
     assert "Traceback" not in err
     assert 0 < len(bundles(out)) < PEOPLE
-    assert all_verify(out)
+    assert hashes(out).items() <= expected_hashes.items()
     assert litter(out) == []
     subprocess.run(["mount", "-o", "remount,size=400m", str(tiny)], check=True)
-    finish(begin, out, undisturbed, some_unchanged=(out / JOURNAL).stat().st_size > 0)
+    finish(begin, out, expected_hashes, some_unchanged=(out / JOURNAL).stat().st_size > 0)
 
 
 def test_two_runs_in_one_folder_are_refused(mfs, small_kit, people, out):

@@ -22,7 +22,7 @@ def people(somebody, tmp_path) -> Path:
     return folder
 
 
-def test_the_worst_of_those_measured_is_named(mfs, kit, people, tmp_path):
+def test_the_person_with_the_worst_parity_is_named(mfs, kit, people, tmp_path):
     args = ("batch", people, "--kit", kit, "--out", tmp_path / "out", "--backends", "onnx,ncnn", "--workers", "1", "--parity", "2")
     ran = mfs(*args, "--json")
     assert ran.code == 0, ran
@@ -47,7 +47,7 @@ def test_another_persons_artifact_is_found(mfs, kit, people, tmp_path, as_object
         list(batch_parity.measure(request, [PersonEntry("p2", identity=str(people / "p1.safetensors"))]))
 
 
-def test_those_measured_are_spread_over_all():
+def test_people_measured_are_spread_over_the_whole_batch():
     entries = [PersonEntry(f"p{i}") for i in range(10)]
     assert [entry.id for entry in batch_parity.spread(entries, 3)] == ["p0", "p3", "p6"]
     assert len(batch_parity.spread(entries, 99)) == 10

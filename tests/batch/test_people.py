@@ -57,7 +57,7 @@ def test_an_id_that_cannot_name_a_folder_is_refused(table, ident):
 
 
 @pytest.mark.parametrize("ident", ["a", "A", "0", "-", "_", "a..b", "x" * 80, "a.b.partial", "CON"])
-def test_an_id_that_can_is_taken(table, ident):
+def test_ids_that_can_name_a_folder_are_accepted(table, ident):
     assert [row.id for row in read_people(table(f"id,photo\n{ident},1.jpg\n"))] == [ident]
 
 

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,8 +17,7 @@ import pytest
 
 pytest.importorskip("ray")
 
-from mfs_deploy import files
-from mfs_deploy.bundle import manifest
+from testing.batches import hashes, wait_for_bundles
 
 pytestmark = pytest.mark.slow
 
@@ -51,21 +49,13 @@ def head() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def people(once, small_kit) -> Path:
-    import numpy as np
+def people(identities) -> Path:
+    return identities(PEOPLE)
 
-    from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
-    from mfs_deploy.checkpoint import identity_file
-    from mfs_deploy.stamping import kit as kits
 
-    encoder = kits.load(small_kit).encoder_sha256
-
-    def make(folder: Path) -> None:
-        for i in range(PEOPLE):
-            person = random_identity(np.random.default_rng(1000 + i))
-            identity_file.save(folder / f"p{i:03}.safetensors", person.embedding, person.feature_map, encoder)
-
-    return once("people-for-ray", make)
+@pytest.fixture(scope="module")
+def expected_hashes(undisturbed) -> dict[str, str]:
+    return undisturbed(PEOPLE)
 
 
 @pytest.fixture
@@ -74,28 +64,6 @@ def begin(start, small_kit, people, tmp_path) -> Callable:
         return start("batch", people, "--kit", small_kit, "--out", tmp_path / "out", "--backends", "onnx", "--json", *args)
 
     return go
-
-
-@pytest.fixture(scope="module")
-def local(once, small_kit, people) -> dict[str, str]:
-    """Hashes of the files of all bundles, made in this machine's processes."""
-    from mfs_deploy import cli
-
-    def make(folder: Path) -> None:
-        args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--backends", "onnx", "--workers", "1", "--quiet"]
-        assert cli.main(["batch", str(people), *args]) == 0
-
-    return hashes(once("without-ray", make) / "out")
-
-
-def hashes(out: Path) -> dict[str, str]:
-    """Of the files of all bundles, each of which must be whole."""
-    found = {}
-    for folder in out.iterdir():
-        if folder.is_dir() and not folder.name.startswith("."):
-            assert manifest.verify(folder, manifest.read(folder)) == []
-            found |= {f"{folder.name}/{p.name}": files.sha256(p) for p in folder.iterdir()}
-    return found
 
 
 def counts(process: subprocess.Popen[str]) -> dict[str, int]:
@@ -120,33 +88,27 @@ def actors(head: int) -> list[int]:
     return found
 
 
-def wait_for_bundles(process: subprocess.Popen[str], out: Path, count: int) -> None:
-    while not out.exists() or sum(not p.name.startswith(".") and p.is_dir() for p in out.iterdir()) < count:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-
-
-def test_an_actor_that_is_killed_costs_nothing_and_a_second_run_keeps_all(head, begin, local, tmp_path):
+def test_an_actor_that_is_killed_costs_nothing_and_a_second_run_keeps_all(head, begin, expected_hashes, tmp_path):
     process = begin("--engine", "ray")
     wait_for_bundles(process, tmp_path / "out", 10)
     os.kill(actors(head)[0], signal.SIGKILL)
     assert counts(process) == {"done": PEOPLE}
-    assert hashes(tmp_path / "out") == local
+    assert hashes(tmp_path / "out") == expected_hashes
     assert counts(begin("--engine", "ray")) == {"unchanged": PEOPLE}
     assert counts(begin()) == {"unchanged": PEOPLE}  # whatever the engine
 
 
-def test_a_killed_run_takes_its_actors_along_and_the_next_one_does_the_rest(head, begin, local, tmp_path):
+def test_a_killed_run_takes_its_actors_along_and_the_next_one_does_the_rest(head, begin, expected_hashes, tmp_path):
     process = begin("--engine", "ray")
     wait_for_bundles(process, tmp_path / "out", 70)
     process.kill()
     process.wait()
     there = hashes(tmp_path / "out")
-    assert there.items() <= local.items()
+    assert there.items() <= expected_hashes.items()
     found = counts(begin("--engine", "ray"))  # waits for what is still at work
     assert sum(found.values()) == PEOPLE
     assert found["unchanged"] >= 30  # a chunk's results reach the journal when it is done
-    assert hashes(tmp_path / "out") == local
+    assert hashes(tmp_path / "out") == expected_hashes
 
 
 def test_one_bad_person_costs_nobody_else(head, start, small_kit, people, tmp_path):
@@ -160,7 +122,7 @@ def test_one_bad_person_costs_nobody_else(head, start, small_kit, people, tmp_pa
     assert len(hashes(tmp_path / "out")) == 6
 
 
-def test_an_address_that_is_none_is_told_before_anything_is_written(begin, tmp_path, monkeypatch):
+def test_a_wrong_cluster_address_is_refused_before_anything_is_written(begin, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "nonsense")
     printed, _ = (process := begin("--engine", "ray")).communicate(timeout=240)
     assert process.returncode == 9

@@ -61,7 +61,7 @@ def redone(before: dict[str, int], after: dict[str, int]) -> set[str]:
     return {name.split("/")[0] for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
-def test_everybody_gets_the_bundle_that_mfs_stamp_makes(run, mfs, small_kit, somebody, tmp_path):
+def test_every_bundle_of_a_batch_equals_the_one_by_mfs_stamp(run, mfs, small_kit, somebody, tmp_path):
     assert run()["counts"] == {"done": PEOPLE}
     for i in range(PEOPLE):
         assert (
@@ -225,14 +225,14 @@ def test_a_damaged_line_in_the_journal_is_passed_over(run, tmp_path, line):
     assert run()["counts"] == {"unchanged": PEOPLE}
 
 
-def test_who_failed_is_tried_again(run, somebody, tmp_path):
+def test_a_second_run_retries_people_who_failed(run, somebody, tmp_path):
     (tmp_path / "ids" / "1.safetensors").write_bytes(b"hello")
     assert run(code=1)["counts"] == {"done": PEOPLE - 1, "failed": 1}
     shutil.copy(somebody(1), tmp_path / "ids" / "1.safetensors")
     assert run()["counts"] == {"unchanged": PEOPLE - 1, "done": 1}
 
 
-def test_who_is_no_longer_on_the_list_keeps_the_bundle(run, people, tmp_path):
+def test_removing_a_person_from_the_table_deletes_no_bundle(run, people, tmp_path):
     run()
     people.write_text("id,identity\np0,ids/0.safetensors\n")
     assert run()["counts"] == {"unchanged": 1}

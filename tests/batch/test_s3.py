@@ -21,15 +21,16 @@ pytest.importorskip("s3fs")
 pytest.importorskip("moto")
 pytest.importorskip("flask_cors")
 
-from mfs_deploy import files
 from mfs_deploy.batch.results import RESULTS
 from mfs_deploy.bundle import manifest
+from testing.batches import WORKER
+from testing.processes import children
 from testing.s3_server import BUCKET, Server, Wire
 
 pytestmark = pytest.mark.slow
 
 PEOPLE = 12
-IDS = {f"p{i:02}" for i in range(PEOPLE)}
+IDS = {f"p{i:03}" for i in range(PEOPLE)}
 URL = f"s3://{BUCKET}/many"
 
 
@@ -62,21 +63,13 @@ def wire(server, monkeypatch) -> Iterator[Wire]:
 
 
 @pytest.fixture(scope="module")
-def people(once, small_kit) -> Path:
-    import numpy as np
+def people(identities) -> Path:
+    return identities(PEOPLE)
 
-    from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
-    from mfs_deploy.checkpoint import identity_file
-    from mfs_deploy.stamping import kit as kits
 
-    encoder = kits.load(small_kit).encoder_sha256
-
-    def make(folder: Path) -> None:
-        for i in range(PEOPLE):
-            person = random_identity(np.random.default_rng(1000 + i))
-            identity_file.save(folder / f"p{i:02}.safetensors", person.embedding, person.feature_map, encoder)
-
-    return once("people-for-s3", make)
+@pytest.fixture(scope="module")
+def expected_hashes(undisturbed) -> dict[str, str]:
+    return undisturbed(PEOPLE)
 
 
 @pytest.fixture
@@ -86,19 +79,6 @@ def begin(start, small_kit, people) -> Callable:
         return start("batch", people, *common, *args, **kwargs)
 
     return go
-
-
-@pytest.fixture(scope="module")
-def local(once, small_kit, people) -> dict[str, str]:
-    """Hashes of the files of all bundles, made in a folder."""
-    from mfs_deploy import cli
-
-    def make(folder: Path) -> None:
-        args = ["--kit", str(small_kit), "--out", str(folder / "out"), "--backends", "onnx", "--workers", "1", "--quiet"]
-        assert cli.main(["batch", str(people), *args]) == 0
-
-    out = once("as-a-folder", make) / "out"
-    return {f"{who}/{p.name}": files.sha256(p) for who in IDS for p in (out / who).iterdir()}
 
 
 def visible(server: Server) -> set[str]:
@@ -125,11 +105,11 @@ def hashes(server: Server) -> dict[str, str]:
     return found
 
 
-def finish(begin, server: Server, local: dict[str, str]) -> dict[str, int]:
+def finish(begin, server: Server, expected_hashes: dict[str, str]) -> dict[str, int]:
     """Another run; what is there then is what a folder would hold.  Returns its counts."""
     printed, err = (process := begin("--json")).communicate(timeout=240)
     assert process.returncode == 0, err
-    assert hashes(server) == local
+    assert hashes(server) == expected_hashes
     results = list(csv.DictReader(io.StringIO(server.read(f"many/{RESULTS}").decode())))
     assert {row["id"] for row in results} == IDS
     counts: dict[str, int] = json.loads(printed)["counts"]
@@ -137,24 +117,24 @@ def finish(begin, server: Server, local: dict[str, str]) -> dict[str, int]:
     return counts
 
 
-def test_bundles_are_those_of_a_folder_and_are_kept_or_made_again(begin, server, wire, local):
-    assert finish(begin, server, local) == {"done": PEOPLE}
+def test_bundles_are_those_of_a_folder_and_are_kept_or_made_again(begin, server, wire, expected_hashes):
+    assert finish(begin, server, expected_hashes) == {"done": PEOPLE}
     before = server.objects()
-    artifact = next(key for key in before if key.startswith("many/p01/") and not key.endswith(".json"))
+    artifact = next(key for key in before if key.startswith("many/p001/") and not key.endswith(".json"))
     content = bytearray(server.read(artifact))
     content[len(content) // 2] ^= 1
     server.client.put_object(Bucket=BUCKET, Key=artifact, Body=bytes(content))
-    server.client.delete_object(Bucket=BUCKET, Key=f"many/p02/{manifest.NAME}")
-    server.client.delete_object(Bucket=BUCKET, Key="many/.records/p03.json")
-    assert finish(begin, server, local) == {"done": 3, "unchanged": PEOPLE - 3}
-    assert finish(begin, server, local) == {"unchanged": PEOPLE}
+    server.client.delete_object(Bucket=BUCKET, Key=f"many/p002/{manifest.NAME}")
+    server.client.delete_object(Bucket=BUCKET, Key="many/.records/p003.json")
+    assert finish(begin, server, expected_hashes) == {"done": 3, "unchanged": PEOPLE - 3}
+    assert finish(begin, server, expected_hashes) == {"unchanged": PEOPLE}
     after = server.objects()
     bundles = {key: tag for key, tag in before.items() if "/p" in key and not key.startswith("many/.")}
     assert {key: after[key] for key in bundles} == bundles
 
 
-def test_other_targets_replace_the_artifacts_and_what_is_not_ours_is_left(begin, server, wire, people, local):
-    server.client.put_object(Bucket=BUCKET, Key="many/p05/thesis.tex", Body=b"x")
+def test_other_targets_replace_the_artifacts_and_what_is_not_ours_is_left(begin, server, wire, people, expected_hashes):
+    server.client.put_object(Bucket=BUCKET, Key="many/p005/thesis.tex", Body=b"x")
     process = begin()
     printed, err = process.communicate(timeout=240)
     assert process.returncode == 12, err
@@ -163,34 +143,34 @@ def test_other_targets_replace_the_artifacts_and_what_is_not_ours_is_left(begin,
     process.communicate(timeout=240)
     assert process.returncode == 12  # one has something else in the way, still
     assert {name.split("/")[1] for name in hashes(server)} == {"swap.param", "swap.bin", manifest.NAME}
-    assert server.read("many/p05/thesis.tex") == b"x"
-    assert visible(server) == IDS - {"p05"}
+    assert server.read("many/p005/thesis.tex") == b"x"
+    assert visible(server) == IDS - {"p005"}
 
 
-def test_a_killed_worker_costs_nothing(begin, server, wire, local):
+def test_a_killed_worker_costs_nothing(begin, server, wire, expected_hashes):
     process = begin()
     wait_for(server, process, 2)
-    os.kill(children(process.pid)[0], signal.SIGKILL)
+    os.kill(children(process.pid, WORKER)[0], signal.SIGKILL)
     printed, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert f"{PEOPLE} done" in printed
-    assert hashes(server) == local
+    assert hashes(server) == expected_hashes
 
 
-def test_a_run_killed_with_its_workers_leaves_whole_bundles_that_the_next_one_keeps(begin, server, wire, local):
+def test_a_run_killed_with_its_workers_leaves_whole_bundles_that_the_next_one_keeps(begin, server, wire, expected_hashes):
     process = begin()
     wait_for(server, process, 3)
-    for pid in (process.pid, *children(process.pid)):  # as when the machine goes; workers alone would have another second
+    for pid in (process.pid, *children(process.pid, WORKER)):  # as when the machine goes; workers alone would have another second
         os.kill(pid, signal.SIGKILL)
     process.wait()
     there = hashes(server)
     assert 3 <= len(visible(server)) < PEOPLE
-    assert there.items() <= local.items()
-    counts = finish(begin, server, local)
+    assert there.items() <= expected_hashes.items()
+    counts = finish(begin, server, expected_hashes)
     assert counts["unchanged"] >= 1  # both workers may have been ended between a manifest and its record
 
 
-def test_a_cut_network_ends_the_run_and_the_next_one_does_the_rest(begin, server, wire, local):
+def test_a_cut_network_ends_the_run_and_the_next_one_does_the_rest(begin, server, wire, expected_hashes):
     process = begin()
     wait_for(server, process, 3)
     wire.cut()
@@ -199,12 +179,12 @@ def test_a_cut_network_ends_the_run_and_the_next_one_does_the_rest(begin, server
     assert "the store failed" in err
     there = hashes(server)
     assert 3 <= len(visible(server)) < PEOPLE
-    assert there.items() <= local.items()
+    assert there.items() <= expected_hashes.items()
     wire.mend()
-    assert finish(begin, server, local)["unchanged"] >= 1
+    assert finish(begin, server, expected_hashes)["unchanged"] >= 1
 
 
-def test_a_store_that_lost_everything_is_filled_again(begin, server, wire, local):
+def test_a_store_that_lost_everything_is_filled_again(begin, server, wire, expected_hashes):
     process = begin()
     wait_for(server, process, 3)
     server.kill()
@@ -212,10 +192,10 @@ def test_a_store_that_lost_everything_is_filled_again(begin, server, wire, local
     assert process.returncode == 9, err
     server.start()
     assert server.objects() == {}
-    assert finish(begin, server, local) == {"done": PEOPLE}
+    assert finish(begin, server, expected_hashes) == {"done": PEOPLE}
 
 
-def test_a_full_disk_beside_the_store_ends_the_run_without_half_a_bundle(begin, server, wire, local):
+def test_a_full_disk_beside_the_store_ends_the_run_without_half_a_bundle(begin, server, wire, expected_hashes):
     process = begin(largest_file=100_000)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 9, err
@@ -227,12 +207,3 @@ def test_a_bucket_that_is_not_there_is_told(begin, server, wire):
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 9
     assert "s3://nowhere/many" in json.loads(printed)["error"]["message"]
-
-
-def children(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(int(child))
-    return found

@@ -96,7 +96,7 @@ def test_wherever_the_store_fails_a_bundle_is_whole_or_not_there(store, folder, 
         assert store.earlier("p", lambda: "of new") is not None
 
 
-def test_what_is_not_ours_is_left_alone(store, folder):
+def test_foreign_objects_in_the_bucket_are_never_overwritten(store, folder):
     store._write({"p/thesis.tex": b"x", "q/manifest.json": b"{}", "r": b"x", "s/a.onnx": b"mine"})
     before = dict(store._fs.store)
     for name in "pqrs":
@@ -118,7 +118,7 @@ def test_a_bundle_whose_record_is_lost_is_replaced(store, folder, tmp_path):
 @pytest.mark.parametrize(
     "record", [b"", b"[]", b"{}", b'{"objects": [], "outcome": {}}', b'{"objects": {}, "outcome": {"id": 5}}', b"\xff"]
 )
-def test_a_damaged_record_is_as_none(store, folder, record):
+def test_a_person_whose_record_is_damaged_is_made_again(store, folder, record):
     store.publish(folder(**{"a.onnx": b"1"}), PersonResult("p", "done", "x"))
     store._write({".records/p.json": record})
     assert store.earlier("p", lambda: "x") is None
@@ -139,12 +139,12 @@ def test_a_name_that_leads_out_is_not_followed(store, monkeypatch):
         pass
 
 
-def test_a_url_that_means_nothing_is_refused():
+def test_a_url_of_an_unknown_scheme_is_refused():
     with pytest.raises(OutputError, match="nowhere://x"):
         stores.open_store("nowhere://x")
 
 
-def test_what_is_missing_is_named(monkeypatch):
+def test_a_bucket_without_fsspec_names_the_extra(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "fsspec", None)

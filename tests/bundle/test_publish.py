@@ -101,7 +101,7 @@ def damage(how: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["changed", "truncated", "missing", "not in the manifest"])
-def test_damage_is_named(tmp_path, how):
+def test_verify_names_what_is_damaged(tmp_path, how):
     out = tmp_path / "face01"
     publish(out, "new")
     damage(how, out)
@@ -145,7 +145,7 @@ def test_a_file_put_into_a_bundle_is_not_lost(tmp_path):
         publish(out, "new")
 
 
-def test_what_is_kept_aside_replaces_only_its_like(tmp_path):
+def test_a_rejected_bundle_replaces_only_an_earlier_rejected_one(tmp_path):
     out = tmp_path / "face01"
     for _ in range(2):
         with bundle.staging(out) as folder:

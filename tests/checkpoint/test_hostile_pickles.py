@@ -223,7 +223,7 @@ def test_allowed_callables_check_their_arguments(read_pickle, opcodes: bytes) ->
     assert caught.value.kind == "checkpoint-unreadable"
 
 
-def test_an_array_that_is_never_filled_is_no_array(read_pickle) -> None:
+def test_an_array_without_contents_is_refused(read_pickle) -> None:
     with pytest.raises(CheckpointError, match="1 holds an array without contents") as caught:
         read_pickle(in_dict(EMPTY_ARRAY))
     assert caught.value.kind == "checkpoint-values"

@@ -213,7 +213,7 @@ def test_tuples_nested_half_a_million_deep_do_not_crash_the_reader(tiny_state: S
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04", b"PK\x03\x04" + bytes(100), b"\x80\x02.", b"<html>"])
-def test_files_that_are_neither_are_unreadable(read, tmp_path: Path, content: bytes) -> None:
+def test_neither_pth_nor_safetensors_is_unreadable(read, tmp_path: Path, content: bytes) -> None:
     for name in ("x.pth", "x.safetensors"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(CheckpointError) as caught:

@@ -114,7 +114,7 @@ def test_changed_contents_are_refused(identity, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + bytes(100), b"\xff" * 64, b"\0" * 64, bytes(2 << 20)])
-def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_holds_no_identity_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(CheckpointError, match="not an identity file") as caught:
         identity_file.load(tmp_path / "x")
@@ -149,6 +149,6 @@ def test_flipped_bytes_and_cuts_give_an_error_or_a_sound_identity(identity, tmp_
         assert abs(np.linalg.norm(loaded.embedding) - 1) <= 1e-3
 
 
-def test_torch_is_not_imported_for_it() -> None:
+def test_reading_an_identity_file_needs_no_torch() -> None:
     code = "import sys, mfs_deploy.checkpoint.identity_file; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

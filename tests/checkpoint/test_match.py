@@ -126,7 +126,7 @@ def test_a_transposed_linear_is_named_and_called_so(read_pickle, tiny) -> None:
     assert caught.value.kind == "checkpoint-shape"
 
 
-def test_another_wrong_shape_is_named(read_pickle, tiny) -> None:
+def test_a_wrong_shape_is_named_with_the_expected_one(read_pickle, tiny) -> None:
     tiny["0.weight"] = tiny["0.weight"][:, :2]
     with pytest.raises(CheckpointError, match=r"0\.weight has shape \(4, 2, 3, 3\), expected \(4, 3, 3, 3\)") as caught:
         read_pickle(tiny)

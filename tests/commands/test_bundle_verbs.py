@@ -225,7 +225,7 @@ def test_reference_tensors_that_are_not_right_are_refused(mfs, bundle, change):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18), b"hello", b"\x93NUMPY"])
-def test_a_reference_file_that_is_none_is_refused(mfs, bundle, content):
+def test_a_malformed_reference_file_is_refused(mfs, bundle, content):
     (bundle / "reference.npz").write_bytes(content)
     accept(bundle)
     assert mfs("parity", bundle).code == 8

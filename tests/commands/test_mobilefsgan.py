@@ -134,7 +134,7 @@ def test_a_person_is_stamped_as_the_converters_would(mfs, fsgan, person, tmp_pat
     assert manifest.list_files(tmp_path / "stamped") == manifest.list_files(tmp_path / "converted")
 
 
-def test_a_template_of_int8_weights_holds_though_its_scales_are_all_plus(mfs, fsgan):
+def test_int8_weights_can_be_stamped_though_every_scale_is_positive(mfs, fsgan):
     ran = mfs("kit", "build", *ARCH, "--checkpoint", fsgan, "--recipe", "w8", "--backends", "onnx", "--json")
     assert ran.code == 0, ran
     assert [(one["backend"], one["slots"]) for one in ran.json["templates"]] == [

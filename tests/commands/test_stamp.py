@@ -113,7 +113,7 @@ def test_the_manifest_names_the_weights_that_are_in_the_artifact(stamped, kit, s
     assert weights.digest.encode() in (stamped / "swap.onnx").read_bytes()
 
 
-def test_who_else_is_baked_at_the_same_time_changes_no_bit(kit, somebody):
+def test_baking_people_together_gives_the_same_bytes_as_one_by_one(kit, somebody):
     from mfs_deploy.checkpoint import identity_file
 
     held = kits.load(kit)

@@ -90,7 +90,7 @@ def test_a_pair_is_two_single_renders(target: People, source: People, scenes: At
         assert torch.equal(getattr(swapped, field), getattr(swap[1], field))
 
 
-def test_seeds_decide_and_nothing_else() -> None:
+def test_a_sample_depends_on_its_seed_and_not_on_how_many_are_drawn() -> None:
     for sample in (sample_people, sample_attributes):
         few, many = sample(3, 7), sample(9, 7)
         _same(few, many.take(slice(0, 3)))
@@ -106,7 +106,7 @@ def test_a_scene_does_not_depend_on_its_neighbours(target: People, source: Peopl
     assert (many.mask[4:5] - one.mask).abs().max() < 1e-4
 
 
-def test_who_and_how_are_drawn_apart() -> None:
+def test_a_person_s_look_is_independent_of_pose_and_light() -> None:
     people, scenes = sample_people(400, 3), sample_attributes(400, 3)
     skin = people.skin.mean(1)
     for value in (scenes.yaw, scenes.light.mean(1), scenes.mouth_open, scenes.noise):

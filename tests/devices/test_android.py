@@ -115,7 +115,7 @@ def test_a_report_of_something_else_is_no_result(android, bundle, runner, replay
     assert words in caught.value.message
 
 
-def test_outputs_of_another_shape_are_no_outputs(android, bundle, runner, replay):
+def test_outputs_of_a_wrong_shape_are_refused(android, bundle, runner, replay):
     android.tell(program=replay("import numpy as np; np.save(dump / 'mask.npy', np.zeros((2, 3, 224, 224), np.float32))"))
     with pytest.raises(DeviceError) as caught:
         outputs_of(by_runner(runner), bundle)
@@ -227,7 +227,7 @@ def test_a_phone_that_is_just_being_found_is_waited_for(android):
     later.join()
 
 
-def test_adb_s_own_choice_of_a_phone_holds(android, monkeypatch):
+def test_android_serial_selects_the_phone(android, monkeypatch):
     android.tell(phones=[OTHER, {"serial": "R5CT1234567", "state": "device", "model": "Pixel_8"}])
     monkeypatch.setenv("ANDROID_SERIAL", "R5CT1234567")
     assert phones.connect(None).name == NAME
@@ -325,7 +325,7 @@ def test_a_runner_that_crashes_is_told(android, bundle, runner):
         outputs_of(by_runner(runner), bundle)
 
 
-def test_an_app_that_dies_is_told(android, bundle):
+def test_an_app_that_crashes_is_reported_with_where_to_look(android, bundle):
     android.tell(app="dies")
     with pytest.raises(DeviceError, match="the app stopped before its report was written") as caught:
         bench_phone.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)

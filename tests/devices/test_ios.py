@@ -91,7 +91,7 @@ def test_several_iphones_are_told_by_their_identifiers(mfs, iphone, bundle):
     assert mfs("bench", bundle, "--on", "ios", "--serial", "00008140-2", "--quiet").code == 0  # as Xcode shows it
 
 
-def test_phones_in_a_form_of_tomorrow_are_not_taken_for_others(iphone):
+def test_a_device_list_in_an_unknown_format_is_refused(iphone):
     iphone.tell(phones=[{"identifier": "X", "properties": {"hardware": {"platform": "iOS"}}}])
     with pytest.raises(DeviceError, match="in a form that is not known here"):
         ios.App(None)
@@ -106,7 +106,7 @@ def test_phones_in_a_form_of_tomorrow_are_not_taken_for_others(iphone):
         ({"app": "the bundle has no coreml network"}, "coreml: the bundle has no coreml network"),
     ],
 )
-def test_what_goes_wrong_there_is_told_in_apple_s_or_the_app_s_words(iphone, bundle, changes, words):
+def test_a_failure_on_the_iphone_is_reported_in_the_words_of_apple_or_the_app(iphone, bundle, changes, words):
     iphone.tell(**changes)
     with pytest.raises(DeviceError) as caught:
         bench_phone.on_phone(bundle, ios.App(None), runs=1, threads=1, sustained=0)

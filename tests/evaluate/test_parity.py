@@ -84,7 +84,7 @@ def test_a_wrong_shape_fails(cases, reference):
 
 @pytest.mark.parametrize("metric", [*parity.AT_LEAST, *parity.AT_MOST])
 @pytest.mark.parametrize("recipe", recipes.names())
-def test_each_limit_is_watched_by_itself(metric, recipe):
+def test_each_limit_of_the_gate_fails_by_itself(metric, recipe):
     tolerance = recipes.load(recipe).gate
     good = parity.CaseParity("target", **{m: getattr(tolerance, m) for m in (*parity.AT_LEAST, *parity.AT_MOST)})
     assert parity.failures([good], tolerance) == []

@@ -62,7 +62,7 @@ def test_of_those_as_fast_as_each_other_the_smallest_is_taken(tried):
     assert chosen.job.recipe_name == "fp16"
 
 
-def test_where_none_passes_the_gate_is_given_the_default_to_refuse(tried):
+def test_if_no_recipe_passes_the_default_is_kept_and_its_gate_fails(tried):
     (chosen,), trials = tried("onnx", fp32=(40, 5.0, 0.1), fp16=(20, 5.2, 0.1))
     assert chosen.job.recipe_name == "fp16"
     assert all(t.complaint for t in trials)

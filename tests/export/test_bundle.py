@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mfs_deploy.bundle import manifest
+from testing.processes import children, wait_for_line, wait_until_gone
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -206,9 +207,7 @@ def test_an_interruption_leaves_the_old_bundle_no_litter_and_no_worker(bundle, s
     temporary.mkdir()
     env = {**os.environ, "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(temporary), "PYTHONUNBUFFERED": "1"}
     process = start(*export_args, *args, "--out", bundle, env=env)
-    for line in process.stderr:
-        if after in line:
-            break
+    wait_for_line(process, after)
     time.sleep(1.5)
     process.send_signal(sent)
     _, err = process.communicate(timeout=30)
@@ -221,17 +220,12 @@ def test_an_interruption_leaves_the_old_bundle_no_litter_and_no_worker(bundle, s
 
 def test_a_worker_ends_when_its_parent_was_killed(start, export_args, tmp_path):
     process = start(*export_args, "--backends", "coreml", "--full-conversion", "--out", tmp_path / "face01")
-    for line in process.stderr:
-        if "make" in line:
-            break
+    wait_for_line(process, "make")
     time.sleep(1)
-    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = children(process.pid, b"worker")
+    assert len(workers) == 1
     process.kill()
-    command = Path(f"/proc/{child}/cmdline")
-    deadline = time.monotonic() + 15
-    while command.exists() and b"worker" in command.read_bytes():
-        assert time.monotonic() < deadline, "the worker lives on"
-        time.sleep(0.2)
+    wait_until_gone(workers, b"worker", seconds=15)
 
 
 def test_an_export_leaves_nothing_in_the_home_or_temporary_folder(start, export_args, tmp_path):

@@ -334,7 +334,7 @@ def constant_model(shapes: list[list[int]], image: tuple[object, ...] = (1, 3, "
         ([[8, 1]] * 12, "12 outputs"),
     ],
 )
-def test_other_models_are_refused_with_what_was_seen(shapes, words):
+def test_a_model_of_another_form_is_refused_and_its_outputs_listed(shapes, words):
     with pytest.raises(CheckpointError, match=words) as caught:
         detectors.open_detector(constant_model(shapes))
     assert "allowed are SCRFD with keypoints (9 or 15 outputs) and YuNet" in caught.value.message
@@ -356,7 +356,7 @@ def test_model_that_gives_other_sizes_than_its_form_is_refused(portrait):
         detector.detect(portrait)
 
 
-def test_what_is_no_model_is_refused(tmp_path, scrfd_file):
+def test_a_file_that_holds_no_model_is_refused(tmp_path, scrfd_file):
     (tmp_path / "photo.onnx").write_bytes(b"\xff\xd8\xff not a model")
     (tmp_path / "half.onnx").write_bytes(scrfd_file.read_bytes()[:-1000])
     (tmp_path / "empty.onnx").touch()

@@ -229,7 +229,7 @@ def test_other_formats_are_named_though_pillow_could_read_them(tmp_path, picture
         (b"", "empty"),
     ],
 )
-def test_what_is_no_photo_is_named(tmp_path, data, word):
+def test_a_file_that_is_no_photo_is_named_by_its_kind(tmp_path, data, word):
     assert word in refused(tmp_path, data).message
 
 
@@ -241,7 +241,7 @@ def test_truncated_photo_is_refused_not_filled_with_grey(tmp_path, picture, kind
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_damaged_bytes_never_end_in_another_error(tmp_path, picture, kind):
+def test_a_damaged_photo_is_read_or_refused_and_never_crashes(tmp_path, picture, kind):
     rng = np.random.default_rng(7)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -276,7 +276,7 @@ def test_named_pipe_is_refused_without_waiting_for_a_writer(tmp_path, monkeypatc
         photos.read(path)
 
 
-def test_unreadable_permission(tmp_path, picture, monkeypatch):
+def test_a_photo_the_user_may_not_read_says_so(tmp_path, picture, monkeypatch):
     path = tmp_path / "secret.jpg"
     path.write_bytes(encoded(picture, "JPEG"))
     path.chmod(0)
@@ -334,6 +334,6 @@ def test_pixel_limit_itself_is_allowed(tmp_path, monkeypatch, picture):
     assert "damaged" in refused(tmp_path, png_header(9_500, 10_000)).message
 
 
-def test_smallest_side(tmp_path, picture):
+def test_a_side_under_32_pixels_is_refused(tmp_path, picture):
     assert read(tmp_path, encoded(picture[:32, :32], "PNG")).shape == (32, 32, 3)
     assert "100x31 pixels; at least 32x32" in refused(tmp_path, encoded(picture[:31, :100], "PNG")).message

@@ -175,7 +175,7 @@ CASES |= {
 }
 
 
-def test_every_rewrite_is_tried():
+def test_every_rewrite_has_a_test():
     assert {*REWRITES, *RUNTIME_REWRITES} == {rewrite for rewrite, _, _ in CASES.values()}
 
 
@@ -264,7 +264,7 @@ def test_the_simplified_network_matches_and_costs_less(net, size):
     assert after.macs < before.macs
 
 
-def test_the_costs_are_the_measured_ones(net):
+def test_costs_of_the_network_are_exact(net):
     assert cost(trace(net), 224) == Cost(parameters=499_825, bytes=2_001_316, macs=305_722_368)
     assert round(cost(trace(net), 256).macs / 1e9, 3) == 0.399
     assert sum(is_resize(n) for n in trace(net).graph.nodes) == 10

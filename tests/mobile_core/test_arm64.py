@@ -39,7 +39,7 @@ def test_a_phone_s_processor_gives_what_pytorch_gives(phone, golden_bundle, refe
 
 
 @pytest.mark.slow
-def test_half_precision_is_half_precision_there(phone, demo_bundle, reference, tmp_path):
+def test_float16_arithmetic_runs_where_the_processor_has_it(phone, demo_bundle, reference, tmp_path):
     """On x86 ncnn computes float16 artifacts in float32; what a phone would give is seen only here."""
     name, run = phone
     for path in reference(demo_bundle).glob("*.npy"):  # of the cases only the first: a frame takes the emulator seconds
@@ -54,7 +54,7 @@ def test_half_precision_is_half_precision_there(phone, demo_bundle, reference, t
     assert (target["swapped_max"] > 3e-4) is has_half
 
 
-def test_what_needs_no_python_holds_there(phone):
+def test_the_core_s_own_tests_pass_on_arm64(phone):
     _, run = phone
     done = run("tests/mfs-core-test")
     assert done.returncode == 0, done.stdout

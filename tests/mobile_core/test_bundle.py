@@ -149,7 +149,7 @@ def test_a_manifest_that_says_something_else_is_refused(library, bare, change, s
     refused(library, bare, said, status)
 
 
-def test_an_entry_that_is_there_twice_is_refused(library, bare):
+def test_a_key_that_occurs_twice_is_refused(library, bare):
     """Readers differ on which one counts, so a file could be one thing for Python and another for a phone."""
     path = bare / "manifest.json"
     path.write_text(path.read_text("utf-8").replace('"schema": 1', '"schema": 1, "schema": 1'), "utf-8")

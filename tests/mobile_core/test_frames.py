@@ -108,7 +108,7 @@ def test_a_camera_s_frame_is_pasted_into_as_its_planes_would_be(library, bare_bu
         assert np.abs(plane - expected).max() <= 1
 
 
-def test_what_the_camera_saw_is_what_the_screen_shows(library, portrait):
+def test_a_camera_frame_reaches_the_screen_upright_in_its_colours(library, portrait):
     planes, yuv = as_yuv(portrait[:, :396], "NV21", "BT601_FULL")
     expected = np.rot90(np.clip(to_rgb(yuv, "BT601_FULL") + 0.5, 0, 255).astype(np.uint8), -1)  # clockwise
     shown = np.zeros((396, 512, 4), np.uint8)

@@ -70,7 +70,7 @@ def test_alignment_and_paste_back_are_the_exporter_s_to_one_level(told):
     assert told.parity["complaints"] == []
 
 
-def test_its_figures_are_those_that_python_measures_on_what_it_wrote(told, golden_bundle):
+def test_reported_parity_equals_python_s_on_the_same_outputs(told, golden_bundle):
     with np.load(golden_bundle / reference_file.NAME) as arrays:
         expected = dict(arrays)
     got = parity.Outputs(*(np.load(told.dump / f"{name}.npy") for name in ("swapped", "mask")))
@@ -230,7 +230,7 @@ def test_an_app_can_check_itself(library, told, golden_bundle, demo_bundle, refe
     assert caught.value.status == core_library.PARITY
 
 
-def test_what_needs_no_python_holds(host, golden_bundle):
+def test_the_core_s_own_tests_pass(host, golden_bundle):
     done = subprocess.run(
         [host / "tests" / "mfs-core-test", golden_bundle], capture_output=True, text=True, errors="replace", check=False
     )

@@ -55,7 +55,7 @@ def mfs_of(place: Path, folder: Path, *args: object, code: int = 0):
     return json.loads(ran.stdout)
 
 
-def test_it_stays_small_and_brings_no_pytorch(installed):
+def test_an_install_without_extras_stays_small_and_brings_no_pytorch(installed):
     (packages,) = installed.glob("lib/python*/site-packages")
     names = {path.name.split("-")[0].lower() for path in packages.iterdir()}
     assert not names & {"torch", "onnx", "coremltools", "ncnn", "skimage", "ai_edge_litert", "litert_torch", "scipy", "cv2"}
@@ -91,7 +91,7 @@ def test_photos_need_the_extra_and_then_are_stamped_with_the_same_bytes(installe
     assert manifest.list_files(tmp_path / "there") == manifest.list_files(tmp_path / "here")
 
 
-def test_a_batch_is_done_there_and_photos_are_told_what_they_need(installed, with_photos, kit, photo, somebody, tmp_path):
+def test_a_batch_without_extras_makes_all_but_photos(installed, with_photos, kit, photo, somebody, tmp_path):
     rows = [f'a,{photo},,"{LANDMARKS}"', *(f"p{i},,{somebody(i)}," for i in range(3))]
     (tmp_path / "people.csv").write_text("\n".join(["id,photo,identity,landmarks", *rows]))
     args = ("batch", tmp_path / "people.csv", "--kit", kit, "--backends", "onnx,ncnn", "--out", tmp_path / "out", "--workers", "2")

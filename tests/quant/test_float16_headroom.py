@@ -24,7 +24,7 @@ def hot(net):
     return hot
 
 
-def test_the_stand_in_is_safe(graph, crop):
+def test_a_network_within_float16_keeps_no_layer_in_float32(graph, crop):
     room = scan(graph, crop)
     assert room.ratio > 100
     assert room.keep_float32 == frozenset()

@@ -70,7 +70,7 @@ def test_values_that_are_not_numbers_are_refused_by_name(identity, crops):
         observe(identity, crops)
 
 
-def test_an_unknown_way_lists_the_known_ones(identity, crops):
+def test_an_unknown_calibration_method_lists_the_known_ones(identity, crops):
     with pytest.raises(UsageError) as caught:
         observe(identity, crops, "entropy")
     assert "minmax, percentile, kl" in caught.value.hint

@@ -28,7 +28,7 @@ def kept(tmp_path):
     return path
 
 
-def test_what_is_kept_comes_back(kept):
+def test_ranges_read_from_a_file_are_those_written(kept):
     assert read(kept) == KEPT
 
 
@@ -55,7 +55,7 @@ def test_files_for_other_networks_and_damaged_ones_say_what_is_wrong(kept, chang
         read(kept)
 
 
-def test_what_is_no_json_or_not_there_is_refused(tmp_path):
+def test_a_missing_or_malformed_ranges_file_is_refused(tmp_path):
     (tmp_path / "deep").write_text("[" * 100_000)
     (tmp_path / "photo").write_bytes(b"\xff\xd8\xff")
     for name in ("deep", "photo", "missing"):

@@ -88,7 +88,7 @@ def test_bars_are_as_long_as_their_figures_and_fit_their_axis(longest):
     assert [part.name for part in chart.legend] == ["x", "y"]
 
 
-def test_a_chart_of_nothing_has_an_axis():
+def test_a_chart_of_zeros_still_has_an_axis():
     chart = Chart("", "", (Bar("a", "", (Part("x", 0.0, "look0"),)),))
     assert chart.ticks[0] == 0 < chart.ticks[-1]
     assert chart.pieces(chart.bars[0]) == []

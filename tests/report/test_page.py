@@ -212,7 +212,7 @@ def test_a_page_shows_what_a_phone_measured_and_what_it_did_not(mfs, on_phone, t
         (lambda m: m["artifacts"]["ncnn"].update(frame="512"), "is no object"),
     ],
 )
-def test_a_phones_results_that_cannot_be_are_refused(mfs, on_phone, tmp_path, change, says):
+def test_malformed_results_of_a_phone_are_refused(mfs, on_phone, tmp_path, change, says):
     changed(on_phone, change)
     ran = mfs("report", on_phone, "--out", tmp_path / "report.html")
     assert ran.code == 2, ran
@@ -273,7 +273,7 @@ def test_an_artifact_that_cannot_be_opened_is_told_on_the_page(mfs, bundle, tmp_
     assert "within its recipe's tolerance" not in page.text
 
 
-def test_what_strangers_write_stays_text(mfs, bundle, results, counted, tmp_path):
+def test_html_in_a_bundle_or_result_is_shown_as_text(mfs, bundle, results, counted, tmp_path):
     said = manifest.read(bundle)
     said["tool"] = said["artifacts"]["onnx"]["format"] = said["artifacts"]["onnx"]["parity"]["runtime"] = HOSTILE
     for name in ("versions", "licences"):
@@ -347,7 +347,7 @@ def test_json_of_another_kind_is_refused_by_name(mfs, tmp_path, text, says):
         (lambda m: m.pop("weights_sha256"), "'weights_sha256'"),
     ],
 )
-def test_results_that_cannot_be_are_refused(mfs, counted, tmp_path, change, says):
+def test_malformed_results_are_refused(mfs, counted, tmp_path, change, says):
     changed(counted, change)
     ran = mfs("report", counted, "--out", tmp_path / "report.html")
     assert ran.code == 2, ran
@@ -379,7 +379,7 @@ def test_a_damaged_bundle_has_no_page(mfs, bundle, tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_preview_that_is_none_is_refused(mfs, bundle, tmp_path):
+def test_a_preview_of_another_size_is_refused(mfs, bundle, tmp_path):
     Image.new("RGB", (10, 10)).save(bundle / "preview.png")
     said = manifest.read(bundle)
     manifest.write(bundle, said | {"files": manifest.list_files(bundle)})
@@ -415,7 +415,7 @@ def test_a_page_replaces_no_input_and_lies_in_no_bundle(mfs, made, bundle, count
     assert mfs("report", counted, "--out", tmp_path / "nowhere" / "report.html").code == 9
 
 
-def test_what_a_page_needs_is_named_where_it_is_missing(mfs, counted, tmp_path, monkeypatch):
+def test_a_report_without_jinja2_names_the_extra(mfs, counted, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
     ran = mfs("report", counted, "--out", tmp_path / "report.html")
     assert ran.code == 5

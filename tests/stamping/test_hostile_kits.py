@@ -193,7 +193,7 @@ def test_a_spoiled_kit_is_refused_and_nothing_is_written(spoil, mfs, somebody, t
 
 
 @pytest.mark.parametrize("name", ["generator is text", "common has more", "part is 7", "a file in a file", "generator fails"])
-def test_a_batch_refuses_it_before_anything_is_written(spoil, mfs, somebody, tmp_path, name):
+def test_a_batch_refuses_a_spoiled_kit_before_anything_is_written(spoil, mfs, somebody, tmp_path, name):
     if name == "generator fails":
         path, left = spoil(SPOILED["generator that fails when run"]), ["kits", "out"]
     else:
@@ -220,7 +220,7 @@ def test_a_spoiled_identity_encoder_is_refused_where_a_photo_is_to_be_read(spoil
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff" * 100, b"\x02\0\0\0\0\0\0\0{}", b"\x08\0\0\0\0\0\0\0[[[[[[[["])
-def test_what_is_no_safetensors_file_is_refused(mfs, somebody, tmp_path, content):
+def test_a_kit_that_is_no_safetensors_file_is_refused(mfs, somebody, tmp_path, content):
     (tmp_path / "kit").write_bytes(content)
     refused(mfs("stamp", tmp_path / "kit", "--identity", somebody(0), "--out", tmp_path / "x", "--json"))
     refused(mfs("kit", "unpack", tmp_path / "kit", "--out", tmp_path / "x", "--json"))
@@ -260,7 +260,7 @@ def test_unpack_writes_nothing_outside_its_folder(spoil, mfs, tmp_path, name):
     assert not (tmp_path / "in").exists() or os.listdir(tmp_path / "in") == ["x"]
 
 
-def test_a_kit_cannot_take_away_the_disclosure(spoil, mfs, somebody, tmp_path):
+def test_a_kit_cannot_remove_the_synthetic_media_label(spoil, mfs, somebody, tmp_path):
     from mfs_deploy.bundle import manifest
 
     path = spoil(put("facts", "common", "synthetic_media", value={"label": "a real photo"}))

@@ -95,7 +95,7 @@ def test_weights_that_lie_nowhere_are_refused_by_name():
         find.slots({"swap.bin": changed.tobytes()}, {"w": probe}, {"w": 1.0}, HASH, [])
 
 
-def test_integers_without_their_steps_are_no_form():
+def test_int8_weights_without_their_scales_are_refused():
     probe = weights(1)
     integers, _ = forms.REPRESENTATIONS["int8"](probe)
     with pytest.raises(ConversionError, match=r"^w is in the converted files in no form"):
@@ -130,7 +130,7 @@ def same_bytes(array: np.ndarray) -> bool:
     return all(a.tobytes() == b.tobytes() for a, b in zip(ours, theirs, strict=True))
 
 
-def test_every_form_belongs_to_a_backend():
+def test_every_encoding_belongs_to_a_backend():
     backends = ("onnx", "tflite", "ncnn", "coreml")
     assert {name for backend in backends for name in forms.of_backend(backend)} == set(forms.REPRESENTATIONS)
 

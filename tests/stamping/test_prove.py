@@ -22,7 +22,7 @@ def found(person, convert, template):
     return template(files, find.slots(files, probe.baked, FACTORS, probe.digest, [0.3]))
 
 
-def test_another_person_s_bytes_are_proof(found, person, convert):
+def test_a_template_is_proven_on_another_person_s_bytes(found, person, convert):
     prove(found, person(2), convert(person(2)))
 
 

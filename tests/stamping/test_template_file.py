@@ -98,7 +98,7 @@ def test_a_flipped_byte_anywhere_is_refused_or_changes_nothing(file, templates):
     assert refused > 400
 
 
-def test_what_is_no_template_is_refused(tmp_path):
+def test_a_file_that_holds_no_template_is_refused(tmp_path):
     assert "cannot be read" in assert_refused(tmp_path / "none").message
     assert_refused(tmp_path)
     for content in (b"", b"\0" * 8, b"PK\x03\x04" * 40, b"\xff" * 64):
@@ -203,7 +203,7 @@ SLOTS = {
 
 
 @pytest.mark.parametrize("change", SLOTS.values(), ids=SLOTS)
-def test_a_slot_that_cannot_be_is_refused(forge, change):
+def test_a_malformed_slot_is_refused(forge, change):
     def put(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
         slot = header["templates"][1]["slots"][0]
         assert slot["weights"] == "c.weight"
@@ -240,7 +240,7 @@ ENTRIES = {
 
 
 @pytest.mark.parametrize("change", ENTRIES.values(), ids=ENTRIES)
-def test_a_template_that_cannot_be_is_refused(forge, change):
+def test_a_malformed_template_is_refused(forge, change):
     assert_refused(forge(lambda header, tensors: header["templates"][1].update(change)))
 
 

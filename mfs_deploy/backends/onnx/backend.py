@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy import __version__
+from mfs_deploy import __version__, onnx_runtime
 from mfs_deploy.backends import node_names as fx_order
 from mfs_deploy.backends.base import (
     Array,
@@ -210,7 +210,7 @@ def open(path: Path, contract: Contract) -> OnnxRunner:
 def session(path: Path, data: bytes) -> Any:
     """Of a model's bytes; ``path`` is for the words of errors."""
     try:
-        import onnxruntime
+        onnxruntime = onnx_runtime.load()
     except ImportError as exc:
         raise MissingExtra(EXTRA, str(exc.name), "running ONNX") from exc
     options = onnxruntime.SessionOptions()

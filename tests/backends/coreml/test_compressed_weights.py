@@ -46,7 +46,9 @@ REAL = [
 
 
 @pytest.mark.parametrize(("name", "how", "options", "stored", "kind"), REAL)
-def test_real_network(optimize, package_of, contract, crop, expected, tmp_path, name, how, options, stored, kind):
+def test_compressed_weights_compute_what_coremltools_unpacks(
+    optimize, package_of, contract, crop, expected, tmp_path, name, how, options, stored, kind
+):
     small, plain = compressed(optimize, package_of(name, "image"), tmp_path, how, **options)
     assert kind in {op.kind for op in mil.load(small)[1].operations}
     assert kind not in {op.kind for op in mil.load(plain)[1].operations}
@@ -77,7 +79,7 @@ IOS18 = [
 
 
 @pytest.mark.parametrize(("how", "options", "stored"), IOS18)
-def test_ios18_forms(optimize, build, tmp_path, how, options, stored):
+def test_compression_new_in_ios18_is_unpacked_as_coremltools_does(optimize, build, tmp_path, how, options, stored):
     source = build(lambda mb, x: mb.conv(x=x, weight=W, pad_type="valid"), [X], "iOS18")
     small, plain = compressed(optimize, source, tmp_path, how, **options)
     assert coreml.describe(small).parameters == {stored: W.size}
@@ -87,7 +89,7 @@ def test_ios18_forms(optimize, build, tmp_path, how, options, stored):
     assert np.abs(got - exact).max() > 0.05  # it is the compressed weights that ran
 
 
-def test_constexpr_cast(evaluate):
+def test_float16_weights_cast_to_float32_are_used_in_float32(evaluate):
     """float16 weights computed with in float32."""
     half = W.astype(np.float16)
 

@@ -47,7 +47,7 @@ def test_corrupt_blob_metadata(package, contract, form, at, value, says):
     assert "p_encoder_0_0_weight" in caught.value.message
 
 
-def test_another_version_of_blob_storage(package, contract):
+def test_an_unknown_version_of_the_weight_file_is_refused(package, contract):
     data = bytearray((package / WEIGHTS).read_bytes())
     struct.pack_into("<I", data, 4, 1)
     (package / WEIGHTS).write_bytes(data)
@@ -108,7 +108,7 @@ def test_weights_cannot_lie_outside(package, contract, edit, name):
 # ---- another interface than the contract's ----
 
 
-def test_another_size(package_of):
+def test_a_package_of_another_input_size_is_refused(package_of):
     with pytest.raises(BundleError, match=r"target: found RGB image 224x224, must be RGB image 256x256"):
         coreml.open(package_of("fp16", "image"), architectures.interface("mobilefaceswap").contract(256))
 
@@ -160,7 +160,7 @@ INTERFACES = [
 
 
 @pytest.mark.parametrize(("change", "says"), INTERFACES, ids=[change.__name__ for change, _ in INTERFACES])
-def test_wrong_interface(package, contract, edit, change, says):
+def test_a_package_with_other_inputs_or_outputs_is_refused(package, contract, edit, change, says):
     edit(package, change)
     with pytest.raises(BundleError, match=says):
         coreml.open(package, contract)
@@ -292,7 +292,7 @@ PROGRAMS = [
 
 
 @pytest.mark.parametrize(("change", "says"), PROGRAMS, ids=[change.__name__ for change, _ in PROGRAMS])
-def test_program_that_cannot_be_trusted(package, contract, crop, edit, change, says):
+def test_a_malformed_program_is_refused_and_the_fault_named(package, contract, crop, edit, change, says):
     edit(package, change)
     with pytest.raises(ConversionError, match=says) as caught:
         coreml.open(package, contract).run(crop)

@@ -46,7 +46,7 @@ def loud_package(loud, contract, tmp_path_factory):
     return path
 
 
-def test_without_pins_the_overflow_shows(loud_package, contract, crop):
+def test_without_pinned_layers_the_outputs_overflow(loud_package, contract, crop):
     swapped, mask = coreml.open(loud_package("tensor", frozenset()), contract).run(crop)
     assert not np.isfinite(mask).all()
     assert not np.isfinite(swapped).all()

@@ -53,7 +53,7 @@ BOUNDS = [
 
 
 @pytest.mark.parametrize(("format", "swapped_db", "mask_db", "release"), BOUNDS)
-def test_near_pytorch(made, contract, crop, expected, format, swapped_db, mask_db, release):
+def test_each_integer_format_stays_close_to_pytorch(made, contract, crop, expected, format, swapped_db, mask_db, release):
     swapped, mask = coreml.open(made(format), contract).run(crop)
     assert metrics.psnr_db(swapped, expected[0], peak=1.0) > swapped_db
     assert metrics.psnr_db(mask, expected[1], peak=1.0) > mask_db

@@ -64,7 +64,7 @@ def test_a_recipe_of_all_formats_is_obeyed_layer_by_layer(mixed, graph):
         assert {program.types[v].kind.name for v in (op.inputs["x"], weight, op.outputs[0])} == {"fp32" if full else "fp16"}
 
 
-def test_integers_are_around_the_one_layer_that_has_them(mixed):
+def test_one_int8_layer_leaves_all_others_in_floats(mixed):
     _, program = mil.load(mixed[0])
     assert {name: read for name, read in readers(program).items() if "int8" in dict(read)} == {
         "encoder_2_1": [("int8", "encoder_2_0")],

@@ -34,7 +34,7 @@ BOUNDS = [pytest.param(6, 37.5, 27, id="6 bits"), pytest.param(4, 27, 18, id="4 
 
 
 @pytest.mark.parametrize(("bits", "swapped_db", "mask_db"), BOUNDS)
-def test_near_pytorch(made, contract, crop, expected, bits, swapped_db, mask_db):
+def test_each_palette_size_stays_close_to_pytorch(made, contract, crop, expected, bits, swapped_db, mask_db):
     swapped, mask = coreml.open(made(bits), contract).run(crop)
     assert metrics.psnr_db(swapped, expected[0], peak=1.0) > swapped_db
     assert metrics.psnr_db(mask, expected[1], peak=1.0) > mask_db

@@ -31,7 +31,7 @@ def test_package_with_images_agrees_with_torch(package_of, contract, crop, expec
 
 @pytest.mark.parametrize("io", ["image", "tensor"])
 @pytest.mark.parametrize("recipe", STORED)
-def test_precision_is_the_recipe_s(package_of, recipe, io):
+def test_weights_and_arithmetic_have_the_precision_of_the_recipe(package_of, recipe, io):
     """A float32 package under a float16 name, or the reverse, would pass every loose parity gate."""
     assert coreml.describe(package_of(recipe, io)).parameters == {STORED[recipe]: 495972}
     _, program = mil.load(package_of(recipe, io))

@@ -18,7 +18,7 @@ from mfs_deploy.graph.cost import cost
 TEXT = (".json", ".param")
 
 
-def test_only_its_files_land_in_the_folder(backend, fp32):
+def test_a_conversion_leaves_no_file_beside_the_artifact(backend, fp32):
     assert sorted(p.name for p in fp32.parent.iterdir()) == sorted(backend.FILES)
 
 

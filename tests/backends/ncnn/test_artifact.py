@@ -32,7 +32,7 @@ def test_no_layer_at_full_size_has_fewer_than_eight_channels(fp16):
     assert all(x.integer(0) % 8 == 0 for x in layers if x.type.startswith("Convolution"))
 
 
-def test_layers_that_float16_breaks_on_arm_are_absent(fp16):
+def test_no_layer_uses_the_ncnn_kernel_that_is_wrong_on_arm(fp16):
     """ncnn's arm64 kernel for float16 depthwise 3x3 with stride 2 is wrong at some widths."""
     assert not [
         x.name

@@ -169,7 +169,7 @@ def test_outputs_are_those_of_the_simulation_and_not_of_float(quantized, graph, 
         assert near > far + 8  # measured: 11, 29 and 47 dB
 
 
-def test_agreement_with_torch(int8, contract, crop, expected):
+def test_the_int8_artifact_stays_close_to_pytorch(int8, contract, crop, expected):
     swapped, mask = _psnr(ncnn.open(int8, contract).run(crop), expected)
     assert swapped > 37
     assert mask > 25.5

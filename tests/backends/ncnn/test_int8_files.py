@@ -73,7 +73,7 @@ def test_scales_fill_the_integers_and_chained_layers_agree(int8, seen):
     assert scales(layers["encoder_1_0"], weights["encoder_1_0"])[1].values == np.float32(127 / seen["leaky_relu"].largest)
 
 
-def test_account_of_an_int8_artifact(int8, fp16, graph):
+def test_describe_counts_weights_biases_and_macs(int8, fp16, graph):
     have, want = ncnn.describe(int8), ncnn.describe(fp16)
     assert have.parameters["int8"] == sum(m.weight.numel() for m in graph.modules() if hasattr(m, "kernel_size"))
     assert sum(have.parameters.values()) == sum(p.numel() for p in graph.parameters())  # scales are not parameters
@@ -83,7 +83,7 @@ def test_account_of_an_int8_artifact(int8, fp16, graph):
     assert have.float32_layers == ()
 
 
-def test_what_is_only_zeros_has_scale_one(quantized, graph, seen):
+def test_all_zero_channels_and_inputs_get_a_finite_scale(quantized, graph, seen):
     dead = copy.deepcopy(graph)
     dead.get_submodule("mask.0.2").weight.data[3] = 0
     layers, weights = _weights(quantized(dead, seen | {"mask_0_1": Range(0.0, 0.0)}))
@@ -147,7 +147,7 @@ def test_white_stays_white_though_no_crop_had_any(contract):
         ("mask_5", " 8=2", " 8=102", "mul_2.*reads 39, whose values are int8"),
     ],
 )
-def test_a_changed_form_is_refused_before_ncnn_sees_it(damaged, contract, layer, old, new, match):
+def test_a_wrong_int8_parameter_is_refused_before_ncnn_loads_the_file(damaged, contract, layer, old, new, match):
     lines = damaged.read_text().splitlines()
     (at,) = (i for i, line in enumerate(lines) if line.split()[1:2] == [layer])
     assert lines[at].endswith(old)

@@ -105,11 +105,11 @@ def _fused(path, tmp_path) -> Counter[str]:
 
 
 @pytest.mark.parametrize("wanted", EXPECTED, ids=str)
-def test_every_format_runs_and_is_as_near_as_its_bits_allow(quantized, contract, crop, expected, wanted):
+def test_each_integer_format_stays_close_to_pytorch(quantized, contract, crop, expected, wanted):
     assert _psnr(quantized(wanted.weights, wanted.activations), contract, crop, expected) >= EXPECTED[wanted]
 
 
-def test_formats_of_the_list_are_those_tested():
+def test_every_supported_format_has_a_quality_bound():
     same = Format("int8", "float16")  # as int8 weights under float32: ONNX Runtime unpacks them to that
     assert set(onnx.FORMATS) == {*EXPECTED, same}
 
@@ -178,7 +178,7 @@ def test_same_bytes_for_the_same_job(quantized):
         assert quantized("int8", activations).read_bytes() == quantized("int8", activations).read_bytes()
 
 
-def test_wrong_ranges_show(quantized, contract, crop, expected, ranges):
+def test_activation_ranges_are_those_of_the_calibration(quantized, contract, crop, expected, ranges):
     """That a range is taken from the job and nowhere else: cut off one value, and the result is far off."""
     cut = {**ranges, "encoder_2_1": Range(-0.1, 0.1)}
     assert _psnr(quantized("int8", "int8", ranges=cut), contract, crop, expected) < EXPECTED[INT8] - 8
@@ -203,7 +203,7 @@ def test_kept_layers_stay_in_floats_too(quantized):
     assert onnx.describe(quantized("int8", "int8", keep_float32=frozenset(MIXED))).float32_layers == ("decoder_1_1",)
 
 
-def test_all_formats_in_one_network(quantized, contract, crop, expected):
+def test_one_network_can_mix_all_formats(quantized, contract, crop, expected):
     """Also the same value as int8, int16 and float32 to different readers, and float16 beside integers."""
     layers = {
         "leaky_relu_3": Format("int8", "int16"),
@@ -224,7 +224,7 @@ def test_all_formats_in_one_network(quantized, contract, crop, expected):
     assert _psnr(path, contract, crop, expected) >= EXPECTED[INT8] - 1
 
 
-def test_kinds_of_operation_are_told_apart(quantized):
+def test_a_format_for_one_kind_of_operation_leaves_the_others_in_int8(quantized):
     dtypes = _dtypes(quantized("int8", "int8", operations={"leaky_relu": FLOAT32}))
     assert "encoder_2_1_uint8" in dtypes
     assert "leaky_relu_2_uint8" in dtypes  # where an integer operation reads it

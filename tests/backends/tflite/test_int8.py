@@ -65,11 +65,11 @@ def _kinds(path) -> list[str]:
 
 
 @pytest.mark.parametrize("wanted", EXPECTED, ids=str)
-def test_every_format_runs_and_is_as_near_as_its_bits_allow(quantized, contract, crop, expected, wanted):
+def test_each_integer_format_stays_close_to_pytorch(quantized, contract, crop, expected, wanted):
     assert _psnr(quantized(wanted.weights, wanted.activations), contract, crop, expected) >= EXPECTED[wanted]
 
 
-def test_formats_of_the_list_are_those_tested_and_float16_arithmetic():
+def test_every_supported_integer_format_has_a_quality_bound():
     assert set(tflite.FORMATS) == {*EXPECTED, Format("float16", "float16"), Format("int8", "float16")}
 
 
@@ -122,7 +122,7 @@ def test_same_bytes_for_the_same_job(quantized):
     assert quantized("int8", "int16").read_bytes() == quantized("int8", "int16").read_bytes()
 
 
-def test_wrong_ranges_show(quantized, contract, crop, expected, ranges):
+def test_activation_ranges_are_those_of_the_calibration(quantized, contract, crop, expected, ranges):
     """That a range is taken from the job and nowhere else: cut off one value, and the result is far off."""
     cut = {**ranges, "encoder_2_1": Range(-0.1, 0.1)}
     assert _psnr(quantized("int8", "int8", ranges=cut), contract, crop, expected) < EXPECTED[Format("int8", "int8")] - 10
@@ -143,7 +143,7 @@ def test_resizes_and_concatenations_have_one_scale(quantized):
     assert checked == 9 + 6
 
 
-def test_what_others_read_keeps_its_scale_beside_a_concatenation(quantized, ranges):
+def test_a_concatenation_rescales_only_inputs_that_no_other_layer_reads(quantized, ranges):
     """leaky_relu_3 also feeds the encoder, so it is rescaled for ``cat``; leaky_relu_5 feeds ``cat`` alone."""
     tensors = _tensors(quantized("int8", "int8"))
     own = (ranges["leaky_relu_3"].high - ranges["leaky_relu_3"].low) / 255
@@ -177,7 +177,7 @@ def test_kept_layers_stay_in_floats_too(quantized):
     assert tflite.describe(path).float32_layers == ("decoder_1_1",)
 
 
-def test_all_formats_in_one_network(quantized, contract, crop, expected):
+def test_one_network_can_mix_all_formats(quantized, contract, crop, expected):
     """Also the same value as int8, int16 and float32 to different readers."""
     layers = {
         "leaky_relu_3": Format("int8", "int16"),
@@ -196,7 +196,7 @@ def test_all_formats_in_one_network(quantized, contract, crop, expected):
     assert _psnr(path, contract, crop, expected) >= EXPECTED[Format("int8", "int8")] - 1
 
 
-def test_kinds_of_operation_are_told_apart(quantized):
+def test_a_format_for_one_kind_of_operation_leaves_the_others_in_int8(quantized):
     path = quantized("int8", "int8", operations={"leaky_relu": FLOAT32})
     assert _dtypes(path)["leaky_relu_2"] == "float32"
     assert _dtypes(path)["encoder_2_1"] == "int8"

@@ -194,7 +194,7 @@ def test_rewrites_for_ncnn_change_nothing_but_rounding(graph, crop):
             assert (a - b).abs().max() < 1e-6
 
 
-def test_architectures_without_such_tails_are_left_alone():
+def test_output_branches_of_mobilefsgan_are_not_merged():
     arch = architectures.get("mobilefsgan")
     from mfs_deploy.graph import merge_output_branches, simplify
 

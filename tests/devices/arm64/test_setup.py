@@ -50,7 +50,7 @@ def test_a_second_setup_does_nothing(environment, capfd):
 
 
 @pytest.mark.parametrize(("cpu", "has_float16"), [("cortex-a76", True), ("cortex-a72", False)])
-def test_runtimes_are_shown_the_processor_they_run_on(environment, cpu, has_float16):
+def test_a_runtime_sees_the_features_of_the_emulated_processor(environment, cpu, has_float16):
     there = machine.machine(cpu)
     code = "import platform; print(platform.machine()); print(open('/proc/cpuinfo').read())"
     said = subprocess.run([*there.command, "-c", code], env=there.environment, capture_output=True, text=True, check=True).stdout
