@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 LONG := tests/devices/arm64/test_report.py tests/stamping/test_the_converters_bytes.py \
 	tests/batch/test_ray.py tests/batch/test_s3.py
 
-.PHONY: demo demo-mobilefsgan test test-long lint clean tables pages
+.PHONY: demo demo-mobilefsgan test test-long lint clean tables pages constraints
 
 demo: $(INSTALLED)
 	$(BIN)/mfs-export --checkpoint demo --source demo --out bundles/demo
@@ -45,6 +45,16 @@ tables: $(INSTALLED)
 # The same tables and pictures from the results that are there, without measuring.
 pages: $(INSTALLED)
 	$(BIN)/python -m benchmarks.remake
+
+# Newer versions, to be looked at (git diff), tested (make test, make test-long) and, where a runtime changed, measured (make tables).
+constraints:
+	$(PYTHON) -m venv --clear build/constraints
+	build/constraints/bin/python -m pip install --quiet --disable-pip-version-check '.[dev,tensorflow]'
+	build/constraints/bin/python -m pip check
+	build/constraints/bin/python -m pip freeze --all --exclude pip --exclude mfs-deploy > build/constraints.freeze
+	{ sed -n '/^#/p' constraints.txt; sed -E '/^(nvidia|cuda|triton)/d; s/\+(cpu|cu[0-9]+)$$//' build/constraints.freeze; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -r build/constraints build/constraints.freeze
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

@@ -18,8 +18,8 @@ import torch
 from benchmarks import pages
 from mfs_deploy import architectures, metrics
 from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.backends.worker import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.evaluate import parity as judged
 from mfs_deploy.evaluate.reference import run_pytorch

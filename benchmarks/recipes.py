@@ -103,7 +103,7 @@ def measure() -> dict[str, Any]:
     results: dict[str, Any] = {"pytorch": judge(reference, reference, truth, mask, encode), "recipes": {}}
     facts = provenance.Facts(models.arch.INTERFACE.contract(SIZE), models.files, provenance.weights_sha256(baked))
     with workers.scratch() as scratch:
-        everything: list[workers.Done] = []
+        everything: list[workers.JobResult] = []
         for name in ORDER:
             recipe = recipes.load(name)
             pairs = [(backend, recipe) for backend in BACKENDS if has(backend, recipe)]

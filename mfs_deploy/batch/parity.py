@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends.worker import Job
+from mfs_deploy.backends.job import Job
 from mfs_deploy.batch import stores
 from mfs_deploy.batch.chunk import BatchRequest, read_person
 from mfs_deploy.batch.people import PersonEntry

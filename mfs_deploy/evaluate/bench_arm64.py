@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends.worker import Job
+from mfs_deploy.backends.job import Job
 from mfs_deploy.devices.arm64 import count
 from mfs_deploy.devices.arm64 import machine as arm64
 from mfs_deploy.evaluate import parity

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends.launch import Done
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.registry import BACKENDS, has
 from mfs_deploy.evaluate import outcome, parity
 from mfs_deploy.export import write_bundle
@@ -52,13 +52,13 @@ def candidates(backends: Sequence[str], *, calibrated: bool) -> list[tuple[str, 
 
 
 def choose(
-    done: Sequence[Done],
+    done: Sequence[JobResult],
     cases: list[parity.Case],
     reference: parity.Outputs,
     encode: parity.Encode | None,
     scratch: Path,
     progress: Progress,
-) -> tuple[list[Done], list[Trial]]:
+) -> tuple[list[JobResult], list[Trial]]:
     """One artifact for each backend, and how it was found.
 
     Where no recipe passes, ``DEFAULT`` is taken, for the gate to refuse.
@@ -89,17 +89,19 @@ def choose(
     return chosen, trials
 
 
-def time(done: Sequence[Done], target: parity.Array, scratch: Path) -> list[float | None]:
+def time(done: Sequence[JobResult], target: parity.Array, scratch: Path) -> list[float | None]:
     """Milliseconds that each artifact takes for a (1, 3, S, S) target with one thread; None where its runtime is not here.
 
     One artifact at a time, so that none slows another.
     """
-    jobs = [replace(one.job.after(one.folder / "out"), time=True) for one in done if BACKENDS[one.job.backend].RUNS_HERE]
+    jobs = [replace(one.job.as_runnable(one.folder / "out"), time=True) for one in done if BACKENDS[one.job.backend].RUNS_HERE]
     timed = iter(workers.run(jobs, target, scratch / "timing", side_by_side=False))
     return [next(timed).result.frame_ms if BACKENDS[one.job.backend].RUNS_HERE else None for one in done]
 
 
-def _best(backend: str, done: Sequence[Done], passing: Sequence[Done], times: dict[tuple[str, str], float | None]) -> Done:
+def _best(
+    backend: str, done: Sequence[JobResult], passing: Sequence[JobResult], times: dict[tuple[str, str], float | None]
+) -> JobResult:
     mine = [one for one in passing if one.job.backend == backend]
     timed = {one.job.key: ms for one in mine if (ms := times[one.job.key]) is not None}
     if timed:

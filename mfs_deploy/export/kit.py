@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mfs_deploy.backends.worker import Job
+from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.export import artifacts, calibrate
@@ -93,6 +93,7 @@ def make_kit(models: Models, facts: provenance.Facts, templates: Iterable[Templa
     import torch
 
     from mfs_deploy.stamping.patch_convolutions import with_patches
+    from mfs_deploy.stamping.to_onnx import to_onnx
 
     arch = models.arch
     rng = np.random.default_rng(build.SEED)
@@ -103,12 +104,10 @@ def make_kit(models: Models, facts: provenance.Facts, templates: Iterable[Templa
     somebody = arch.random_identity(rng)
     identity, side = tuple(arch.INTERFACE.identity), arch.INTERFACE.encoder_size
     example = tuple(torch.from_numpy(np.repeat(getattr(somebody, name), 2, 0)) for name in identity)
-    encoder = (
-        None if models.encoder is None else build.to_onnx(models.encoder, (torch.rand(2, 3, side, side),), (SOURCE,), identity)
-    )
+    encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, side, side),), (SOURCE,), identity)
     return Kit(
         templates=tuple(templates),
-        generator=build.to_onnx(with_patches(predict), example, identity, own),
+        generator=to_onnx(with_patches(predict), example, identity, own),
         encoder=encoder,
         shared=shared,
         common=provenance.common(facts),

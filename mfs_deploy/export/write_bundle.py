@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfs_deploy.backends.launch import Done
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest, preview, reference_file
 from mfs_deploy.bundle.provenance import PREVIEW, Facts, artifact_entry, common, versions
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from mfs_deploy.quant.float16_headroom import Headroom
 
 
-def artifact_bytes(one: Done) -> int:
+def artifact_bytes(one: JobResult) -> int:
     """Bytes of an artifact that has not been moved yet."""
     return sum(path.stat().st_size for path in (one.folder / "out").rglob("*") if path.is_file())
 
 
-def move_artifacts(done: Sequence[Done], folder: Path) -> None:
+def move_artifacts(done: Sequence[JobResult], folder: Path) -> None:
     for one in done:
         for name in BACKENDS[one.job.backend].FILES:
             _move(one.folder / "out" / name, folder / name)
@@ -67,7 +67,7 @@ class Measurements:
     calibration: ranges_file.Calibration | None = None
 
 
-def write(folder: Path, facts: Facts, baked: BakedPerson, done: Sequence[Done], measured: Measurements) -> None:
+def write(folder: Path, facts: Facts, baked: BakedPerson, done: Sequence[JobResult], measured: Measurements) -> None:
     """Fill ``folder``; the manifest comes last, so that it can account for all the rest."""
     move_artifacts(done, folder)
     target = baked.cases[0]
@@ -84,7 +84,7 @@ def write(folder: Path, facts: Facts, baked: BakedPerson, done: Sequence[Done], 
     manifest.write(folder, _manifest(folder, facts, done, measured))
 
 
-def _manifest(folder: Path, facts: Facts, done: Sequence[Done], measured: Measurements) -> dict[str, Any]:
+def _manifest(folder: Path, facts: Facts, done: Sequence[JobResult], measured: Measurements) -> dict[str, Any]:
     files, headroom = manifest.list_files(folder), measured.headroom
     return {
         **common(facts),
@@ -105,7 +105,7 @@ def _manifest(folder: Path, facts: Facts, done: Sequence[Done], measured: Measur
     }
 
 
-def _artifact(one: Done, cases: list[parity.CaseParity], files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _artifact(one: JobResult, cases: list[parity.CaseParity], files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     backend = BACKENDS[one.job.backend]
     listed = {name: facts for name, facts in files.items() if name.split("/")[0] in backend.FILES}
     entry = artifact_entry(backend.FILES, backend.LAYOUT, one.job.recipe_name, listed, one.result.info)

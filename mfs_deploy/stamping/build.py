@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,8 @@ import numpy as np
 
 import mfs_deploy
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends import quiet
+from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.backends.worker import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError, MfsError
 from mfs_deploy.files import cache_folder, write
@@ -174,30 +172,6 @@ def _steps(job: Job) -> Iterable[float]:
     return [fit("int8", Range(*pair)).step for pair in job.ranges.values()] + [
         fit("int16", Range(*pair)).step for pair in job.ranges.values()
     ]
-
-
-# ---- networks as ONNX
-
-
-def to_onnx(net: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """A network for any number of people at once; those are the first axis of every input and output."""
-    import torch
-    from torch.export import Dim
-
-    with tempfile.TemporaryDirectory() as scratch, quiet.quiet():
-        path = Path(scratch) / "net.onnx"
-        torch.onnx.export(
-            net.eval(),
-            example,
-            path,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes=tuple({0: Dim("people", min=1)} for _ in example),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        return path.read_bytes()
 
 
 # ---- what was built before

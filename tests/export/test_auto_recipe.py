@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from mfs_deploy.backends.launch import Done
-from mfs_deploy.backends.worker import Job, Result
+from mfs_deploy.backends.job import Job, Result
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.evaluate import parity
 from mfs_deploy.export import auto_recipe as choosing
 from mfs_deploy.progress import SILENT
@@ -24,15 +24,15 @@ REFERENCE = parity.Outputs(SWAPPED, MASK)
 def tried(tmp_path, monkeypatch):
     """Artifacts of one backend as if they had been converted: recipe to bytes, frame time and error."""
 
-    def make(backend: str, **facts: tuple[int, float, float]) -> tuple[list[Done], list[choosing.Trial]]:
+    def make(backend: str, **facts: tuple[int, float, float]) -> tuple[list[JobResult], list[choosing.Trial]]:
         done = []
         for name, (size, _, error) in facts.items():
             folder = tmp_path / f"{backend}-{name}"
             (folder / "out").mkdir(parents=True)
             (folder / "out" / "swap").write_bytes(bytes(size))
             job = Job(backend=backend, arch="mobilefaceswap", size=32, recipe=asdict(recipes.load(name)), convert=True)
-            result = Result(backend, "", False, 0, 0, {}, None)
-            done.append(Done(job, result, {"swapped": SWAPPED + np.float32(error), "mask": MASK}, folder))
+            result = Result(backend, "", False, 0, {}, None)
+            done.append(JobResult(job, result, {"swapped": SWAPPED + np.float32(error), "mask": MASK}, folder))
 
         def run(jobs, targets, folder, **options):
             assert options == {"side_by_side": False}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mfs_deploy.backends.launch import Machine
+from mfs_deploy.backends.machine import Machine
 from mfs_deploy.devices.arm64 import machine
 
 

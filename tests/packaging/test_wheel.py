@@ -64,7 +64,7 @@ def installed(wheel, tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("installed") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", place / "bin" / "python"]
-    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", wheel], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", "--ignore-installed", wheel], check=True)
     (packages,) = place.glob("lib/python*/site-packages")
     # The links of editable installs lie there in .pth files, which are not read in a folder that a .pth file names.
     (packages / "third_party.pth").write_text(sysconfig.get_path("purelib"))
@@ -91,7 +91,7 @@ def run(installed, tmp_path_factory, cache_home) -> Callable[..., str]:
 def bundle(run, tmp_path_factory) -> Path:
     """Of the demo person, with an ONNX artifact."""
     place = tmp_path_factory.mktemp("bundle") / "demo"
-    run("mfs-export", "--checkpoint", "demo", "--source", "demo", "--targets", "onnx", "--out", place, "--quiet")
+    run("mfs-export", "--checkpoint", "demo", "--source", "demo", "--backends", "onnx", "--out", place, "--quiet")
     return place
 
 

@@ -14,8 +14,8 @@ import pytest
 from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import ArtifactInfo
-from mfs_deploy.backends.launch import Done
-from mfs_deploy.backends.worker import Job, Result
+from mfs_deploy.backends.job import Job, Result
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError, OutputError
 from mfs_deploy.graph import simplify
@@ -53,10 +53,10 @@ def conversions(cache, monkeypatch, arch) -> list[str]:
     """The made-up converter in place of all; a line for each time that it runs."""
     ran: list[str] = []
 
-    def convert(jobs, weights, targets, folder, *, on_done) -> list[list[Done]]:
+    def convert(jobs, weights, targets, folder, *, on_done) -> list[list[JobResult]]:
         return [one(*person, targets, folder / str(n)) for n, person in enumerate(zip(jobs, weights, strict=True))]
 
-    def one(jobs, weights, targets, folder) -> list[Done]:
+    def one(jobs, weights, targets, folder) -> list[JobResult]:
         network = simplify(arch.load(dict(weights)))
         content = b"".join(name.encode() + values.detach().numpy().tobytes() for name, values in network.named_parameters())
         done = []
@@ -66,7 +66,7 @@ def conversions(cache, monkeypatch, arch) -> list[str]:
             (place / "out" / "swap.onnx").write_bytes(job.metadata[provenance.WEIGHTS_KEY].encode() + content)
             ran.append(job.backend)
             info = asdict(ArtifactInfo("made up", (), (), {}, 0, {}))
-            done.append(Done(job, Result(job.backend, "", False, 0, 0, info, None), {"swapped": targets, "mask": targets}, place))
+            done.append(JobResult(job, Result(job.backend, "", False, 0, info, None), {"swapped": targets, "mask": targets}, place))
         return done
 
     monkeypatch.setattr(workers, "convert_people", convert)

@@ -11,7 +11,7 @@ import pytest
 
 from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends.worker import Job
+from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant import recipe as recipes

@@ -13,6 +13,7 @@ import torch
 from mfs_deploy import architectures, cli, metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.job import LAYERS, Job
 from mfs_deploy.backends.ncnn import backend as ncnn
 from mfs_deploy.backends.ncnn import feature_masks as ncnn_masks
 from mfs_deploy.backends.ncnn import layers as ncnn_layers
@@ -20,7 +21,6 @@ from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
 from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
 from mfs_deploy.backends.ncnn.files import parse_param, write_bin, write_param
 from mfs_deploy.backends.registry import LAYERED
-from mfs_deploy.backends.worker import LAYERS, Job
 from mfs_deploy.contract import Contract, TensorSpec
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.evaluate import layerwise
