@@ -1,13 +1,10 @@
-# Two commands: `make demo` and `make test`.  Both set up .venv from constraints.txt if it is not there.
+# `make demo`, `make check` and `make test`.  All set up .venv from constraints.txt if it is not there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
-# Not in `make test`, which a push waits for: what converts, emulates or starts clusters for minutes.
-LONG := tests/devices/arm64/test_report.py tests/stamping/test_the_converters_bytes.py \
-	tests/batch/test_ray.py tests/batch/test_s3.py
 
-.PHONY: demo demo-mobilefsgan test test-long lint clean tables pages constraints
+.PHONY: demo demo-mobilefsgan check test test-long lint clean tables pages constraints
 
 demo: $(INSTALLED)
 	$(BIN)/mfs-export --checkpoint demo --source demo --out bundles/demo
@@ -18,13 +15,18 @@ demo-mobilefsgan: $(INSTALLED)
 	$(BIN)/python -m testing.standin_mobilefsgan bundles/mobilefsgan-checkpoint
 	$(BIN)/mfs-export --arch mobilefsgan --checkpoint bundles/mobilefsgan-checkpoint --source demo --out bundles/mobilefsgan
 
+# Under a minute: style, types, which place imports which, and one photo all the way to a bundle that matches PyTorch.
+check: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/test_layers.py tests/test_tiny.py
+
 # One thread each: two processes of two threads on two cores hinder each other, some tests by thirty times.  Files start in the
 # order of tests/conftest.py, the longest first; xdist's own order has files of few tests last, and those are the longest.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore ,$(LONG))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -n 2 --dist loadfile --no-loadscope-reorder -m 'not long'
 
+# What converts, emulates or starts clusters for minutes.
 test-long: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(LONG)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m long
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

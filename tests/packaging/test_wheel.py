@@ -16,8 +16,6 @@ import pytest
 
 from mfs_deploy import cli
 
-pytestmark = pytest.mark.slow
-
 # What is beside the package in a checkout, and inside it in a wheel.
 DATA = ("export_configs/*.toml", "models/*/card.toml", "models/demo/weights/*.safetensors")
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
