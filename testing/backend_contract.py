@@ -83,7 +83,7 @@ def _check_frames(backend: Backend, contract: Contract, path: Path, net: torch.n
         assert metrics.psnr_db(array, reference, peak=1.0) > LEAST_DB
     strided = np.ascontiguousarray(target.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     for array, again in zip(found, runner.run(strided), strict=True):
-        np.testing.assert_array_equal(array, again, err_msg="the layout of the input's memory changes the outputs")
+        assert metrics.max_error(array, again) < 1e-6, "the layout of the input's memory changes the outputs"
     runner.frame(target)()
     for wrong in (target[0], target[:, :, :-1], np.concatenate([target, target])):
         with pytest.raises(UsageError, match="must be"):
