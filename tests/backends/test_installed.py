@@ -109,9 +109,7 @@ def test_a_module_that_is_no_backend_is_refused_and_says_why(install, change, pr
 
 def test_the_name_of_one_of_ours_is_refused(install):
     install(MIRROR, name="onnx")
-    with pytest.raises(
-        ConversionError, match="the backend 'onnx' of the package onnx-backend has the name of a backend of mfs-deploy"
-    ):
+    with pytest.raises(ConversionError, match="'onnx' of the package onnx-backend has the name of a backend of mfs-deploy"):
         list(BACKENDS)
     assert BACKENDS["onnx"] is OURS["onnx"]
 
