@@ -208,11 +208,11 @@ def ablation(graph: torch.fx.GraphModule, ranges: Any, target: np.ndarray, scrat
 def ablation_table(found: dict[str, Any]) -> str:
     rows = []
     for one in found["ablation"]:
-        dearest = sorted(one["layers"].items(), key=lambda item: -item[1])[:5]
+        most_expensive = sorted(one["layers"].items(), key=lambda item: -item[1])[:5]
         backend, recipe = one["artifact"].split()
         artifact, total = f"{BACKENDS[backend].TITLE} {recipe}", f"{one['instructions'] / 1e6:.1f} M"
-        rows.append((artifact, one["name"], total, ", ".join(f"{n} {c / 1e6:.1f}" for n, c in dearest)))
-    return pages.markdown(("artifact", "rewrites", "instructions", "the dearest layers then"), rows)
+        rows.append((artifact, one["name"], total, ", ".join(f"{n} {c / 1e6:.1f}" for n, c in most_expensive)))
+    return pages.markdown(("artifact", "rewrites", "instructions", "most expensive layers left (M)"), rows)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -260,7 +260,7 @@ def layers_table(found: dict[str, Any]) -> str:
 
 
 def work_of(graph: torch.fx.GraphModule) -> dict[str, tuple[str, int]]:
-    """Every layer of the simplified network: what sort of work it is, and its multiply-adds."""
+    """Every layer of the simplified network: its operation type and its MACs."""
     found = {}
     with torch.inference_mode():
         ShapeProp(graph).propagate(torch.zeros(1, 3, SIZE, SIZE))
@@ -269,26 +269,26 @@ def work_of(graph: torch.fx.GraphModule) -> dict[str, tuple[str, int]]:
         if conv is None:
             found[node.name] = (RESIZE if is_resize(node) else ELSE, 0)
         else:
-            sort = CHANNELWISE if conv.groups > 1 else POINTWISE if conv.kernel_size == (1, 1) else DENSE
-            found[node.name] = (sort, node.meta["tensor_meta"].shape.numel() * conv.weight[0].numel())
+            operation = CHANNELWISE if conv.groups > 1 else POINTWISE if conv.kernel_size == (1, 1) else DENSE
+            found[node.name] = (operation, node.meta["tensor_meta"].shape.numel() * conv.weight[0].numel())
     return found
 
 
-def sorts_table(found: dict[str, Any]) -> str:
+def operations_table(found: dict[str, Any]) -> str:
     rows = []
-    for sort in (POINTWISE, CHANNELWISE, DENSE, RESIZE, ELSE):
-        macs = sum(n for known, n in found["work"].values() if known == sort)
+    for operation in (POINTWISE, CHANNELWISE, DENSE, RESIZE, ELSE):
+        macs = sum(n for known, n in found["work"].values() if known == operation)
         cells = [f"{macs / 1e6:.1f} M" if macs else "-"]
         for name, lanes in (("tflite fp32", LANES["float32"]), ("tflite w8a8", LANES["int8"])):
-            cost = sum(n for layer, n in found["layers"][name].items() if found["work"].get(layer, (ELSE, 0))[0] == sort)
+            cost = sum(n for layer, n in found["layers"][name].items() if found["work"].get(layer, (ELSE, 0))[0] == operation)
             cells += [f"{cost / 1e6:.1f} M", f"{macs / lanes / 1e6:.1f} M" if macs else "-"]
-        rows.append((sort, *cells))
-    return pages.markdown(("work", "multiply-adds", "fp32", "its arithmetic alone", "w8a8", "its arithmetic alone"), rows)
+        rows.append((operation, *cells))
+    return pages.markdown(("operation type", "MACs", "fp32", "lower bound", "w8a8", "lower bound"), rows)
 
 
 def show(found: dict[str, Any]) -> None:
     """Fill the pages from results."""
-    pages.fill("sorts", sorts_table(found))
+    pages.fill("operations", operations_table(found))
     pages.fill("arm64", table(found))
     pages.fill("ablation", ablation_table(found))
     pages.fill("layers", layers_table(found))

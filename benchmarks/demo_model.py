@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import pages
+from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 from mfs_deploy.export import pipeline
 from mfs_deploy.export import prepare as preparing
 from models.demo.training import evaluate
@@ -32,6 +33,7 @@ CELL, GAP, HEADER = 150, 4, 24
 def measure() -> dict[str, Any]:
     """Also draws the two pictures."""
     models = preparing.open_models(preparing.Request(checkpoint=preparing.DEMO, out=Path()))
+    assert isinstance(models.generator, Generator)
     assert models.encoder is not None
     measured: list[evaluate.Sample] = []
     pictures: list[evaluate.Pictures] = []

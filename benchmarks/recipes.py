@@ -22,9 +22,10 @@ from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.registry import BACKENDS, has
 from mfs_deploy.bundle import provenance
 from mfs_deploy.demo import example
-from mfs_deploy.demo.rendering.attributes import sample_attributes
+from mfs_deploy.demo.rendering.attributes import path, sample_attributes
 from mfs_deploy.demo.rendering.people import sample_people
 from mfs_deploy.demo.rendering.render import crop_view, render_swap, scene_landmarks
+from mfs_deploy.demo.rendering.triplets import HELD_OUT
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.reference import run_pytorch
 from mfs_deploy.export import artifacts, pipeline, write_bundle
@@ -51,11 +52,11 @@ Array = NDArray[np.float32]
 
 def inputs() -> tuple[Array, Array, Array]:
     """Targets, truths (N, 3, S, S) and true masks (N, 1, S, S): held-out people with the demo source's face, then its clip."""
-    seed = evaluate.triplets.HELD_OUT + 2000
+    seed = HELD_OUT + 2000
     people, scenes = sample_people(TARGETS, seed), sample_attributes(TARGETS, seed)
     faces = sample_people(1, example.SOURCE).take([0] * TARGETS)
     before, after = render_swap(people, faces, scenes, SIZE, crop_view(scene_landmarks(people, scenes), SIZE))
-    moving = example.path(sample_attributes(1, example.TARGET), FRAMES, fps=example.CLIP_FPS)
+    moving = path(sample_attributes(1, example.TARGET), FRAMES, fps=example.CLIP_FPS)
     head = sample_people(1, example.TARGET).take([0] * FRAMES)
     shown, true = render_swap(head, faces.take([0] * FRAMES), moving, SIZE, crop_view(scene_landmarks(head, moving), SIZE))
     pairs = ((before.image, shown.image), (after.image, true.image), (before.mask, shown.mask))

@@ -19,7 +19,7 @@ pytest.importorskip("ray")
 
 from testing.batches import hashes, wait_for_bundles
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 PEOPLE = 120
 RAY = "from ray.scripts.scripts import main; main()"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from mfs_deploy.bundle import publish as bundle
 from mfs_deploy.errors import BundleError, OutputError
 
 
-def example(form: object) -> object:
+def example(form: Any) -> Any:
     """The least value of a form in ``manifest.FORM``."""
     if isinstance(form, dict):
         return {key: example(value) for key, value in form.items() if key is not ...}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,8 @@ def test_each_limit_of_the_gate_fails_by_itself(metric, recipe):
     assert parity.failures([good], tolerance) == []
     limit = getattr(tolerance, metric)
     for wrong in (limit * 0.999 if metric in parity.AT_LEAST else limit * 1.001, float("nan")):
-        (failure,) = parity.failures([replace(good, **{metric: wrong})], tolerance)
+        off: dict[str, Any] = {metric: wrong}
+        (failure,) = parity.failures([replace(good, **off)], tolerance)
         assert failure.metric == metric
         assert metric in str(failure)
 

@@ -143,7 +143,6 @@ def test_a_clip_with_a_face_in_some_frames(mfs, made, scrfd, portrait, tmp_path)
     assert (ran.json["frames"], ran.json["swapped"]) == (3, 2)
 
 
-@pytest.mark.slow
 def test_all_four_backends_the_same_bytes_twice(mfs, demo_bundle, tmp_path, monkeypatch):
     """The whole main job with its defaults, as ``make demo`` runs it."""
     again = mfs("export", "--checkpoint", "demo", "--source", "demo", "--out", tmp_path / "again", "--json")

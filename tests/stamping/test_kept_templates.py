@@ -21,6 +21,7 @@ from mfs_deploy.errors import ConversionError, OutputError
 from mfs_deploy.graph import simplify
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping import build as templating
+from mfs_deploy.stamping import locate
 from mfs_deploy.stamping import template_file as store
 
 NAME = ("onnx", "fp32")
@@ -187,7 +188,7 @@ def test_a_generator_whose_weights_are_not_found_is_a_reason_and_no_error(get, c
     def refuse(*args: object) -> None:
         raise ConversionError("a.weight: predicted, but not found")
 
-    monkeypatch.setattr(templating.find, "sources", refuse)
+    monkeypatch.setattr(locate, "sources", refuse)
     assert get() == ({}, {NAME: "a.weight: predicted, but not found"})
     assert conversions == []
 
