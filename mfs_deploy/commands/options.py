@@ -240,8 +240,12 @@ def parse_backends(text: str) -> tuple[str, ...]:
     from mfs_deploy.errors import UsageError
 
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in BACKENDS]
+    unknown, known = [name for name in names if name not in BACKENDS], list(BACKENDS)
+    if unknown:
+        from mfs_deploy.backends import registry  # those of installed packages too
+
+        unknown, known = [name for name in unknown if name not in registry.BACKENDS], list(registry.BACKENDS)
     if unknown or not names:
         problem = f"has no backend {', '.join(unknown)}" if unknown else "names no backend"
-        raise UsageError(f"--backends {text!r} {problem}", hint=f"choose from: {', '.join(BACKENDS)}")
+        raise UsageError(f"--backends {text!r} {problem}", hint=f"choose from: {', '.join(known)}")
     return names
