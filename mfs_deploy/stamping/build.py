@@ -30,7 +30,6 @@ from mfs_deploy.quant.scales import fit
 from mfs_deploy.stamping import encodings as forms
 from mfs_deploy.stamping import locate as find
 from mfs_deploy.stamping import template_file as store
-from mfs_deploy.stamping.kit import SOURCE, Kit
 from mfs_deploy.stamping.template import (
     NOBODY,
     Template,
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mfs_deploy.architectures.base import Architecture
-    from mfs_deploy.export.prepare import Models
 
 PEOPLE = 3  # the probe, and two to prove it by
 SEED = 20220222
@@ -174,37 +172,6 @@ def _steps(job: Job) -> Iterable[float]:
     return [fit("int8", Range(*pair)).step for pair in job.ranges.values()] + [
         fit("int16", Range(*pair)).step for pair in job.ranges.values()
     ]
-
-
-# ---- kits
-
-
-def make_kit(models: Models, facts: provenance.Facts, templates: Iterable[Template]) -> Kit:
-    """Templates, and generator and identity encoder as ONNX, for a machine without PyTorch."""
-    import torch
-
-    from mfs_deploy.stamping.patch_convolutions import with_patches
-    from mfs_deploy.stamping.to_onnx import to_onnx
-
-    arch = models.arch
-    rng = np.random.default_rng(SEED)
-    people = [arrays(arch.bake(models.generator, arch.random_identity(rng))) for _ in range(2)]
-    shared = {key: array for key, array in people[0].items() if np.array_equal(array, people[1][key])}
-    own = [key for key in people[0] if key not in shared]
-    predict = arch.predictor(models.generator, own)
-    somebody = arch.random_identity(rng)
-    identity, side = tuple(arch.INTERFACE.identity), arch.INTERFACE.encoder_size
-    example = tuple(torch.from_numpy(np.repeat(getattr(somebody, name), 2, 0)) for name in identity)
-    encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, side, side),), (SOURCE,), identity)
-    return Kit(
-        templates=tuple(templates),
-        generator=to_onnx(with_patches(predict), example, identity, own),
-        encoder=encoder,
-        shared=shared,
-        common=provenance.common(facts),
-        encoder_sha256="" if models.encoder is None else provenance.weights_sha256(models.encoder.state_dict()),
-        source_size=side,
-    )
 
 
 # ---- what was built before
