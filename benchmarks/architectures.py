@@ -18,12 +18,12 @@ import torch
 from benchmarks import pages
 from mfs_deploy import architectures, metrics
 from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.backends.worker import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.evaluate import parity as judged
 from mfs_deploy.evaluate.reference import run_pytorch
-from mfs_deploy.export import write_bundle
+from mfs_deploy.exporter import write_bundle
 from mfs_deploy.faces import find, portrait
 from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
@@ -56,7 +56,7 @@ def measure_one(name: str) -> dict[str, Any]:
     net = generator(name)
     baked = arch.bake(net, arch.random_identity(np.random.default_rng(SEED)))
     worn = arch.load(baked)
-    face = find.align_face(portrait.read_portrait(), size, find.Where(portrait.LANDMARKS), None, arch.INTERFACE.alignment)
+    face = find.align_face(portrait.read_portrait(), size, find.FaceLocation(portrait.LANDMARKS), None, arch.INTERFACE.alignment)
     targets = judged.inputs([judged.Case("target", face.crop)])
     reference = run_pytorch(worn, targets)
     before, after = cost(trace(worn), size), cost(simplify(worn), size)

@@ -26,18 +26,19 @@ from mfs_deploy import metrics
 from mfs_deploy.architectures import interface
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
 from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.tflite import backend as tflite
-from mfs_deploy.backends.worker import MARK, Job
+from mfs_deploy.backends.worker import MARK
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.evaluate.bench_arm64 import LANES
-from mfs_deploy.export import calibrate as quantizing
-from mfs_deploy.export import prepare as preparing
+from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
+from mfs_deploy.exporter.prepare import prepare
+from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
 from mfs_deploy.graph import merge_output_branches, pad_even_kernels, pad_input_channels
 from mfs_deploy.graph.trace import is_resize, module_of, trace
-from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
 
 RESULTS = pages.RESULTS / "arm64.json"
@@ -150,28 +151,25 @@ def converters_own(net: torch.nn.Module, target: np.ndarray, folder: Path) -> di
 
 
 def measure() -> dict[str, Any]:
-    request = preparing.Request(
-        checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), calibration=quantizing.How(photos=quantizing.DEMO)
-    )
-    ready = preparing.prepare(request, SILENT)
-    place = quantizing.Place(ARCH, SIZE, None)
-    ranges = quantizing.calibrate(request.calibration, place, ready.graph, ready.targets[:1], SILENT).kept.ranges
-    contract, target = interface(ARCH).contract(SIZE), ready.targets[:1]
+    baked = prepare(Network(DEMO), Person(DEMO), ParityOptions())
+    contract, target = interface(ARCH).contract(SIZE), baked.crops[:1]
+    context = CalibrationContext(ARCH, SIZE, None)
+    ranges = calibrate(CalibrationOptions(photos=DEMO), context, baked.graph, target).kept.ranges
     found: dict[str, Any] = {"cpu": CPU, "versions": machine.versions(), "ours": {}, "layers": {}}
     with workers.scratch() as scratch:
         (scratch / "own").mkdir()
-        found["work"] = work_of(ready.graph)
-        found["converters_own"] = converters_own(ready.net, target, scratch / "own")
-        found["ablation"] = ablation(ready.graph, ranges, target, scratch)
+        found["work"] = work_of(baked.graph)
+        found["converters_own"] = converters_own(baked.net, target, scratch / "own")
+        found["ablation"] = ablation(baked.graph, ranges, target, scratch)
         for backend, name in OURS:
             recipe, folder = recipes.load(name), scratch / f"{backend}-{name}"
             folder.mkdir()
-            job = Conversion(ready.graph, contract, recipe, ranges=ranges if recipe.is_static else {})
+            job = Conversion(baked.graph, contract, recipe, ranges=ranges if recipe.is_static else {})
             BACKENDS[backend].convert(job, folder)
             counts = folder / "counts"
             one = replace(Job.of_artifact(folder, backend, ARCH, SIZE, asdict(recipe)), count=count.FRAMES)
             (done,) = workers.run([one], target, folder / "run", machine=machine.machine(CPU, counts=counts))
-            psnr = metrics.psnr_db(done.outputs["swapped"], ready.reference.swapped[:1], peak=1.0)
+            psnr = metrics.psnr_db(done.outputs["swapped"], baked.reference.swapped[:1], peak=1.0)
             size = sum((folder / file).stat().st_size for file in BACKENDS[backend].FILES)
             found["ours"][f"{backend} {name}"] = {"instructions": count.frame(counts), "psnr_db": psnr, "bytes": size}
             print(backend, name, found["ours"][f"{backend} {name}"], flush=True)
@@ -207,11 +205,11 @@ def ablation(graph: torch.fx.GraphModule, ranges: Any, target: np.ndarray, scrat
 def ablation_table(found: dict[str, Any]) -> str:
     rows = []
     for one in found["ablation"]:
-        dearest = sorted(one["layers"].items(), key=lambda item: -item[1])[:5]
+        most_expensive = sorted(one["layers"].items(), key=lambda item: -item[1])[:5]
         backend, recipe = one["artifact"].split()
         artifact, total = f"{BACKENDS[backend].TITLE} {recipe}", f"{one['instructions'] / 1e6:.1f} M"
-        rows.append((artifact, one["name"], total, ", ".join(f"{n} {c / 1e6:.1f}" for n, c in dearest)))
-    return pages.markdown(("artifact", "rewrites", "instructions", "the dearest layers then"), rows)
+        rows.append((artifact, one["name"], total, ", ".join(f"{n} {c / 1e6:.1f}" for n, c in most_expensive)))
+    return pages.markdown(("artifact", "rewrites", "instructions", "most expensive layers left (M)"), rows)
 
 
 def table(found: dict[str, Any]) -> str:
@@ -259,7 +257,7 @@ def layers_table(found: dict[str, Any]) -> str:
 
 
 def work_of(graph: torch.fx.GraphModule) -> dict[str, tuple[str, int]]:
-    """Every layer of the simplified network: what sort of work it is, and its multiply-adds."""
+    """Every layer of the simplified network: its operation type and its MACs."""
     found = {}
     with torch.inference_mode():
         ShapeProp(graph).propagate(torch.zeros(1, 3, SIZE, SIZE))
@@ -268,26 +266,26 @@ def work_of(graph: torch.fx.GraphModule) -> dict[str, tuple[str, int]]:
         if conv is None:
             found[node.name] = (RESIZE if is_resize(node) else ELSE, 0)
         else:
-            sort = CHANNELWISE if conv.groups > 1 else POINTWISE if conv.kernel_size == (1, 1) else DENSE
-            found[node.name] = (sort, node.meta["tensor_meta"].shape.numel() * conv.weight[0].numel())
+            operation = CHANNELWISE if conv.groups > 1 else POINTWISE if conv.kernel_size == (1, 1) else DENSE
+            found[node.name] = (operation, node.meta["tensor_meta"].shape.numel() * conv.weight[0].numel())
     return found
 
 
-def sorts_table(found: dict[str, Any]) -> str:
+def operations_table(found: dict[str, Any]) -> str:
     rows = []
-    for sort in (POINTWISE, CHANNELWISE, DENSE, RESIZE, ELSE):
-        macs = sum(n for known, n in found["work"].values() if known == sort)
+    for operation in (POINTWISE, CHANNELWISE, DENSE, RESIZE, ELSE):
+        macs = sum(n for known, n in found["work"].values() if known == operation)
         cells = [f"{macs / 1e6:.1f} M" if macs else "-"]
         for name, lanes in (("tflite fp32", LANES["float32"]), ("tflite w8a8", LANES["int8"])):
-            cost = sum(n for layer, n in found["layers"][name].items() if found["work"].get(layer, (ELSE, 0))[0] == sort)
+            cost = sum(n for layer, n in found["layers"][name].items() if found["work"].get(layer, (ELSE, 0))[0] == operation)
             cells += [f"{cost / 1e6:.1f} M", f"{macs / lanes / 1e6:.1f} M" if macs else "-"]
-        rows.append((sort, *cells))
-    return pages.markdown(("work", "multiply-adds", "fp32", "its arithmetic alone", "w8a8", "its arithmetic alone"), rows)
+        rows.append((operation, *cells))
+    return pages.markdown(("operation type", "MACs", "fp32", "lower bound", "w8a8", "lower bound"), rows)
 
 
 def show(found: dict[str, Any]) -> None:
     """Fill the pages from results."""
-    pages.fill("sorts", sorts_table(found))
+    pages.fill("operations", operations_table(found))
     pages.fill("arm64", table(found))
     pages.fill("ablation", ablation_table(found))
     pages.fill("layers", layers_table(found))

@@ -18,7 +18,7 @@ def bundles(out: Path) -> list[Path]:
 
 def hashes(out: Path) -> dict[str, str]:
     """``person/file`` to the SHA-256 of every file of the bundles, each of which must be whole."""
-    found = {}
+    found: dict[str, str] = {}
     for folder in bundles(out):
         assert manifest.verify(folder, manifest.read(folder)) == []
         found |= {f"{folder.name}/{p.relative_to(folder)}": files.sha256(p) for p in folder.rglob("*") if p.is_file()}

@@ -102,16 +102,16 @@ def run(manifest: dict[str, Any], bundle: Path, crop: np.ndarray) -> tuple[np.nd
 def weights(rules: dict[str, Any], mask: np.ndarray | None, size: int) -> np.ndarray:
     """Alpha, (S, S) float32: the steps before the last three."""
     assert rules["steps"][-3:] == ["warp", "blend", "round"]
-    alpha = mask
+    alpha, morph = mask, rules.get("morph_kernel", 0)
     for step in rules["steps"][:-3]:
         if step == "threshold":
             alpha = np.where(alpha > np.float32(rules["threshold"]), np.float32(1), alpha)
         elif step == "dilate":
             for _ in range(rules["dilations"]):
-                alpha = squares(alpha, rules["morph_kernel"], "constant", -np.inf).max((2, 3))
+                alpha = squares(np.pad(alpha, morph // 2, constant_values=-np.inf), morph).max((2, 3))
         elif step == "erode":
             for _ in range(rules["erosions"]):
-                alpha = squares(alpha, rules["morph_kernel"], "constant", np.inf).min((2, 3))
+                alpha = squares(np.pad(alpha, morph // 2, constant_values=np.inf), morph).min((2, 3))
         elif step == "blur":
             alpha = mean(alpha, rules["blur_kernel"])
         elif step == "border":
@@ -126,14 +126,14 @@ def weights(rules: dict[str, Any], mask: np.ndarray | None, size: int) -> np.nda
     return alpha
 
 
-def squares(image: np.ndarray, side: int, mode: str, outside: float | None = None) -> np.ndarray:
-    """(S, S, side, side): the square around each pixel."""
-    more = {} if outside is None else {"constant_values": outside}
-    return np.lib.stride_tricks.sliding_window_view(np.pad(image, side // 2, mode, **more), (side, side))
+def squares(padded: np.ndarray, side: int) -> np.ndarray:
+    """(S, S, side, side): the square around each pixel of what was padded by half a square."""
+    return np.lib.stride_tricks.sliding_window_view(padded, (side, side))
 
 
 def mean(image: np.ndarray, side: int) -> np.ndarray:
-    return (squares(image.astype(np.float64), side, "reflect").sum((2, 3)) * (1 / side**2)).astype(np.float32)
+    mirrored = np.pad(image.astype(np.float64), side // 2, "reflect")
+    return (squares(mirrored, side).sum((2, 3)) * (1 / side**2)).astype(np.float32)
 
 
 def paste(rules: dict[str, Any], photo: np.ndarray, swapped: np.ndarray, alpha: np.ndarray, matrix: np.ndarray) -> np.ndarray:

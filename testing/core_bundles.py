@@ -6,11 +6,12 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest, reference_file
+from mfs_deploy.bundle.manifest_types import SpecEntry
 from mfs_deploy.bundle.provenance import tensor_entry
 from mfs_deploy.contract import Contract
 from mfs_deploy.evaluate import parity
@@ -41,7 +42,7 @@ def write(
             copy = shutil.copytree if (path.parent / file).is_dir() else shutil.copy
             copy(path.parent / file, folder / file)
         info = asdict(backend.describe(path))
-        specs = {spec.name: asdict(spec) for spec in (contract.input, *contract.outputs)}
+        specs = {spec.name: cast(SpecEntry, asdict(spec)) for spec in (contract.input, *contract.outputs)}
         ends = {key: [tensor_entry(one, specs[one["name"]]) for one in info[key]] for key in ("inputs", "outputs")}
         entries[name] = {"files": list(backend.FILES), "layout": backend.LAYOUT, **ends}
     write_reference(folder, cases, reference)
@@ -69,7 +70,7 @@ def _write_manifest(folder: Path, contract: Contract, artifacts: dict[str, dict[
         **{"reference": {"file": reference_file.NAME}, "stages": {}, "float16": {}, "checkpoint": [], "weights": {"sha256": ""}},
         **{"versions": {}, "licences": {"code": "", "weights": ""}, "synthetic_media": manifest.DISCLOSURE, "files": files},
     }
-    manifest.write(folder, said)
+    (folder / manifest.NAME).write_bytes(manifest.to_json(said))
 
 
 def rewrite(folder: Path, change: Any) -> None:

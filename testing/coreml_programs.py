@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
@@ -10,12 +12,12 @@ from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.coreml import backend as coreml
 from mfs_deploy.backends.coreml import program as mil
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.quant.recipe import Format, Recipe
+from mfs_deploy.quant.recipe import Recipe
 
 CARRIERS = ("cast", "dequantize", "quantize")
 
 
-def recipe(weights: str, activations: str, **overrides: dict[str, Format]) -> Recipe:
+def recipe(weights: str, activations: str, **overrides: Any) -> Recipe:
     return Recipe("mine", weights, activations, "", **overrides)
 
 
@@ -39,7 +41,7 @@ def work(program: mil.Program) -> dict[str, mil.Operation]:
     return {op.name: op for op in found}
 
 
-def readers(program: mil.Program) -> dict[str, list[tuple[str, str]]]:
+def readers(program: Any) -> dict[str, list[tuple[str, str]]]:
     """By operation that computes, for each value it reads: "int8" or "float", and the operation that computed it."""
     made_by = {name: op for op in program.operations for name in op.outputs}
 

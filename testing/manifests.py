@@ -25,4 +25,5 @@ def example(kind: Any, schema: int = manifest.SCHEMA) -> Any:
 
 def write(folder: Path) -> None:
     """A manifest of the files in ``folder``, and of nothing else."""
-    manifest.write(folder, {**example(Manifest), "schema": manifest.SCHEMA, "files": manifest.list_files(folder)})
+    whole: Manifest = example(Manifest)
+    manifest.write(folder, {**whole, "schema": manifest.SCHEMA, "files": manifest.list_files(folder)})

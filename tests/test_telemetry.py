@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SESSION = "from mfs_deploy.backends.onnx import backend; p = pathlib.Path(sys.argv[1]); backend.session(p, p.read_bytes())"
+SESSION = "from mfs_deploy.backends.onnx import runner; p = pathlib.Path(sys.argv[1]); runner.session(p, p.read_bytes())"
 DETECTOR = "from mfs_deploy.faces import detectors; detectors.open_detector(pathlib.Path(sys.argv[1]))"
 STAMP = "from mfs_deploy import cli; sys.exit(cli.main(['stamp', *sys.argv[1:]]))"
 

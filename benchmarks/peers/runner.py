@@ -159,7 +159,8 @@ def answer(runtime: str, file: str, threads: int, target: Array, frames: int, ou
     first = frame()
     ran = time.perf_counter()
     if not os.path.exists(outputs):
-        np.savez(outputs, **{name: channels_first(np.array(first[name], np.float32)) for name in OUTPUTS})
+        arrays: dict[str, Any] = {name: channels_first(np.array(first[name], np.float32)) for name in OUTPUTS}
+        np.savez(outputs, **arrays)
     for _ in range(WARM_UP):
         frame()
     times, used = [], time.process_time()

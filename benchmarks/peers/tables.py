@@ -95,14 +95,14 @@ def _best(ones: list[Entry], choice: Callable[[Entry], bool], threads: str) -> s
 
 
 def busy(results: dict[str, Any]) -> str:
-    """A warning where others used the processor while this was measured, else nothing."""
+    """A warning if other programs used the processor during the measurement, else nothing."""
     times = [one["threads_1"] for one in results["contestants"] if "threads_1" in one]
     ratio = statistics.median(time["median_ms"] / time["cpu_ms"] for time in times)
     if ratio <= QUIET:
         return ""
     return (
-        f"**Not to be relied on: others used the machine meanwhile.** A frame on one thread took {ratio:.1f} times its processor "
-        "time, and with two threads waiting is most of it. To be measured again.\n\n"
+        f"**Not reliable: other programs used the processor.** A frame on one thread took {ratio:.1f} times its processor "
+        "time. Measure again.\n\n"
     )
 
 

@@ -1,18 +1,16 @@
-"""Starts workers, several at once, and brings their answers together.  See ``worker.py`` for what passes between."""
+"""Starts workers, several at once, and collects their results.  ``job.py`` lists the files that pass between."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import platform
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import errors
-from mfs_deploy.backends.tflite import backend as tflite
-from mfs_deploy.backends.worker import (
-    OUTPUTS,
-    Job,
-    Result,
-    save_array,
-)
+from mfs_deploy.backends.job import OUTPUTS, Job, Result, save_array
+from mfs_deploy.backends.machine import LOCAL, Machine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +30,8 @@ OnDone = Callable[[Job], None]
 
 
 @dataclass(frozen=True)
-class Done:
-    """A finished job: what the worker said, and the (N, C, S, S) outputs by the contract's names."""
+class JobResult:
+    """A finished job: the worker's report, and the outputs (N, C, S, S) by the contract's names."""
 
     job: Job
     result: Result
@@ -46,28 +39,14 @@ class Done:
     folder: Path
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Where a worker runs: the Python to start there, and what it must find in its environment."""
-
-    name: str
-    command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
-    threads: int = 1
-
-
-HERE = Machine(platform.machine(), (sys.executable,))
-TENSORFLOW = replace(HERE, name="TensorFlow", environment={tflite.INTERPRETER: tflite.TENSORFLOW})
-
-
-Part = tuple[Job, Path]  # with the folder that it is done in
+JobInFolder = tuple[Job, Path]
 
 
 @dataclass
 class _Process:
     """A worker and the jobs that it does one after another."""
 
-    parts: list[Part]
+    jobs: list[JobInFolder]
     popen: subprocess.Popen[bytes]
 
 
@@ -86,9 +65,9 @@ def run(
     weights: Mapping[str, Tensor] | None = None,
     on_done: OnDone = lambda job: None,
     side_by_side: bool = True,
-    machine: Machine = HERE,
-) -> list[Done]:
-    """Run jobs in processes of their own; answers in the order of ``jobs``.
+    machine: Machine = LOCAL,
+) -> list[JobResult]:
+    """Run jobs in processes of their own; results in the order of ``jobs``.
 
     Args:
         targets: (N, 3, S, S) float32, given to every artifact.
@@ -102,7 +81,7 @@ def run(
     """
     waiting = [[_prepare(job, targets, folder, weights)] for job in jobs]
     at_once = (os.cpu_count() or 1) if side_by_side else 1
-    return [one for (one,) in _run(waiting, on_done, at_once, machine)]
+    return [result for (result,) in _run(waiting, on_done, at_once, machine)]
 
 
 def convert_people(
@@ -112,22 +91,22 @@ def convert_people(
     folder: Path,
     *,
     on_done: OnDone = lambda job: None,
-) -> list[list[Done]]:
-    """As ``run``, for several people: the same jobs for each, and each one's answers.
+) -> list[list[JobResult]]:
+    """As ``run``, for several people: the same jobs for each, and each one's results.
 
-    What differs between people is done in one process, since converters are slow to import.
+    The same job of all people is done in one process, since converters are slow to import.
     """
     places = [
-        [_prepare(job, targets, folder / str(person), baked) for job in theirs]
-        for person, (theirs, baked) in enumerate(zip(jobs, weights, strict=True))
+        [_prepare(job, targets, folder / str(person), baked) for job in jobs_of_person]
+        for person, (jobs_of_person, baked) in enumerate(zip(jobs, weights, strict=True))
     ]
-    waiting = [list(parts) for parts in zip(*places, strict=True)]
-    done = _run(waiting, on_done, os.cpu_count() or 1, HERE)
-    return [list(theirs) for theirs in zip(*done, strict=True)]
+    waiting = [list(same) for same in zip(*places, strict=True)]
+    by_job = _run(waiting, on_done, os.cpu_count() or 1, LOCAL)
+    return [list(of_person) for of_person in zip(*by_job, strict=True)]
 
 
-def _run(waiting: list[list[Part]], on_done: OnDone, at_once: int, machine: Machine) -> list[list[Done]]:
-    """The answers of one process for each list of parts."""
+def _run(waiting: list[list[JobInFolder]], on_done: OnDone, at_once: int, machine: Machine) -> list[list[JobResult]]:
+    """The results of one process for each list of jobs."""
     processes: list[_Process] = []
     running: list[_Process] = []
     try:
@@ -138,15 +117,15 @@ def _run(waiting: list[list[Part]], on_done: OnDone, at_once: int, machine: Mach
             for process in [p for p in running if p.popen.poll() is not None]:
                 running.remove(process)
                 _raise_failure(process)
-                on_done(process.parts[-1][0])
+                on_done(process.jobs[-1][0])
             time.sleep(POLL_S)
     finally:
         for process in running:
             _stop(process)
-    return [[_collect(*part) for part in process.parts] for process in processes]
+    return [[_collect(*job) for job in process.jobs] for process in processes]
 
 
-def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tensor] | None) -> Part:
+def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tensor] | None) -> JobInFolder:
     place = folder / f"{job.backend}-{job.recipe_name}"
     place.mkdir(parents=True)
     (place / "job.json").write_text(json.dumps(asdict(job)), "utf-8")
@@ -159,9 +138,9 @@ def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tenso
     return job, place
 
 
-def _start(parts: list[Part], machine: Machine) -> _Process:
+def _start(jobs: list[JobInFolder], machine: Machine) -> _Process:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(machine.threads))
-    folders = [folder for _, folder in parts]
+    folders = [folder for _, folder in jobs]
     temporary = folders[0] / "tmp"
     temporary.mkdir()
     with open(folders[0] / "log.txt", "wb") as log:
@@ -170,15 +149,11 @@ def _start(parts: list[Part], machine: Machine) -> _Process:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                **threads,
-                **machine.environment,
-                "TMPDIR": str(temporary),
-            },  # what converters leave behind goes with the job
+            # TMPDIR: what converters leave behind goes with the job.
+            env={**os.environ, **threads, **machine.environment, "TMPDIR": str(temporary)},
             start_new_session=True,  # so that what a converter starts can be stopped with it, and Ctrl-C reaches only us
         )
-    return _Process(parts, popen)
+    return _Process(jobs, popen)
 
 
 def _stop(process: _Process) -> None:
@@ -189,19 +164,19 @@ def _stop(process: _Process) -> None:
 
 def _raise_failure(process: _Process) -> None:
     code = process.popen.returncode
-    for _, folder in process.parts:
+    for _, folder in process.jobs:
         error_file = folder / "error.json"
         if error_file.exists():
-            said = json.loads(error_file.read_text("utf-8"))
-            kind: type[errors.MfsError] = getattr(errors, said["class"])
-            error = kind(said["message"], hint=said["hint"], kind=said["kind"])
-            error.exit_code = said["exit_code"]
+            fields = json.loads(error_file.read_text("utf-8"))
+            kind: type[errors.MfsError] = getattr(errors, fields["class"])
+            error = kind(fields["message"], hint=fields["hint"], kind=fields["kind"])
+            error.exit_code = fields["exit_code"]
             raise error
-    if code == 0 and all((folder / "result.json").exists() for _, folder in process.parts):
+    if code == 0 and all((folder / "result.json").exists() for _, folder in process.jobs):
         return
     what = f"was killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"stopped with exit code {code}"
     raise errors.ConversionError(
-        f"the {process.parts[0][0].backend} worker {what}: {_last_line(process.parts[0][1] / 'log.txt')}",
+        f"the {process.jobs[0][0].backend} worker {what}: {_last_line(process.jobs[0][1] / 'log.txt')}",
         hint="mfs doctor shows whether this backend works here",
     )
 
@@ -211,7 +186,7 @@ def _last_line(log: Path) -> str:
     return lines[-1][:300] if lines else "it printed nothing"
 
 
-def _collect(job: Job, folder: Path) -> Done:
+def _collect(job: Job, folder: Path) -> JobResult:
     result = Result(**json.loads((folder / "result.json").read_text("utf-8")))
     outputs = {path.stem: np.load(path) for path in (folder / OUTPUTS).glob("*.npy")}
-    return Done(job, result, outputs, folder)
+    return JobResult(job, result, outputs, folder)

@@ -1,23 +1,13 @@
-"""Runs one backend in a process of its own: convert, open from disk, run.
+"""The child process: runs one backend's jobs.  Convert, open from disk, run.
 
-Converters disagree about protobuf, OpenMP and MLIR, are slow to import, and can crash; apart they cannot take each other or the
-caller down, and they run side by side.  The parent writes a job folder, starts ``python -m mfs_deploy.backends.worker FOLDER...``,
-which takes one folder after another, and reads the answer back:
-
-    job.json           Job, as JSON
-    weights.safetensors  the baked network (only where something is to be converted)
-    targets.npy        (N, 3, S, S) float32
-    out/               the artifact
-    outputs/           an array for each of the contract's outputs, (N, C, S, S) float32, under its name
-    layers.npz         what each layer makes of the first target, where that is asked for
-    sections.json      names of the marked sections, in order, where that is asked for
-    result.json | error.json
+Converters disagree about protobuf, OpenMP and MLIR, import slowly, and can crash.  In processes of their own they cannot break
+each other or the caller, and they run side by side.  The parent starts ``python -m mfs_deploy.backends.worker FOLDER...``, which
+does the jobs in these folders one after another (see ``job.py`` for their files).
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import statistics
@@ -25,96 +15,20 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfs_deploy import errors
+from mfs_deploy.backends.job import LAYERS, OUTPUTS, SECTIONS, Job, Result, save_array
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from mfs_deploy.backends.base import Array, Runner
 
 
-OUTPUTS = "outputs"
-LAYERS = "layers.npz"
-SECTIONS = "sections.json"
 MARK = 0x4D410000  # no file descriptor
 WARM_UP, MIN_FRAMES, MAX_FRAMES = 5, 15, 100
 TIMING_S = 2.0  # no longer than this for more than MIN_FRAMES
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one worker is to do.
-
-    Attributes:
-        recipe: what ``recipe.from_dict`` takes.
-        ranges: lowest and highest by name of node; empty where the recipe needs none.
-        convert: false to run the artifact at ``artifact`` as it is.
-        artifact: path of the artifact's first file; set by the worker where it converts.
-        time: whether to measure how long a frame takes.
-        runs: frames to time one by one, after a warm-up.
-        layers: whether to keep what every layer makes of the first target, as ``layers.npz``.
-        count_layers: whether to run the sections of the artifact, each behind a mark.
-        count: frames to run between marks for the counting plugin (``arm64/armcount.c``).
-    """
-
-    backend: str
-    arch: str
-    size: int
-    recipe: dict[str, Any]
-    convert: bool
-    artifact: str = ""
-    keep_float32: tuple[str, ...] = ()
-    metadata: dict[str, str] | None = None
-    coreml_io: str = "image"
-    tflite_io: str = "float32"
-    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
-    time: bool = False
-    runs: int = 0
-    layers: bool = False
-    count: int = 0
-    count_layers: bool = False
-
-    @property
-    def recipe_name(self) -> str:
-        return str(self.recipe["name"])
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Backend and recipe: what tells one artifact of a person from another."""
-        return self.backend, self.recipe_name
-
-    @classmethod
-    def of_artifact(cls, folder: Path, backend: str, arch: str, size: int, recipe: dict[str, Any]) -> Job:
-        """To run the artifact that lies in ``folder``, as it is."""
-        return cls(backend=backend, arch=arch, size=size, recipe=recipe, convert=False).after(folder)
-
-    def after(self, folder: Path) -> Job:
-        """This job with its conversion done: its artifact lies in ``folder``."""
-        from mfs_deploy.backends.registry import BACKENDS
-
-        return replace(self, convert=False, artifact=str((folder / BACKENDS[self.backend].FILES[0]).resolve()))
-
-
-@dataclass(frozen=True)
-class Result:
-    """``info`` is the artifact's ``ArtifactInfo`` as a dict; ``pixels`` as in ``Runner``; the last two where they were asked for.
-
-    ``timing``: ``load_ms`` to open the artifact, ``first_ms`` of the first frame, ``times_ms`` of each of ``Job.runs`` frames after
-    a warm-up, and ``peak_mb``, the most memory that this process ever had, its Python included.
-    """
-
-    backend: str
-    runtime: str
-    pixels: bool
-    convert_s: float
-    run_s: float
-    info: dict[str, Any]
-    frame_ms: float | None
-    timing: dict[str, Any] | None = None
 
 
 def work(folder: Path) -> Result:
@@ -159,7 +73,6 @@ def work(folder: Path) -> Result:
     (folder / OUTPUTS).mkdir()
     for spec, arrays in zip(contract.outputs, zip(*outputs, strict=True), strict=True):
         save_array(folder / OUTPUTS / f"{spec.name}.npy", np.concatenate(arrays))
-    ran = time.perf_counter()
     if job.layers:
         shown = LAYERED[job.backend].values(artifact, contract, targets[0])
         np.savez(folder / LAYERS, **shown)  # type: ignore[arg-type]
@@ -178,7 +91,6 @@ def work(folder: Path) -> Result:
         runtime=runner.runtime,
         pixels=runner.pixels,
         convert_s=converted - started,
-        run_s=ran - converted,
         info=asdict(backend.describe(artifact)),
         frame_ms=frame_ms(runner, targets[0]) if job.time else None,
         timing=None if timing is None else {"load_ms": 1000 * (loaded - converted), **timing},
@@ -237,15 +149,6 @@ def mark_frames(runner: Runner, target: Array, frames: int) -> None:
 def mark() -> None:
     with contextlib.suppress(OSError):
         os.close(MARK)
-
-
-def save_array(path: Path, array: NDArray[Any]) -> None:
-    """As ``np.save``, but through Python's own writes: numpy's lose the error number of a full disk."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    path.write_bytes(buffer.getbuffer())
 
 
 def _job(folder: Path) -> Job:

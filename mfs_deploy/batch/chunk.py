@@ -128,5 +128,5 @@ def read_person(entry: PersonEntry, kit: Kit, detector: Detector | None) -> Iden
     if entry.identity:
         return person.read_identity(kit, Path(entry.identity))
     points = landmarks.parse(entry.landmarks) if entry.landmarks else None
-    where = find.Where(points, entry.aligned, entry.face or None)
-    return source_face.read(Path(entry.photo), where, detector, kit.interface).crop
+    location = find.FaceLocation(points, entry.aligned, entry.face or None)
+    return source_face.read(Path(entry.photo), location, detector, kit.interface).crop

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends.worker import Job
+from mfs_deploy.backends.job import Job
 from mfs_deploy.batch import stores
 from mfs_deploy.batch.chunk import BatchRequest, read_person
 from mfs_deploy.batch.people import PersonEntry
@@ -51,7 +51,9 @@ def measure(request: BatchRequest, entries: Sequence[PersonEntry]) -> Iterator[P
     detector = None if request.detector is None else open_detector(request.detector)
     arch = architectures.get(kit.common["architecture"])
     known = kit.interface
-    face = find.align_face(portrait.read_portrait(), templates[0].size, find.Where(portrait.LANDMARKS), None, known.alignment)
+    face = find.align_face(
+        portrait.read_portrait(), templates[0].size, find.FaceLocation(portrait.LANDMARKS), None, known.alignment
+    )
     cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)]
     targets = parity.inputs(cases)
     for entry in entries:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict, final
 
 from mfs_deploy.bundle.schema import Since
 
@@ -55,6 +55,7 @@ class AlignmentEntry(TypedDict):
     rounding: Annotated[str, New]
 
 
+@final
 class MaskPasteEntry(TypedDict):
     """Paste-back of a network that gives a mask."""
 
@@ -79,6 +80,7 @@ class MaskPasteEntry(TypedDict):
     rounding: Annotated[str, New]
 
 
+@final
 class EllipsePasteEntry(TypedDict):
     """Paste-back of a network without a mask."""
 

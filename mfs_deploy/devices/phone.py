@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy import files
-from mfs_deploy.backends.launch import Done
-from mfs_deploy.backends.worker import Job, Result
+from mfs_deploy.backends.job import Job, Result
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import manifest
 from mfs_deploy.bundle.schema import parse, schema_error, without_unknown
 from mfs_deploy.devices import run_tool as tool
@@ -127,7 +127,9 @@ class OnPhone:
     def runs(self) -> tuple[str, ...]:
         return self.phone.runs
 
-    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: Callable[[Job], None]) -> list[Done]:
+    def run(
+        self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: Callable[[Job], None]
+    ) -> list[JobResult]:
         """The phone has the targets already: they are the bundle's own reference crops.
 
         Raises:
@@ -151,8 +153,8 @@ class OnPhone:
                         f"on {self.name}: {around[0]}", hint="the runner or app is of another version: build it again"
                     )
                 by = runtime(measured.report)
-                result = Result(job.backend, by, measured.report["pixels"], convert_s=0, run_s=0, info={}, frame_ms=None)
-                found.append(Done(job, result, measured.outputs, folder))
+                result = Result(job.backend, by, measured.report["pixels"], convert_s=0, info={}, frame_ms=None)
+                found.append(JobResult(job, result, measured.outputs, folder))
         require_one(found, self.refused)
         return found
 

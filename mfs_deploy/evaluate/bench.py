@@ -16,8 +16,9 @@ import numpy as np
 
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends.job import Job
+from mfs_deploy.backends.machine import LOCAL
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.backends.worker import Job
 from mfs_deploy.bundle import manifest, provenance
 from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.errors import BundleError, UsageError
@@ -44,7 +45,7 @@ def on_host(folder: Path, *, runs: int, threads: int, progress: Progress = SILEN
     found: dict[str, TimedEntry] = {}
     with workers.scratch() as scratch:
         for name, job in jobs.items():
-            here = replace(workers.HERE, threads=threads)
+            here = replace(LOCAL, threads=threads)
             (done,) = workers.run([replace(job, runs=runs)], parity.inputs(cases[:1]), scratch, machine=here)
             timing = done.result.timing
             assert timing is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -12,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends.launch import Done, Machine
-from mfs_deploy.backends.registry import BACKENDS, LAYERED
-from mfs_deploy.backends.tflite import backend as tflite
-from mfs_deploy.backends.worker import LAYERS, Job
+from mfs_deploy.backends.job import LAYERS, Job
+from mfs_deploy.backends.launch import JobResult
+from mfs_deploy.backends.machine import LOCAL, Machine
+from mfs_deploy.backends.registry import BACKENDS, LAYERED, OPINIONS
 from mfs_deploy.bundle import manifest
 from mfs_deploy.bundle.manifest_types import Manifest, ParityEntry
 from mfs_deploy.contract import Contract
@@ -36,8 +35,8 @@ class Rechecked:
     Attributes:
         manifest: the bundle's, its parity that of this machine now (no identity cosine: no encoder is at hand).
         elsewhere: parity on another machine, by artifact; empty where none was asked for.
-        agreement: see ``consensus.matrix``.  TensorFlow's own interpreter has its say there where it is installed; what runs in
-            apps is LiteRT, so it is not judged.
+        agreement: see ``consensus.matrix``.  It includes the runtimes of ``registry.OPINIONS``, which are not judged:
+            apps do not use them.
     """
 
     manifest: Manifest
@@ -55,7 +54,7 @@ class Elsewhere(Protocol):
     def runs(self) -> Collection[str]:
         """Backends whose artifacts it can be given."""
 
-    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: workers.OnDone) -> list[Done]:
+    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: workers.OnDone) -> list[JobResult]:
         """Answers in the order of ``jobs``, without those of artifacts that turned out not to run there."""
 
 
@@ -70,12 +69,11 @@ class Emulated:
     def name(self) -> str:
         return self.machine.name
 
-    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: workers.OnDone) -> list[Done]:
+    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: workers.OnDone) -> list[JobResult]:
         return workers.run(jobs, targets, folder, on_done=on_done, machine=self.machine)
 
 
-HERE = Emulated(workers.HERE, BACKENDS)
-TENSORFLOW = Emulated(workers.TENSORFLOW, (tflite.NAME,))
+HERE = Emulated(LOCAL, BACKENDS)
 
 
 def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None = None) -> Rechecked:
@@ -90,7 +88,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
     """
     said = manifest.read(folder)
     there = [name for name in said["artifacts"] if other is not None and name in other.runs]
-    opinions = [tflite.NAME] if tflite.NAME in said["artifacts"] and find_spec("tensorflow") is not None else []
+    opinions = second_opinions(said["artifacts"])
     progress.start(1 + len(said["artifacts"]) + len(opinions) + len(there))
     progress.step("verify checksums")
     contract = verify_bundle(folder, said)
@@ -104,9 +102,9 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
     cases, reference = read_reference(folder, contract)
     jobs = jobs_of(folder, said, contract)
     targets = parity.inputs(cases)
-    ran: dict[str, tuple[Done, Elsewhere]] = {}
+    ran: dict[str, tuple[JobResult, Elsewhere]] = {}
     with workers.scratch() as scratch:
-        for where, names in ((HERE, list(jobs)), (TENSORFLOW, opinions), (other, there)):
+        for where, names in ((HERE, list(jobs)), *((where, list(where.runs)) for where in opinions), (other, there)):
             if where is not None and names:
                 done = where.run(
                     [jobs[name] for name in names],
@@ -116,7 +114,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
                 )
                 ran |= {label(one.job.backend, where): (one, where) for one in done}
         outputs = {name: parity.Outputs.of(one.outputs, pixels=one.result.pixels) for name, (one, _) in ran.items()}
-        judged = {name: output for name, output in outputs.items() if ran[name][1] is not TENSORFLOW}
+        judged = {name: output for name, output in outputs.items() if ran[name][1] not in opinions}
         recipe_of = {name: recipes.from_dict(ran[name][0].job.recipe) for name in judged}
         judgement = parity.judge(judged, cases, reference, recipe_of, encode=None)
         if judgement.complaints:
@@ -127,6 +125,12 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
         said["artifacts"][name]["parity"] = entries[label(name, HERE)]
     elsewhere = {name: entries[label(name, other)] for name in there if other is not None and label(name, other) in entries}
     return Rechecked(said, elsewhere, consensus.matrix(reference, outputs))
+
+
+def second_opinions(artifacts: Collection[str]) -> list[Emulated]:
+    """Other runtimes that are installed here, each with the artifact that it can run."""
+    machines = {name: OPINIONS[name]() for name in artifacts if name in OPINIONS}
+    return [Emulated(machine, (name,)) for name, machine in machines.items() if machine is not None]
 
 
 def jobs_of(folder: Path, said: Manifest, contract: Contract) -> dict[str, Job]:
@@ -142,7 +146,7 @@ def label(backend: str, where: Elsewhere) -> str:
     return backend if where is HERE else f"{backend} on {where.name}"
 
 
-def departures(failed: Mapping[str, tuple[Done, Elsewhere]], targets: NDArray[np.float32], scratch: Path) -> list[str]:
+def departures(failed: Mapping[str, tuple[JobResult, Elsewhere]], targets: NDArray[np.float32], scratch: Path) -> list[str]:
     """For each failed artifact, the layer at which it departs from PyTorch, in words; not where only the whole network runs."""
     found = []
     for name, (one, where) in failed.items():

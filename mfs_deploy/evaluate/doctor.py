@@ -9,8 +9,8 @@ from importlib import metadata
 
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Backend
+from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.registry import BACKENDS, has
-from mfs_deploy.backends.worker import Job
 from mfs_deploy.errors import MfsError, install_line
 from mfs_deploy.evaluate import parity
 from mfs_deploy.progress import SILENT, Progress

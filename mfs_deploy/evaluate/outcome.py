@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import cast
 
-from mfs_deploy.backends.launch import Done
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import preview
 from mfs_deploy.bundle.manifest_types import CaseEntry, ParityEntry
 from mfs_deploy.evaluate import parity
@@ -16,15 +16,15 @@ from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
 
 
-def outputs_of(done: Sequence[Done]) -> dict[str, parity.Outputs]:
+def outputs_of(done: Sequence[JobResult]) -> dict[str, parity.Outputs]:
     return {one.job.backend: parity.Outputs.of(one.outputs, pixels=one.result.pixels) for one in done}
 
 
-def recipes_of(done: Sequence[Done]) -> dict[str, Recipe]:
+def recipes_of(done: Sequence[JobResult]) -> dict[str, Recipe]:
     return {one.job.backend: recipes.from_dict(one.job.recipe) for one in done}
 
 
-def parity_entry(one: Done, measured: list[parity.CaseParity]) -> ParityEntry:
+def parity_entry(one: JobResult, measured: list[parity.CaseParity]) -> ParityEntry:
     return {"runtime": one.result.runtime, "cases": [_rounded_case(case) for case in measured]}
 
 

@@ -51,7 +51,7 @@ def apply(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool] = bool
     tails = find(graph)
     if len(tails) != 2 or not may([node for tail in tails for node in tail.nodes]):
         return 0
-    a, b = sorted(tails, key=lambda tail: -graph.get_submodule(str(tail.last.target)).out_channels)  # type: ignore[operator, arg-type]
+    a, b = sorted(tails, key=lambda tail: -graph.get_submodule(str(tail.last.target)).out_channels)  # type: ignore[operator]
     (a1, b1), (a2, b2) = (tuple(module_of(graph, getattr(t, name), nn.Conv2d) for t in (a, b)) for name in ("first", "last"))
     slopes = {tail.leaky.kwargs["negative_slope"] for tail in tails}
     if len(slopes) != 1 or a1.out_channels + b1.out_channels > WIDTH or not _alike(a2, b2):

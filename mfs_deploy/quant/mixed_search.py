@@ -168,7 +168,7 @@ class _Sizes(fx.Interpreter):
     def run_node(self, n: fx.Node) -> object:
         value = super().run_node(n)
         if n.name in self._names and isinstance(value, Tensor):
-            weight = self.module.get_submodule(str(n.target)).weight if n.op == "call_module" else None  # type: ignore[union-attr]
+            weight = self.module.get_submodule(str(n.target)).weight if n.op == "call_module" else None
             count = weight.numel() if isinstance(weight, Tensor) else 0
             per_value = weight[0].numel() if isinstance(weight, Tensor) else 0
             self.sizes[n.name] = (count, per_value * value.numel(), value.numel())

@@ -47,7 +47,7 @@ class _Simulator(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> object:
         if n.name in self._weights:
-            module = self.module.get_submodule(str(n.target))  # type: ignore[union-attr]
+            module = self.module.get_submodule(str(n.target))
             (value,) = self.fetch_args_kwargs_from_env(n)[0]
             result: object = torch.func.functional_call(module, {"weight": self._weights[n.name]}, (value,))
         else:

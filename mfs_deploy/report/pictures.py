@@ -95,7 +95,7 @@ def show(folder: Path, said: Manifest, contract: Contract, progress: Progress = 
     return Shown(_reference(folder, cases[0], reference), ran, scale())
 
 
-def _compared(done: workers.Done, cases: list[parity.Case], reference: parity.Outputs) -> Ran:
+def _compared(done: workers.JobResult, cases: list[parity.Case], reference: parity.Outputs) -> Ran:
     name, recipe = done.job.backend, recipes.from_dict(done.job.recipe)
     outputs = parity.Outputs.of(done.outputs, pixels=done.result.pixels)
     judgement = parity.judge({name: outputs}, cases, reference, {name: recipe}, encode=None)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,8 @@ import numpy as np
 
 import mfs_deploy
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends import quiet
+from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.backends.worker import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError, MfsError
 from mfs_deploy.files import cache_folder, write
@@ -32,7 +30,6 @@ from mfs_deploy.quant.scales import fit
 from mfs_deploy.stamping import encodings as forms
 from mfs_deploy.stamping import locate as find
 from mfs_deploy.stamping import template_file as store
-from mfs_deploy.stamping.kit import SOURCE, Kit
 from mfs_deploy.stamping.template import (
     NOBODY,
     Template,
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mfs_deploy.architectures.base import Architecture
-    from mfs_deploy.export.prepare import Models
 
 PEOPLE = 3  # the probe, and two to prove it by
 SEED = 20220222
@@ -176,57 +172,6 @@ def _steps(job: Job) -> Iterable[float]:
     return [fit("int8", Range(*pair)).step for pair in job.ranges.values()] + [
         fit("int16", Range(*pair)).step for pair in job.ranges.values()
     ]
-
-
-# ---- kits
-
-
-def make_kit(models: Models, facts: provenance.Facts, templates: Iterable[Template]) -> Kit:
-    """Templates, and generator and identity encoder as ONNX, for a machine without PyTorch."""
-    import torch
-
-    from mfs_deploy.stamping.patch_convolutions import with_patches
-
-    arch = models.arch
-    rng = np.random.default_rng(SEED)
-    people = [arrays(arch.bake(models.generator, arch.random_identity(rng))) for _ in range(2)]
-    shared = {key: array for key, array in people[0].items() if np.array_equal(array, people[1][key])}
-    own = [key for key in people[0] if key not in shared]
-    predict = arch.predictor(models.generator, own)
-    somebody = arch.random_identity(rng)
-    identity, side = tuple(arch.INTERFACE.identity), arch.INTERFACE.encoder_size
-    example = tuple(torch.from_numpy(np.repeat(getattr(somebody, name), 2, 0)) for name in identity)
-    encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, side, side),), (SOURCE,), identity)
-    return Kit(
-        templates=tuple(templates),
-        generator=to_onnx(with_patches(predict), example, identity, own),
-        encoder=encoder,
-        shared=shared,
-        common=provenance.common(facts),
-        encoder_sha256="" if models.encoder is None else provenance.weights_sha256(models.encoder.state_dict()),
-        source_size=side,
-    )
-
-
-def to_onnx(net: nn.Module, example: tuple[Tensor, ...], inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
-    """A network for any number of people at once; those are the first axis of every input and output."""
-    import torch
-    from torch.export import Dim
-
-    with tempfile.TemporaryDirectory() as scratch, quiet.quiet():
-        path = Path(scratch) / "net.onnx"
-        torch.onnx.export(
-            net.eval(),
-            example,
-            path,
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_shapes=tuple({0: Dim("people", min=1)} for _ in example),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-        return path.read_bytes()
 
 
 # ---- what was built before

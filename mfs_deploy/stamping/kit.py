@@ -1,6 +1,6 @@
 """All that is needed to make bundles on a machine with numpy and ONNX Runtime alone: templates, and the networks that bake.
 
-A kit is made by ``templating.make_kit`` where PyTorch and the converters are, and used here: identity encoder and generator run in
+A kit is made by ``export.kit.make_kit`` where PyTorch and the converters are, and used here: identity encoder and generator run in
 ONNX Runtime, many people at once, and each person's weights are stamped into the templates.
 """
 

@@ -30,7 +30,7 @@ class Request:
     targets: tuple[str, ...]
     recipe: str
     source: Path | None = None
-    source_where: find.Where = find.UNKNOWN
+    location: find.FaceLocation = find.DETECT
     identity: Path | None = None
     detector: Path | None = None
 
@@ -47,7 +47,7 @@ def export(request: Request, progress: Progress = SILENT) -> Manifest:
     """
     if (request.source is None) == (request.identity is None):
         raise UsageError("give exactly one of --source and --identity")
-    if request.source is None and not request.source_where.is_unknown:
+    if request.source is None and not request.location.is_default:
         raise UsageError("--landmarks, --aligned and --face say where the face is in --source PHOTO, and there is no such photo")
     progress.start(3)
     progress.step("open the kit")
@@ -59,7 +59,7 @@ def export(request: Request, progress: Progress = SILENT) -> Manifest:
     else:
         assert request.source is not None
         detector = None if request.detector is None else open_detector(request.detector)
-        person = kit.encode([source_face.read(request.source, request.source_where, detector, kit.interface).crop])[0]
+        person = kit.encode([source_face.read(request.source, request.location, detector, kit.interface).crop])[0]
     progress.step("bake and stamp")
     (weights,) = kit.bake([person])
     with bundle.staging(request.out) as folder:

@@ -10,7 +10,7 @@ from mfs_deploy import architectures
 from mfs_deploy.architectures.base import Identity
 from mfs_deploy.checkpoint.load import load
 from mfs_deploy.faces import align, paste_back
-from mfs_deploy.faces.find import Where, align_face
+from mfs_deploy.faces.find import FaceLocation, align_face
 from mfs_deploy.faces.portrait import LANDMARKS
 
 
@@ -34,7 +34,7 @@ def recorded(golden) -> Identity:
 
 
 def test_the_aligned_crop_is_identical(golden, portrait):
-    face = align_face(portrait, 224, Where(LANDMARKS), None)
+    face = align_face(portrait, 224, FaceLocation(LANDMARKS), None)
     np.testing.assert_array_equal(face.crop, rgb(golden["target_aligned_bgr"]))
     np.testing.assert_allclose(align.alignment_matrix(LANDMARKS, 224), golden["source_matrix"], rtol=1e-6)
     np.testing.assert_allclose(face.back, golden["back_matrix"], rtol=1e-9)

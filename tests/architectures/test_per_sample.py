@@ -32,5 +32,5 @@ def test_a_product_of_patches_is_the_convolution(kernel, padding):
     net = torch.nn.Sequential(torch.nn.Conv2d(5, 7, kernel, padding=padding), torch.nn.Conv2d(7, 4, 1)).double()
     x = torch.randn(3, 5, 6, 9, dtype=torch.float64)
     other = with_patches(net)
-    assert [type(module) for module in other] == [PatchConv, torch.nn.Conv2d]
+    assert [type(module) for module in other.children()] == [PatchConv, torch.nn.Conv2d]
     torch.testing.assert_close(other(x), net(x), rtol=0, atol=1e-14)

@@ -19,11 +19,11 @@ pytest.importorskip("ray")
 
 from testing.batches import hashes, wait_for_bundles
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 PEOPLE = 120
 RAY = "from ray.scripts.scripts import main; main()"
-ACTOR = b"ray::Worker"
+ACTOR = b"ray::Actor"
 
 
 @pytest.fixture(scope="module")

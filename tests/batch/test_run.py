@@ -91,11 +91,11 @@ def test_a_folder_of_photos_and_identities_is_done_by_file_name(run, photo, some
     folder.mkdir()
     shutil.copy(somebody(0), folder / "zoe.safetensors")
     points = np.array(LANDMARKS.split(","), float).reshape(5, 2)
-    Image.fromarray(source_face.read(photo, find.Where(points), None, architectures.interface("mobilefaceswap")).crop).save(
+    Image.fromarray(source_face.read(photo, find.FaceLocation(points), None, architectures.interface("mobilefaceswap")).crop).save(
         folder / "aligned.png"
     )
     assert align.SOURCE_SIZE == 224
-    said = run(who=folder, code=1)
+    said = run(who=folder, code=12)
     assert said["counts"] == {"done": 1, "failed": 1}
     (failed,) = said["failed"]
     assert (failed["id"], failed["error_kind"]) == ("aligned", "usage")  # a folder cannot say where the face is
@@ -125,7 +125,7 @@ def test_one_bad_row_stops_nobody_and_the_results_say_who_and_why(run, people, p
     rows = [f"p{i},,ids/{i}.safetensors,,\n" for i in range(PEOPLE)]
     rows[2:2] = [f"{name},{row}\n" for name, (row, _) in bad.items()]
     people.write_text("id,photo,identity,landmarks,aligned\n" + "".join(rows))
-    assert run(code=1)["counts"] == {"done": PEOPLE - 1, "failed": len(bad) + 1}
+    assert run(code=12)["counts"] == {"done": PEOPLE - 1, "failed": len(bad) + 1}
     found = results(tmp_path / "out")
     assert list(found) == [row.split(",")[0] for row in rows]
     for name, (_, kind) in {**bad, "p1": ("", "identity")}.items():
@@ -193,7 +193,7 @@ def test_what_has_changed_is_done_again_and_nothing_else(run, somebody, tmp_path
     change(tmp_path, somebody)
     before = written(tmp_path / "out")
     if who is None:  # what is there now is no bundle of ours, so it is not overwritten
-        assert run(code=1)["counts"] == {"unchanged": PEOPLE - 1, "failed": 1}
+        assert run(code=12)["counts"] == {"unchanged": PEOPLE - 1, "failed": 1}
         assert written(tmp_path / "out") == before
         return
     assert run()["counts"] == {"unchanged": PEOPLE - 1, "done": 1}
@@ -227,7 +227,7 @@ def test_a_damaged_line_in_the_journal_is_passed_over(run, tmp_path, line):
 
 def test_a_second_run_retries_people_who_failed(run, somebody, tmp_path):
     (tmp_path / "ids" / "1.safetensors").write_bytes(b"hello")
-    assert run(code=1)["counts"] == {"done": PEOPLE - 1, "failed": 1}
+    assert run(code=12)["counts"] == {"done": PEOPLE - 1, "failed": 1}
     shutil.copy(somebody(1), tmp_path / "ids" / "1.safetensors")
     assert run()["counts"] == {"unchanged": PEOPLE - 1, "done": 1}
 
@@ -274,7 +274,7 @@ def test_weights_that_are_no_numbers_fail_everybody_and_write_nothing(run, small
     held = kits.load(small_kit)
     spoiled = tmp_path / "spoiled.safetensors"
     kits.save(spoiled, replace(held, shared={**held.shared, "final.1.weight": np.full((8, 32, 1, 1), np.inf, np.float32)}))
-    said = run(kit=spoiled, code=1)
+    said = run(kit=spoiled, code=12)
     assert {outcome["error_kind"] for outcome in said["failed"]} == {"not-finite"}
     assert [p for p in (tmp_path / "out").iterdir() if p.is_dir()] == []
 

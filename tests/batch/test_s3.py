@@ -27,7 +27,7 @@ from testing.batches import WORKER
 from testing.processes import children
 from testing.s3_server import BUCKET, Server, Wire
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 PEOPLE = 12
 IDS = {f"p{i:03}" for i in range(PEOPLE)}

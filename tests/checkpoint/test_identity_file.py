@@ -28,7 +28,7 @@ def test_what_was_saved_comes_back_and_only_its_owner_may_read_it(identity, tmp_
     file = tmp_path / "me.safetensors"
     old = os.umask(0)
     try:
-        identity_file.save(file, *identity, SHA)
+        identity_file.save(file, identity[0], identity[1], SHA)
     finally:
         os.umask(old)
     loaded = identity_file.load(file)
@@ -43,7 +43,7 @@ def test_the_same_identity_gives_the_same_bytes(identity, tmp_path: Path) -> Non
     """Twenty times: the format's own library shuffles the header."""
     written = set()
     for i in range(20):
-        identity_file.save(tmp_path / f"{i}", *identity, SHA)
+        identity_file.save(tmp_path / f"{i}", identity[0], identity[1], SHA)
         written.add((tmp_path / f"{i}").read_bytes())
     assert len(written) == 1
 
@@ -53,11 +53,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside(identity, tmp_pat
     file.write_bytes(b"old")
     monkeypatch.setattr(os, "replace", lambda a, b: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OutputError, match="No space left"):
-        identity_file.save(file, *identity, SHA)
+        identity_file.save(file, identity[0], identity[1], SHA)
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
     with pytest.raises(OutputError):
-        identity_file.save(tmp_path / "no" / "me.safetensors", *identity, SHA)
+        identity_file.save(tmp_path / "no" / "me.safetensors", identity[0], identity[1], SHA)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside(identity, tmp_pat
     ],
 )
 def test_arrays_that_are_no_identity_are_not_saved(identity, tmp_path: Path, change, said: str) -> None:
+    embedding, feature_map = change(*identity)
     with pytest.raises(CheckpointError, match=said) as caught:
-        identity_file.save(tmp_path / "x", *change(*identity), SHA)
+        identity_file.save(tmp_path / "x", embedding, feature_map, SHA)
     assert caught.value.kind == "identity"
     assert not list(tmp_path.iterdir())
 
@@ -131,7 +132,7 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
 
 def test_flipped_bytes_and_cuts_give_an_error_or_a_sound_identity(identity, tmp_path: Path) -> None:
     file = tmp_path / "x"
-    identity_file.save(file, *identity, SHA)
+    identity_file.save(file, identity[0], identity[1], SHA)
     whole = file.read_bytes()
     rng = np.random.default_rng(3)
     for i in range(300):

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy.backends.launch import Done
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import manifest
 from mfs_deploy.devices import android as phones
 from mfs_deploy.devices.phone import OnPhone
@@ -34,7 +34,7 @@ def by_runner(runner: Path, litert: Path | None = None) -> phones.Runner:
     return phones.Runner(phones.connect(None), runner, litert)
 
 
-def outputs_of(phone: phones.Runner | phones.App, bundle: Path) -> list[Done]:
+def outputs_of(phone: phones.Runner | phones.App, bundle: Path) -> list[JobResult]:
     """As ``mfs parity`` asks for them."""
     said = manifest.read(bundle)
     contract = verify_bundle(bundle, said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from mfs_deploy import metrics
 from mfs_deploy.errors import ParityError
 from mfs_deploy.evaluate import parity
 from mfs_deploy.faces import pixels
-from mfs_deploy.faces.find import Where, align_face
+from mfs_deploy.faces.find import FaceLocation, align_face
 from mfs_deploy.faces.portrait import LANDMARKS
 from mfs_deploy.quant import recipe as recipes
 
@@ -20,7 +21,7 @@ FP32, FP16 = recipes.load("fp32"), recipes.load("fp16")
 
 @pytest.fixture(scope="module")
 def cases(portrait) -> list[parity.Case]:
-    face = align_face(portrait, 224, Where(LANDMARKS), None)
+    face = align_face(portrait, 224, FaceLocation(LANDMARKS), None)
     return [parity.Case("target", face.crop, face.photo, face.back), parity.noise_case(224)]
 
 
@@ -90,7 +91,8 @@ def test_each_limit_of_the_gate_fails_by_itself(metric, recipe):
     assert parity.failures([good], tolerance) == []
     limit = getattr(tolerance, metric)
     for wrong in (limit * 0.999 if metric in parity.AT_LEAST else limit * 1.001, float("nan")):
-        (failure,) = parity.failures([replace(good, **{metric: wrong})], tolerance)
+        off: dict[str, Any] = {metric: wrong}
+        (failure,) = parity.failures([replace(good, **off)], tolerance)
         assert failure.metric == metric
         assert metric in str(failure)
 

@@ -7,10 +7,12 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from mfs_deploy.backends.launch import Done
-from mfs_deploy.backends.worker import Job, Result
+from mfs_deploy.backends import launch
+from mfs_deploy.backends.job import Job, Result
+from mfs_deploy.backends.launch import JobResult
+from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.evaluate import parity
-from mfs_deploy.export import auto_recipe as choosing
+from mfs_deploy.exporter import auto_recipe as choosing
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
 
@@ -24,15 +26,15 @@ REFERENCE = parity.Outputs(SWAPPED, MASK)
 def tried(tmp_path, monkeypatch):
     """Artifacts of one backend as if they had been converted: recipe to bytes, frame time and error."""
 
-    def make(backend: str, **facts: tuple[int, float, float]) -> tuple[list[Done], list[choosing.Trial]]:
+    def make(backend: str, **facts: tuple[int, float, float]) -> tuple[list[JobResult], list[choosing.Trial]]:
         done = []
         for name, (size, _, error) in facts.items():
             folder = tmp_path / f"{backend}-{name}"
             (folder / "out").mkdir(parents=True)
             (folder / "out" / "swap").write_bytes(bytes(size))
             job = Job(backend=backend, arch="mobilefaceswap", size=32, recipe=asdict(recipes.load(name)), convert=True)
-            result = Result(backend, "", False, 0, 0, {}, None)
-            done.append(Done(job, result, {"swapped": SWAPPED + np.float32(error), "mask": MASK}, folder))
+            result = Result(backend, "", False, 0, {}, None)
+            done.append(JobResult(job, result, {"swapped": SWAPPED + np.float32(error), "mask": MASK}, folder))
 
         def run(jobs, targets, folder, **options):
             assert options == {"side_by_side": False}
@@ -43,7 +45,7 @@ def tried(tmp_path, monkeypatch):
                 if one.job.recipe_name == job.recipe_name
             ]
 
-        monkeypatch.setattr(choosing.workers, "run", run)
+        monkeypatch.setattr(launch, "run", run)
         return choosing.choose(done, CASES, REFERENCE, None, tmp_path, SILENT)
 
     return make
@@ -69,7 +71,7 @@ def test_if_no_recipe_passes_the_default_is_kept_and_its_gate_fails(tried):
 
 
 def test_integers_are_tried_only_with_ranges_and_a_runtime_that_is_not_here_is_not_compared(monkeypatch):
-    monkeypatch.setattr(choosing.BACKENDS["coreml"], "RUNS_HERE", False)
+    monkeypatch.setattr(BACKENDS["coreml"], "RUNS_HERE", False)
     tried = {(b, r.name) for b, r in choosing.candidates(["onnx", "coreml"], calibrated=False)}
     assert tried == {("onnx", "fp32"), ("onnx", "fp16"), ("onnx", "w8"), ("coreml", "fp16")}
     assert {r.name for _, r in choosing.candidates(["ncnn"], calibrated=True)} >= {"fp32", "fp16", "w8a8"}

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks import demo_clip
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends.machine import LOCAL
+from mfs_deploy.backends.registry import OPINIONS
 from mfs_deploy.bundle import manifest
-from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.faces.portrait import LANDMARKS
 
 
@@ -143,7 +143,6 @@ def test_a_clip_with_a_face_in_some_frames(mfs, made, scrfd, portrait, tmp_path)
     assert (ran.json["frames"], ran.json["swapped"]) == (3, 2)
 
 
-@pytest.mark.slow
 def test_all_four_backends_the_same_bytes_twice(mfs, demo_bundle, tmp_path, monkeypatch):
     """The whole main job with its defaults, as ``make demo`` runs it."""
     again = mfs("export", "--checkpoint", "demo", "--source", "demo", "--out", tmp_path / "again", "--json")
@@ -156,8 +155,7 @@ def test_all_four_backends_the_same_bytes_twice(mfs, demo_bundle, tmp_path, monk
     assert macs["onnx"] == macs["coreml"] < min(macs["ncnn"], macs["tflite"])  # those have channels and taps of zeros
     assert said["licences"]["weights"].startswith("Apache-2.0")
     # LiteRT stands in for TensorFlow, which may not be installed; tests/backends/tflite runs the real one if it can.
-    monkeypatch.setattr(recheck, "TENSORFLOW", recheck.Emulated(replace(workers.HERE, name="TensorFlow"), ("tflite",)))
-    monkeypatch.setattr(recheck, "find_spec", lambda name: name)
+    monkeypatch.setitem(OPINIONS, "tflite", lambda: replace(LOCAL, name="TensorFlow"))
     again = mfs("parity", demo_bundle, "--json")
     assert again.code == 0
     assert again.json["agreement_db"]["tflite"]["tflite on TensorFlow"] is None  # the same in every bit

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.stamping import build as templating
 
 
-@pytest.mark.slow
 def test_stamped_and_fully_converted_bundles_hold_the_same_artifacts_and_the_same_parity(mfs, export_args, tmp_path):
     targets = ("--backends", "onnx,ncnn,coreml", "--recipe", "fp16")
     stamped = mfs(*export_args, *targets, "--out", tmp_path / "stamped")
@@ -31,7 +28,6 @@ def test_stamped_and_fully_converted_bundles_hold_the_same_artifacts_and_the_sam
     assert mfs("parity", tmp_path / "stamped").code == 0
 
 
-@pytest.mark.slow
 def test_a_template_that_does_not_hold_is_said_and_the_person_converted_in_full(mfs, export_args, made, tmp_path, monkeypatch):
     def refuse(*args: object) -> None:
         raise ConversionError("swap.onnx: 7 bytes differ from the converter's, the first at 5: Encoder.0.0.weight")

@@ -135,7 +135,7 @@ def test_scrfd_decoding_by_hand(strides, anchors, batched):
     if batched:
         outputs = [o[None] for o in outputs]
     scores, boxes, points = detectors.decode_scrfd(outputs, size, strides, anchors, "x")
-    np.testing.assert_array_equal(scores, np.float32([0.75, 0.6]))  # 0.6 counts, the number below it does not
+    np.testing.assert_array_equal(scores, np.array([0.75, 0.6], np.float32))  # 0.6 counts, the number below it does not
     np.testing.assert_array_equal(boxes, [[56 - 8, 24 - 16, 56 + 24, 24 + 32], [0 - 32, 32 - 64, 0 + 96, 32 + 128]])
     np.testing.assert_array_equal(points[0], [[60, 26], [52, 24], [64, 32], [72, 48], [48, 8]])
     np.testing.assert_array_equal(points[1], [[16, 40], [-16, 32], [32, 64], [64, 128], [-32, -32]])

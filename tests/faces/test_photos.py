@@ -246,7 +246,8 @@ def test_a_damaged_photo_is_read_or_refused_and_never_crashes(tmp_path, picture,
     exif = Image.Exif()
     exif[0x0112] = 6
     original = np.frombuffer(encoded(picture, kind, exif=exif.tobytes()), np.uint8)
-    outcomes, messages = set(), ""
+    outcomes: set[object] = set()
+    messages = ""
     for i in range(150):
         data = original.copy()
         span = len(data) if i % 2 else min(200, len(data))  # half of them in the headers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +31,7 @@ def noisy(image: np.ndarray, sigma: float) -> np.ndarray:
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
-def shrunk(photo: np.ndarray, eyes: float) -> tuple[np.ndarray, np.ndarray]:
+def shrunk(photo: np.ndarray, eyes: Any) -> tuple[np.ndarray, np.ndarray]:
     small = cv2.resize(photo, None, fx=eyes / EYES, fy=eyes / EYES, interpolation=cv2.INTER_AREA)
     scale = np.array(small.shape[1::-1]) / np.array(photo.shape[1::-1])
     return small, (LANDMARKS + 0.5) * scale - 0.5

@@ -124,7 +124,7 @@ def conv1() -> nn.Conv2d:
 
 
 def zero_bias(net: Toy) -> Toy:
-    nn.init.zeros_(net.a.bias)
+    nn.init.zeros_(net.get_parameter("a.bias"))
     return net
 
 
@@ -225,11 +225,12 @@ def test_batchnorm_is_not_folded_where_the_convolution_is_read_twice():
 )
 def test_batchnorm_is_not_pushed_where_it_would_change_the_border_or_another_reader(body):
     """One bias for all pixels is wrong at a border of zeros: there fewer taps see the shift."""
-    net = Toy(body, a=conv1(), b=norm3(), c=nn.Conv2d(3, 3, 3)).eval()
+    norm = norm3()
+    net = Toy(body, a=conv1(), b=norm, c=nn.Conv2d(3, 3, 3)).eval()
     graph, x = trace(net), torch.rand(1, 3, 16, 16)
     assert fold_batchnorm_forward.apply(graph) == 0
     wrong = nn.Conv2d(3, 3, 3, padding=1)
-    scale, shift = norm_constants(net.b)
+    scale, shift = norm_constants(norm)
     wrong.weight = nn.Parameter((net.a.weight.double() * scale[:, None, None]).float())
     wrong.bias = nn.Parameter((net.a.bias.double() + (net.a.weight.double() * shift[:, None, None]).sum((1, 2, 3))).float())
     with torch.inference_mode():

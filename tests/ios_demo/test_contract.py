@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,8 +58,8 @@ def test_the_app_reads_the_manifest_that_is_written(app, sources, said):
     fits("Manifest", said, structs, "manifest")
 
 
-def fits(kind: str, value: object, structs: dict[str, dict[str, str]], place: str) -> None:
-    plain = {"Int": int, "Double": (int, float), "String": str}
+def fits(kind: str, value: Any, structs: dict[str, dict[str, str]], place: str) -> None:
+    plain: dict[str, Any] = {"Int": int, "Double": (int, float), "String": str}
     if kind in plain:
         assert isinstance(value, plain[kind]), place
     elif kind.startswith("[String: "):

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mfs_deploy.backends.launch import Machine
+from mfs_deploy.backends.machine import Machine
 from mfs_deploy.devices.arm64 import machine
 
 
-@pytest.fixture(scope="module", params=["cortex-a76", pytest.param("cortex-a72", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["cortex-a76", "cortex-a72"])
 def phone(request, arm64) -> tuple[str, Callable[..., subprocess.CompletedProcess[str]]]:
     """The processor's name, and PROGRAM ARGS... run on it."""
     emulated: Machine = machine.machine(request.param)
@@ -38,7 +38,6 @@ def test_a_phone_s_processor_gives_what_pytorch_gives(phone, golden_bundle, refe
     assert (said["parity"]["align_max"], said["parity"]["paste_max"]) <= (1, 1)
 
 
-@pytest.mark.slow
 def test_float16_arithmetic_runs_where_the_processor_has_it(phone, demo_bundle, reference, tmp_path):
     """On x86 ncnn computes float16 artifacts in float32; what a phone would give is seen only here."""
     name, run = phone

@@ -136,8 +136,8 @@ def test_outputs_are_taken_as_the_runtime_left_them(library, bare_bundle, portra
         held = pixels[..., 2::-1].transpose(2, 0, 1)[None]  # red first, backwards
     else:
         held = np.ascontiguousarray(crop.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
-    as_floats = [array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1) for array in (held, mask)]
-    expected = paste_back.paste_back(portrait, *as_floats, back)
+    crop, mask_of = (array.astype(np.float32) / (255 if array.dtype == np.uint8 else 1) for array in (held, mask))
+    expected = paste_back.paste_back(portrait, crop, mask_of, back)
     result = portrait.copy()
     bundle.paste(core_library.frame([result], "RGB"), held, mask, back)
     assert np.abs(result.astype(int) - expected).max() <= 1

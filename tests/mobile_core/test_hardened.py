@@ -32,7 +32,7 @@ def test_a_whole_run_under_sanitizers(sanitized, golden_bundle, reference, tmp_p
     run(sanitized / "mfs-bench-device", *given, "--warmup", 0, "--runs", 1, "--sustained", 0.1)
 
 
-@pytest.mark.parametrize("rounds", [400, pytest.param(8000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [400, 8000])
 def test_damaged_bundles_are_read_or_refused_and_nothing_else(sanitized, bare_bundle, golden_bundle, tmp_path, rounds):
     seed = shutil.copytree(bare_bundle("mobilefaceswap"), tmp_path / "seed")  # whose files take no time to hash
     for name in ("swap.param", "swap.bin"):

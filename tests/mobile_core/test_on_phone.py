@@ -29,7 +29,6 @@ def phone(arm64, tmp_path, monkeypatch) -> phones.Phones:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("way", ["runner", "app"])
 def test_a_phone_s_own_outputs_hold_the_gates(phone, arm64, demo_bundle, capfd, way):
     """The whole of ``mfs parity``, in half precision, which on x86 is not what a phone computes."""
@@ -44,7 +43,6 @@ def test_a_phone_s_own_outputs_hold_the_gates(phone, arm64, demo_bundle, capfd, 
     assert all("unpacked" in file for file in phone.holds())
 
 
-@pytest.mark.slow
 def test_times_come_from_the_program_that_was_pushed(phone, arm64, golden_bundle):
     runner = android.Runner(android.connect(None), arm64 / "mfs-bench-device", None)
     found = bench_phone.on_phone(golden_bundle, runner, runs=2, threads=1, sustained=2)

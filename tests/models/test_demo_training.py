@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 from mfs_deploy.architectures.mobilefaceswap.small_encoder import SmallEncoder
 from mfs_deploy.demo.rendering import triplets
+from mfs_deploy.demo.rendering.render import TEMPLATE
 from models.demo.training import channel_sizes as sizes
 from models.demo.training import losses, samples, state, swap_stages, train
 from models.demo.training.reader import FaceReader
@@ -118,7 +119,7 @@ def test_a_perfect_swap_costs_nothing_but_its_soft_mask(few):
 def test_an_error_in_an_eye_costs_more_than_one_on_the_cheek(few):
     _, _, result, _ = few.floats(torch.device("cpu"))
     mask = torch.ones(4, 1, 64, 64)
-    (x, y), cheek = (round(v * 64 / 112) for v in losses.TEMPLATE[0]), (12, 42)
+    (x, y), cheek = (round(v * 64 / 112) for v in TEMPLATE[0]), (12, 42)
     costs = []
     for cx, cy in ((x, y), cheek):
         wrong = result.clone()
@@ -143,11 +144,11 @@ def test_every_stage_runs_and_the_shipped_files_swap_as_the_trained_network(trai
         assert not unexpected
         assert all(key.endswith("num_batches_tracked") for key in missing)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 45_000_000
-    net = swap_stages.Swapper(FaceReader(reader.numbers), None).eval()
-    state.load_nets(trained / "whole.pt", net.nets())
+    swapper = swap_stages.Swapper(FaceReader(reader.numbers), None).eval()
+    state.load_nets(trained / "whole.pt", swapper.nets())
     source, target, _, _ = (image.float() / 255 for image in samples.make(2, 3, 64))
     with torch.no_grad():
-        before, _ = net(net.reader.read(source), target)
+        before, _ = swapper(swapper.reader.read(source), target)
         after, _ = generator.swap(generator(*reader(source)), target)
     torch.testing.assert_close(after, before, atol=0.02, rtol=0)  # float16 weights
     with open(trained / "held-out-whole.csv", newline="") as f:
@@ -163,7 +164,8 @@ def test_the_fitted_predictor_gives_the_fixed_kernels(trained):
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(trained, tmp_path, monkeypatch):
-    steps_of, calls = state.steps_of, []
+    steps_of = state.steps_of
+    calls: list[int] = []
 
     def interrupted(now, path):
         for step in steps_of(now, path):

@@ -32,6 +32,9 @@ def wheel(source, once, tmp_path_factory) -> Path:
 
     def build(folder: Path) -> None:
         place = shutil.copytree(source, tmp_path_factory.mktemp("build") / "source")  # builds write beside what they build
+        former = place / "build" / "lib" / "mfs_deploy" / "former.py"  # of a build of an earlier version, in the same checkout
+        former.parent.mkdir(parents=True)
+        former.touch()
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet"]
         subprocess.run([*pip, "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, place], check=True)
 

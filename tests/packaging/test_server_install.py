@@ -12,8 +12,6 @@ import pytest
 
 from mfs_deploy.bundle import manifest
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
 LARGEST = 200_000_000  # bytes; NumPy has 73 million of them, ONNX Runtime 68, the demo weights 44
@@ -50,7 +48,7 @@ def mfs_of(place: Path, folder: Path, *args: object, code: int = 0):
     """What ``mfs VERB ARGS...`` of an environment prints as JSON."""
     env = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
     command = [place / "bin" / "python", "-m", "mfs_deploy", *map(str, args), "--json"]
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env, check=False)
+    ran = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=folder, env=env, check=False)
     assert ran.returncode == code, ran
     return json.loads(ran.stdout)
 

@@ -16,8 +16,6 @@ import pytest
 
 from mfs_deploy import cli
 
-pytestmark = pytest.mark.slow
-
 # What is beside the package in a checkout, and inside it in a wheel.
 DATA = ("export_configs/*.toml", "models/*/card.toml", "models/demo/weights/*.safetensors")
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
@@ -64,7 +62,7 @@ def installed(wheel, tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("installed") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", place / "bin" / "python"]
-    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", wheel], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", "--ignore-installed", wheel], check=True)
     (packages,) = place.glob("lib/python*/site-packages")
     # The links of editable installs lie there in .pth files, which are not read in a folder that a .pth file names.
     (packages / "third_party.pth").write_text(sysconfig.get_path("purelib"))
@@ -91,7 +89,7 @@ def run(installed, tmp_path_factory, cache_home) -> Callable[..., str]:
 def bundle(run, tmp_path_factory) -> Path:
     """Of the demo person, with an ONNX artifact."""
     place = tmp_path_factory.mktemp("bundle") / "demo"
-    run("mfs-export", "--checkpoint", "demo", "--source", "demo", "--targets", "onnx", "--out", place, "--quiet")
+    run("mfs-export", "--checkpoint", "demo", "--source", "demo", "--backends", "onnx", "--out", place, "--quiet")
     return place
 
 

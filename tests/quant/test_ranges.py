@@ -10,7 +10,7 @@ from torch import fx, nn
 from mfs_deploy.errors import CalibrationError, UsageError
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant.ranges import observe, saturation
-from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.recipe import METHODS, Range
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_one_far_value_does_not_widen_the_range_of_all_others(identity, crops, m
 
 def test_a_value_that_never_changes_keeps_its_range(identity):
     flat = np.full((1, 3, 32, 32), 0.5, np.float32)
-    for method in ranges.METHODS:
+    for method in METHODS:
         assert observe(identity, flat, method)["mul"] == Range(0.5, 0.5)
 
 

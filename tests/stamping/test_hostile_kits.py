@@ -59,6 +59,9 @@ def spoil(small_kit, tmp_path) -> Callable[[Callable[[Content], object]], Path]:
     return run
 
 
+WRONG: tuple[Any, ...] = (None, [], 5, {})  # in place of a name or of a table
+
+
 def put(*keys: Any, value: Any) -> Callable[[Content], None]:
     """Set one entry: an attribute of ``Content``, then keys."""
 
@@ -84,7 +87,7 @@ def drop(*keys: Any) -> Callable[[Content], None]:
 def generator(**changes: Any) -> Callable[[Content], None]:
     def change(content: Content) -> None:
         shapes = {slot["weights"]: None for slot in content.template["slots"]}
-        held = kits.Kit((), content.tensors[kits.GENERATOR].tobytes(), None, {}, {"architecture": "mobilefaceswap"}, "", 1)
+        held = kits.Kit((), content.tensors[kits.GENERATOR].tobytes(), None, {}, content.facts["common"], "", 1)
         outputs = {**held._generator.outputs, **changes.pop("outputs", {})}
         assert set(shapes) - {"sha256"} <= set(outputs)
         left = {name: shape for name, shape in outputs.items() if shape is not None}
@@ -123,10 +126,11 @@ SPOILED = {
     "templates are a number": put("header", "templates", value=5),
     "a template is a number": put("header", "templates", value=[5]),
     **{f"no {key}": drop("facts", key) for key in ("common", "encoder_sha256", "source_size")},
-    **{f"common is {value!r}": put("facts", "common", value=value) for value in ([], "x", None, 5, {})},
+    **{f"common is {value!r}": put("facts", "common", value=value) for value in (*WRONG, "x")},
     **{f"common has no {key}": drop("facts", "common", key) for key in ("contract", "licences", "schema", "checkpoint")},
     "common has more": put("facts", "common", "more", value=1),
-    "common of another schema": put("facts", "common", "schema", value=2),
+    "common of an earlier schema": put("facts", "common", "schema", value=1),
+    "common of a later schema": put("facts", "common", "schema", value=3),
     "common of a wrong type": put("facts", "common", "tool", value=["mfs-deploy"]),
     "common with NaN": put("facts", "common", "alignment", value={"x": float("nan")}),
     "common with half a character": put("facts", "common", "tool", value="\ud800"),
@@ -147,7 +151,7 @@ SPOILED = {
         f"no {key} in a template": drop("template", key)
         for key in ("backend", "arch", "size", "recipe", "info", "slots", "versions")
     },
-    **{f"backend is {value!r}": put("template", "backend", value=value) for value in ("tensorrt", [], None, "tflite")},
+    **{f"backend is {value!r}": put("template", "backend", value=value) for value in ("tensorrt", "tflite", *WRONG)},
     "template of another size": put("template", "size", value=256),
     "template of another network": put("template", "arch", value="simswap"),
     "recipe of an unknown number": put("template", "recipe", "weights", value="float8"),

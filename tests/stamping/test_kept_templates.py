@@ -14,13 +14,14 @@ import pytest
 from mfs_deploy import architectures
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import ArtifactInfo
-from mfs_deploy.backends.launch import Done
-from mfs_deploy.backends.worker import Job, Result
+from mfs_deploy.backends.job import Job, Result
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError, OutputError
 from mfs_deploy.graph import simplify
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping import build as templating
+from mfs_deploy.stamping import locate
 from mfs_deploy.stamping import template_file as store
 
 NAME = ("onnx", "fp32")
@@ -53,10 +54,10 @@ def conversions(cache, monkeypatch, arch) -> list[str]:
     """The made-up converter in place of all; a line for each time that it runs."""
     ran: list[str] = []
 
-    def convert(jobs, weights, targets, folder, *, on_done) -> list[list[Done]]:
+    def convert(jobs, weights, targets, folder, *, on_done) -> list[list[JobResult]]:
         return [one(*person, targets, folder / str(n)) for n, person in enumerate(zip(jobs, weights, strict=True))]
 
-    def one(jobs, weights, targets, folder) -> list[Done]:
+    def one(jobs, weights, targets, folder) -> list[JobResult]:
         network = simplify(arch.load(dict(weights)))
         content = b"".join(name.encode() + values.detach().numpy().tobytes() for name, values in network.named_parameters())
         done = []
@@ -66,7 +67,7 @@ def conversions(cache, monkeypatch, arch) -> list[str]:
             (place / "out" / "swap.onnx").write_bytes(job.metadata[provenance.WEIGHTS_KEY].encode() + content)
             ran.append(job.backend)
             info = asdict(ArtifactInfo("made up", (), (), {}, 0, {}))
-            done.append(Done(job, Result(job.backend, "", False, 0, 0, info, None), {"swapped": targets, "mask": targets}, place))
+            done.append(JobResult(job, Result(job.backend, "", False, 0, info, None), {"swapped": targets, "mask": targets}, place))
         return done
 
     monkeypatch.setattr(workers, "convert_people", convert)
@@ -187,7 +188,7 @@ def test_a_generator_whose_weights_are_not_found_is_a_reason_and_no_error(get, c
     def refuse(*args: object) -> None:
         raise ConversionError("a.weight: predicted, but not found")
 
-    monkeypatch.setattr(templating.find, "sources", refuse)
+    monkeypatch.setattr(locate, "sources", refuse)
     assert get() == ({}, {NAME: "a.weight: predicted, but not found"})
     assert conversions == []
 

@@ -13,6 +13,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from mfs_deploy import files
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.stamping import locate as find
 from mfs_deploy.stamping import template_file as store
@@ -25,15 +26,15 @@ ARRAYS = {"shared.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
 def templates(person, convert, template):
     made = []
     for seed in (1, 2):
-        files = convert(person(seed))
-        made.append(template(files, find.slots(files, person(seed).baked, FACTORS, person(seed).digest, [0.3])))
+        converted = convert(person(seed))
+        made.append(template(converted, find.slots(converted, person(seed).baked, FACTORS, person(seed).digest, [0.3])))
     return tuple(made)
 
 
 @pytest.fixture
 def file(templates, tmp_path) -> Path:
     path = tmp_path / "kept" / "a.safetensors"
-    store.write(path, store.pack(templates, {"said": [1, 2]}, ARRAYS))
+    files.write(path, store.pack(templates, {"said": [1, 2]}, ARRAYS))
     return path
 
 
@@ -61,9 +62,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(file, monkeypatch)
     def fail(*args: object) -> None:
         raise OSError("no")
 
-    monkeypatch.setattr(store.os, "rename", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no"):
-        store.write(file, b"new")
+        files.write(file, b"new")
     assert file.read_bytes() == before
     assert os.listdir(file.parent) == [file.name]
 
@@ -353,7 +354,7 @@ def test_a_kit_can_be_read_by_whoever_the_umask_lets(tmp_path):
     """A server makes kits as one user and uses them as another."""
     before = os.umask(0o027)
     try:
-        store.write(tmp_path / "kit.safetensors", b"content")
+        files.write(tmp_path / "kit.safetensors", b"content")
     finally:
         os.umask(before)
     assert (tmp_path / "kit.safetensors").stat().st_mode & 0o777 == 0o640

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy import architectures
+from mfs_deploy import architectures, files
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends.worker import Job
+from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant import recipe as recipes
@@ -32,7 +32,7 @@ WANTED = [
     ("coreml", "pal4"),
 ]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,12 @@ def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Templa
         built, reasons = templating.build(jobs, architectures.get("mobilefaceswap"), generator)
         assert reasons == {}
         for name, template in built.items():
-            store.write(folder / f"{'-'.join(name)}.safetensors", store.pack([template], {}, {}))
+            files.write(folder / f"{'-'.join(name)}.safetensors", store.pack([template], {}, {}))
         target = np.zeros((1, 3, 224, 224), np.float32)
         with workers.scratch() as scratch:
             for one in workers.run(jobs(portrait_weights.digest), target, scratch, weights=net.state_dict()):
-                name = f"{one.job.backend}-{one.job.recipe_name}"
-                write_files(templating.read(one.folder / "out"), folder / "converted" / name)
+                artifact = f"{one.job.backend}-{one.job.recipe_name}"
+                write_files(templating.read(one.folder / "out"), folder / "converted" / artifact)
 
     folder = once("stamped-and-converted", build)
 

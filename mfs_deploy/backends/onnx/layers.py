@@ -16,7 +16,8 @@ from mfs_deploy.backends.base import (
     check_target,
     differences,
 )
-from mfs_deploy.backends.onnx import backend
+from mfs_deploy.backends.onnx import describe, runner
+from mfs_deploy.backends.onnx.backend import KINDS
 from mfs_deploy.contract import Contract
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def weights(path: Path) -> Weights:
-    graph = backend.load(path).graph
+    graph = describe.load(path).graph
     constants = _constants(graph)
     found: Weights = {}
     for node in graph.node:
@@ -55,13 +56,13 @@ def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
 def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
     """Every node's value is made an output, so that ONNX Runtime has to give it."""
     check_target(target, contract)
-    model = backend.load(path)
+    model = describe.load(path)
     graph = model.graph
     known = {value.name: value for value in graph.value_info}
-    named = [(node.name, node.output[0]) for node in graph.node if node.op_type in backend.KINDS]
+    named = [(node.name, node.output[0]) for node in graph.node if node.op_type in KINDS]
     outputs = {value.name for value in graph.output}
     graph.output.extend(known[blob] for _, blob in named if blob not in outputs and blob in known)
-    session = backend.session(path, model.SerializeToString())
+    session = runner.session(path, model.SerializeToString())
     shown = [(name, blob) for name, blob in named if blob in outputs or blob in known]
     arrays = session.run([blob for _, blob in shown], {contract.input.name: target})
     return {name: array.astype(np.float32) for (name, _), array in zip(shown, arrays, strict=True)}
@@ -70,10 +71,10 @@ def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
 def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[str, Callable[[], object]]]:
     """Networks that each have one more operation than the one before; what nothing in them reads is their output."""
     check_target(target, contract)
-    whole = backend.load(path)
+    whole = describe.load(path)
     known = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
     for end, last in enumerate(whole.graph.node, start=1):
-        if last.op_type not in backend.KINDS or last.output[0] not in known:
+        if last.op_type not in KINDS or last.output[0] not in known:
             continue
         model = copy.deepcopy(whole)
         del model.graph.node[end:]
@@ -81,7 +82,7 @@ def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[st
         leaves = [name for node in model.graph.node for name in node.output if name not in read and name in known]
         del model.graph.output[:]
         model.graph.output.extend(known[name] for name in leaves)
-        session = backend.session(path, model.SerializeToString())
+        session = runner.session(path, model.SerializeToString())
         run = partial(session.run, leaves, {contract.input.name: target})
         run()
         yield last.name, run

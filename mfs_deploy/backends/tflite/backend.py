@@ -31,24 +31,16 @@ What integers mean:
 from __future__ import annotations
 
 import copy
-import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mfs_deploy.backends import node_names as fx_order
 from mfs_deploy.backends.base import (
-    Array,
     ArtifactInfo,
     Conversion,
-    check_target,
-    threads,
 )
 from mfs_deploy.backends.quiet import last_line, quiet
 from mfs_deploy.backends.tflite import describe as tflite_describe
@@ -56,23 +48,23 @@ from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.backends.tflite.blocks import split_into_blocks
 from mfs_deploy.backends.tflite.edit import drop_unused
 from mfs_deploy.backends.tflite.quantize import quantize
+from mfs_deploy.backends.tflite.runner import EXTRA as EXTRA
+from mfs_deploy.backends.tflite.runner import IO, read
+from mfs_deploy.backends.tflite.runner import open as open
 from mfs_deploy.backends.tflite.weights import shrink
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import (
-    BundleError,
     ConversionError,
     MissingExtra,
     UsageError,
 )
 from mfs_deploy.quant.recipe import Format
-from mfs_deploy.quant.scales import Scale
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
 NAME = "tflite"
 TITLE = "TFLite (LiteRT)"
-EXTRA = "tflite"
 PACKAGES: tuple[str, ...] = ("litert-torch", "ai-edge-litert")
 LAYOUT = "NHWC"
 RUNS_HERE = True
@@ -91,15 +83,9 @@ FORMATS: tuple[Format, ...] = (
     Format("int8", "int8"),
     Format("int8", "int16"),
 )
-IO = ("float32", "int8", "uint8")  # number formats of the input and the outputs
 
-# In a worker's environment: the interpreter that its runner uses.  Another build of the same kernels gives a second opinion.
-INTERPRETER, TENSORFLOW = "MFS_TFLITE_INTERPRETER", "tensorflow"
 
 HALF_ARITHMETIC = {"reduced_precision_support": "fp16accfp16"}  # XNNPACK ignores "fp16accfp32"
-
-
-# ---- convert
 
 
 def convert(job: Conversion, directory: Path) -> None:
@@ -201,111 +187,6 @@ def finish(lowered: bytes, job: Conversion) -> bytes:
     drop_unused(model)
     tfl.set_metadata(model, entries)
     return tfl.write(model)
-
-
-# ---- open
-
-
-class TfliteRunner:
-    """An interpreter on the CPU with XNNPACK and ``OMP_NUM_THREADS`` threads, else one."""
-
-    def __init__(self, interpreter: Any, runtime: str, contract: Contract, scales: dict[str, Scale]) -> None:
-        self.runtime = runtime
-        self.pixels = bool(scales)  # one step of an integer output is one 255th
-        self._scales = scales
-        self._interpreter = interpreter
-        self._contract = contract
-        # Tensors bear the contract's names: ``_check_contract`` has seen to it.
-        details = (*interpreter.get_input_details(), *interpreter.get_output_details())
-        self._index = {detail["name"]: detail["index"] for detail in details}
-
-    def run(self, target: Array) -> tuple[Array, ...]:
-        self.frame(target)()
-        outputs = [output.name for output in self._contract.outputs]
-        found = {name: self._interpreter.get_tensor(self._index[name]) for name in outputs}
-        return tuple(np.ascontiguousarray(self._number(name, found[name]).transpose(0, 3, 1, 2)) for name in outputs)
-
-    def frame(self, target: Array) -> Callable[[], object]:
-        check_target(target, self._contract)
-        name, value = self._contract.input.name, np.ascontiguousarray(target.transpose(0, 2, 3, 1))
-        self._interpreter.set_tensor(self._index[name], self._scales[name].store(value) if name in self._scales else value)
-        return self._interpreter.invoke  # type: ignore[no-any-return]
-
-    def _number(self, name: str, value: NDArray[Any]) -> Array:
-        return self._scales[name].read(value) if name in self._scales else value
-
-
-def open(path: Path, contract: Contract) -> TfliteRunner:
-    """Open an artifact in LiteRT.  Raises BundleError."""
-    data, model = read(path)
-    _check_contract(path, model, contract)
-    scales = _border_scales(path, model)
-    kind, runtime = _interpreter()
-    try:
-        interpreter = kind(model_content=data, num_threads=threads())
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as exc:
-        raise _damaged(path, exc) from exc
-    return TfliteRunner(interpreter, runtime, contract, scales)
-
-
-def _interpreter() -> tuple[Any, str]:
-    """LiteRT's class, or TensorFlow's own where ``INTERPRETER`` says so; and what to call it."""
-    if os.environ.get(INTERPRETER) == TENSORFLOW:
-        import tensorflow
-
-        return tensorflow.lite.Interpreter, f"TensorFlow {tensorflow.__version__} (XNNPACK CPU)"
-    from ai_edge_litert.interpreter import Interpreter
-
-    return Interpreter, f"LiteRT {version('ai-edge-litert')} (XNNPACK CPU)"
-
-
-def _border_scales(path: Path, model: tfl.Model) -> dict[str, Scale]:
-    """Scales of an integer input and outputs, by their names."""
-    found = {}
-    for name, tensor in itertools.chain(*tflite_describe.borders(model)):
-        if tfl.dtype(tensor) != "float32":
-            steps, zeros = tfl.scales(tensor)
-            if len(steps) != 1:
-                raise BundleError(f"{path.name}: {name} has {len(steps)} scales, must have one", hint="export it again")
-            found[name] = Scale(tfl.dtype(tensor), steps[0], zeros[0])
-    return found
-
-
-def read(path: Path) -> tuple[bytes, tfl.Model]:
-    try:
-        import ai_edge_litert  # noqa: F401
-    except ImportError as exc:
-        raise MissingExtra(EXTRA, str(exc.name), "reading TFLite") from exc
-    try:
-        data = path.read_bytes()
-        return data, tfl.read(data)
-    except OSError as exc:
-        raise BundleError(f"cannot read {path.name}: {exc.strerror}") from exc
-    except ValueError as exc:
-        raise _damaged(path, exc) from exc
-
-
-def _damaged(path: Path, exc: BaseException) -> BundleError:
-    return BundleError(f"{path.name} is damaged or not TFLite: {last_line(exc)}", hint="export it again")
-
-
-def _check_contract(path: Path, model: tfl.Model, contract: Contract) -> None:
-    inputs, outputs = tflite_describe.interface(model)
-    found = {(t.name, t.shape, t.dtype) for t in (*inputs, *outputs)}
-    io = next((t.dtype for t in inputs if t.dtype in IO), IO[0])  # one for all of them
-    wanted = set()
-    for spec in (contract.input, *contract.outputs):
-        n, c, h, w = spec.shape
-        wanted.add((spec.name, (n, h, w, c), io))
-    if found != wanted or [t.name for t in inputs] != [contract.input.name]:
-        raise BundleError(
-            f"{path.name} has {sorted(found - wanted)} where the contract says {sorted(wanted - found)}",
-            hint=f"it was made for another architecture or size than {contract.arch} at {contract.size}",
-        )
-
-
-# ---- describe
 
 
 def describe(path: Path) -> ArtifactInfo:

@@ -15,8 +15,8 @@ from mfs_deploy.backends.base import (
     differences,
     threads,
 )
-from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.tflite import model as tfl
+from mfs_deploy.backends.tflite import runner as tflite
 from mfs_deploy.backends.tflite.blocks import blocks, joined
 from mfs_deploy.backends.tflite.describe import stored
 from mfs_deploy.contract import Contract

@@ -44,7 +44,7 @@ def _blur(image: Tensor, a: Attributes) -> Tensor:
     size = image.shape[-1]
     sigma = (a.blur * size / 224)[:, None, None, None]
     weights = [torch.exp(-torch.square(k / sigma) / 2) for k in range(TAPS + 1)]
-    total = weights[0] + 2 * sum(weights[1:])  # type: ignore[arg-type]
+    total = weights[0] + 2 * sum(weights[1:])
     for axis, pad in ((3, (TAPS, TAPS, 0, 0)), (2, (0, 0, TAPS, TAPS))):
         wide = torch.nn.functional.pad(image, pad, mode="replicate")
         image = wide.narrow(axis, TAPS, size) * (weights[0] / total)

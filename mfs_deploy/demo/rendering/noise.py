@@ -12,7 +12,7 @@ TILE = 512
 BLOTCH, PORE, STRAND, SPOT = range(4)
 
 
-def _filtered(rng: np.random.Generator, gain: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _filtered(rng: np.random.Generator, gain: np.ndarray) -> np.ndarray:
     """White noise through a spectral gain, tileable, mean 0 and deviation 1."""
     spectrum = np.fft.fft2(rng.standard_normal((TILE, TILE))) * gain
     field = np.fft.ifft2(spectrum).real

@@ -39,7 +39,7 @@ class Draw:
         self._rows = np.stack(rows) if rows else np.zeros((0, COLUMNS))
         self._next = 0
 
-    def _column(self) -> np.ndarray:  # type: ignore[type-arg]
+    def _column(self) -> np.ndarray:
         self._next += 1
         return self._rows[:, self._next - 1]
 

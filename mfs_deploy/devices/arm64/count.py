@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mfs_deploy.backends.launch import Done
+from mfs_deploy.backends.job import SECTIONS
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.registry import LAYERED
-from mfs_deploy.backends.worker import SECTIONS
 from mfs_deploy.errors import ConversionError
 
 FRAMES = 3
@@ -26,7 +26,7 @@ def frame(path: Path) -> dict[str, int]:
     return min(_between(path), key=lambda counts: counts[TOTAL])
 
 
-def layers(path: Path, done: Done) -> dict[str, dict[str, int]]:
+def layers(path: Path, done: JobResult) -> dict[str, dict[str, int]]:
     """Instructions of one frame by layer and class, of a job that had ``count_layers``."""
     names = json.loads((done.folder / SECTIONS).read_text("utf-8"))
     counts = _between(path)[::2]  # between them lies what prepares the next section

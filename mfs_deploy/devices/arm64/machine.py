@@ -15,7 +15,7 @@ from pathlib import Path
 
 import mfs_deploy
 from mfs_deploy import files
-from mfs_deploy.backends.launch import Machine
+from mfs_deploy.backends.machine import Machine
 from mfs_deploy.errors import MfsError, UsageError
 
 LAYOUT = 1  # of the environment's folder; another number makes another folder

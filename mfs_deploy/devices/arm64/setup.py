@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfs_deploy.backends.launch import Machine
+from mfs_deploy.backends.machine import Machine
 from mfs_deploy.devices.arm64 import machine
 from mfs_deploy.devices.arm64.machine import (
     CPUS,

@@ -183,7 +183,7 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor, share: float) -> Non
         group.setdefault("peak", group["lr"])
         group["lr"] = group["peak"] * share
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], CLIP)
     optimiser.step()
 

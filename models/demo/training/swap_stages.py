@@ -87,7 +87,7 @@ def train(run: Path, settings: state.Settings, start: Path | None, reader_state:
         parameter.requires_grad_(settings.stage == "whole")
     if start is not None:
         state.load_nets(start, net.nets())
-    optimiser = torch.optim.Adam(net.groups(settings.rate), fused=True)  # type: ignore[arg-type]
+    optimiser = torch.optim.Adam(net.groups(settings.rate), fused=True)
     path = run / f"{settings.stage}.pt"
     now = State(settings, net.nets(), optimiser).resume(path)
     codes, held_codes = (_codes(judge, reader_state, samples) for samples in (data, held))

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from mfs_deploy import files
 from models.demo.training import reader_stage, state, swap_stages
+from models.demo.training.reader import FaceReader
 from models.demo.training.samples import Samples, open_samples
 from models.demo.training.state import Settings
 
@@ -96,7 +97,7 @@ def ship(run: Path, out: Path) -> None:
     """Write the weights of the last stage as float16 safetensors, and a plot of the logs."""
     last = next((run / f"{name}.pt" for name in ("whole", "fit") if (run / f"{name}.pt").exists()), run / "fit.pt")
     numbers = state.read(run / "reader.pt")["nets"]["reader"]["out.weight"].shape[0]
-    net = swap_stages.Swapper(swap_stages.FaceReader(numbers), None)
+    net = swap_stages.Swapper(FaceReader(numbers), None)
     state.load_nets(last, net.nets())
     net.sizes.fold(net.generator)
     out.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,9 +88,8 @@ def test_weights_are_those_coremltools_makes_itself(made, package_of, graph, tmp
     assert len(layers) == 32
     for layer in layers:
         parameters = [(p, dequantized(ours, layer), dequantized(theirs, layer)) for p in ("quantized_data", "scale", "zero_point")]
-        data, scale, zero = (
-            (p.constants[o.inputs[n]], q.constants[t.inputs[n]]) for n, o, t in parameters for p, q in [(ours, theirs)]
-        )
+        values: list[tuple[Any, Any]] = [(ours.constants[o.inputs[n]], theirs.constants[t.inputs[n]]) for n, o, t in parameters]
+        data, scale, zero = values
         difference = data[0].astype(int) - data[1]
         assert np.abs(difference).max() <= 1  # a weight half way between two numbers may go either way
         assert np.mean(difference != 0) < 1e-3
@@ -130,10 +130,10 @@ def test_pairs_lie_where_coremltools_puts_them_on_a_mac(graph, contract, package
         assert abs(zero - others[value][1]) <= 1, value
 
 
-def quantizers(program: mil.Program) -> dict[str, tuple[float, int]]:
+def quantizers(program: Any) -> dict[str, tuple[float, int]]:
     """By what computed a value, the scale and zero point it is turned into int8 with."""
     made_by = {name: op for op in program.operations for name in op.outputs}
-    found = {}
+    found: dict[str, Any] = {}
     for op in program.operations:
         if op.kind == "quantize":
             parameters = tuple(program.constants[op.inputs[p]].item() for p in ("scale", "zero_point"))
@@ -152,7 +152,7 @@ def apples_program(float16, ranges) -> SimpleNamespace:
     with mil_package.quiet():
         import coremltools.optimize.coreml as optimize
 
-        statistics = {}
+        statistics: dict[str, Any] = {}
         for op in block.operations:
             source = op
             while source is not None and source.op_type == "cast":
@@ -206,7 +206,7 @@ def test_coremltools_own_frontend_takes_the_program(made, format):
 def test_every_convolution_reads_int8_and_the_rest_goes_through_float16(made):
     spec, program = mil.load(made(W8A8))
     assert spec.mlProgram.functions["main"].opset == "CoreML7"
-    types = {op.kind: set() for op in program.operations}
+    types: dict[str, set[str]] = {op.kind: set() for op in program.operations}
     for op in program.operations:
         types[op.kind] |= {program.types[name].kind.name for name in op.outputs}
     assert types["quantize"] == {"int8"}
@@ -250,7 +250,7 @@ class Simulation(fx.Interpreter):
         return self.rounded(node) if (behind or alone) and node.name not in self.leaving else value
 
     def convolve(self, node: fx.Node) -> torch.Tensor:
-        layer = self.module.get_submodule(node.target)
+        layer: Any = self.module.get_submodule(str(node.target))
         weight = half(layer.weight)
         exact = weight.abs().amax((1, 2, 3), keepdim=True).double().numpy() / 127
         above = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ LACKING = {
 
 def recipes_with(wanted: Format) -> list[Recipe]:
     """One that names a format for all, for a kind, and for a layer; else float32."""
-    plain = {"name": "mine", "weights": "float32", "activations": "float32", "description": ""}
+    plain: dict[str, Any] = {"name": "mine", "weights": "float32", "activations": "float32", "description": ""}
     return [
         Recipe(**plain | {"weights": wanted.weights, "activations": wanted.activations}),
         Recipe(**plain, operations={"conv": wanted}),

@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 
 def test_overflowing_layers_kept_in_float32_make_the_network_right(
     name, backend, float32_island, loud, contract, crop, expected, matches, stored, as_run
@@ -36,7 +34,6 @@ BACKENDS[sys.argv[1]].convert(job, Path(sys.argv[3]))
 """
 
 
-@pytest.mark.slow
 def test_another_process_writes_the_same_bytes_and_no_progress(name, artifact, files, net, tmp_path):
     from safetensors.torch import save_file
 

@@ -43,7 +43,7 @@ def quantized(graph, contract, seen, tmp_path_factory) -> Callable[..., Path]:
         if default == ("int8", "int8"):  # asked for by kind, so that int8 is tested where it does not pay as well
             tables = {"operations": {"conv": Format("int8", "int8")}, **tables}
         folder = tmp_path_factory.mktemp("ncnn-int8")
-        recipe = Recipe("int8", *default, "for tests", **tables)
+        recipe = Recipe("int8", default[0], default[1], "for tests", **tables)
         ncnn.convert(Conversion(network, contract, recipe, frozenset(keep), ranges=ranges), folder)
         return folder / ncnn.FILES[0]
 

@@ -23,6 +23,7 @@ outputs are as far from the simulation as from torch.  On an emulated Cortex-A76
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from mfs_deploy.backends.ncnn import backend as ncnn
 from mfs_deploy.backends.ncnn.files import parse_param, read_bin
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import ranges
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipe import METHODS, Format, Range
 
 FLOAT32, FLOAT16 = Format("float32", "float32"), Format("float16", "float16")
 
@@ -55,13 +56,14 @@ class Int8(torch.fx.Interpreter):
             return super().run_node(n)
         (source,) = n.all_input_nodes
         scale = scale_of(self._ranges[source.name])
-        return convolve(self.module.get_submodule(n.target), to_integers(self.env[source], scale), scale)
+        layer: Any = self.module.get_submodule(str(n.target))
+        return convolve(layer, to_integers(self.env[source], scale), scale)
 
 
 LARGEST = torch.tensor(127.0)  # divided as a tensor: torch takes `127 / tensor` for 127 * (1 / tensor), at times one bit off
 
 
-def scale_of(seen: ranges.Range) -> torch.Tensor:
+def scale_of(seen: Range) -> torch.Tensor:
     return LARGEST / torch.tensor(max(abs(seen.low), abs(seen.high)), dtype=torch.float32)
 
 
@@ -160,7 +162,7 @@ def test_every_convolution_gives_the_integers_of_the_simulation(int8, graph, see
     }
 
 
-@pytest.mark.parametrize("method", ranges.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_outputs_are_those_of_the_simulation_and_not_of_float(quantized, graph, crops, crop, expected, method):
     seen = ranges.observe(graph, crops, method)
     blobs = Blobs(quantized(ranges=seen), crop, packing=False)
@@ -237,7 +239,7 @@ def test_a_copy_stays_integer_if_all_who_read_it_are_int8(quantized, contract, c
         exact = network(torch.from_numpy(crop))
     got = ncnn.open(path, contract).run(crop)
     # What leaves the network is in [0, 1] by the contract, whatever was seen.
-    told = seen | ({"leaky_relu": ranges.Range(0.0, 1.0)} if other == "output" else {})
+    told = seen | ({"leaky_relu": Range(0.0, 1.0)} if other == "output" else {})
     assert min(_psnr(got, _simulated(network, told, crop))) > max(_psnr(got, exact)) + 20
 
 

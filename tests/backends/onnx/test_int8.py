@@ -17,6 +17,7 @@ from onnx import numpy_helper
 from mfs_deploy import metrics
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.onnx import backend as onnx
+from mfs_deploy.backends.onnx.describe import _dtype
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.faces import pixels
 from mfs_deploy.quant.ranges import observe
@@ -84,8 +85,8 @@ def _psnr(path, contract, crop, expected) -> float:
 def _dtypes(path) -> dict[str, str]:
     """Of every tensor that is computed or stored, by name."""
     graph = onnx_format.load(path).graph
-    found = {v.name: onnx._dtype(v.type.tensor_type.elem_type) for v in (*graph.value_info, *graph.input, *graph.output)}
-    return found | {w.name: onnx._dtype(w.data_type) for w in graph.initializer}
+    found = {v.name: _dtype(v.type.tensor_type.elem_type) for v in (*graph.value_info, *graph.input, *graph.output)}
+    return found | {w.name: _dtype(w.data_type) for w in graph.initializer}
 
 
 def _constant(path, name: str) -> np.ndarray:

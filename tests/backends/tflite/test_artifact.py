@@ -12,6 +12,7 @@ import pytest
 from mfs_deploy import architectures, metrics
 from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.tflite import model as tfl
+from mfs_deploy.backends.tflite import runner
 from mfs_deploy.errors import BundleError, ConversionError
 from testing.memory import PEAK
 
@@ -146,7 +147,7 @@ def test_outputs_are_found_by_name_when_their_order_changes(fp32, contract, crop
 
 def test_tensorflows_own_interpreter_agrees(fp32, contract, crop, expected, monkeypatch):
     pytest.importorskip("tensorflow", reason="the extra tensorflow is not installed")
-    monkeypatch.setenv(tflite.INTERPRETER, tflite.TENSORFLOW)
-    runner = tflite.open(fp32, contract)
-    assert runner.runtime.startswith("TensorFlow 2.")
-    assert metrics.psnr_db(runner.run(crop)[0], expected[0], peak=1.0) > 120
+    monkeypatch.setenv(runner.INTERPRETER, runner.TENSORFLOW)
+    opened = tflite.open(fp32, contract)
+    assert opened.runtime.startswith("TensorFlow 2.")
+    assert metrics.psnr_db(opened.run(crop)[0], expected[0], peak=1.0) > 120

@@ -114,7 +114,7 @@ def test_weights_have_a_step_per_channel_and_no_zero_point(quantized, graph):
     steps, zeros = tfl.scales(tensors["Encoder.2.0.weight"])
     assert np.allclose(steps, np.abs(weight).max(axis=(0, 1, 2)) / 127)
     assert set(zeros) == {0}
-    assert np.abs(tfl.values(model, index) * np.float32(steps) - weight).max() <= max(steps) * 0.5001
+    assert np.abs(tfl.values(model, index) * np.array(steps, np.float32) - weight).max() <= max(steps) * 0.5001
 
 
 def test_same_bytes_for_the_same_job(quantized):

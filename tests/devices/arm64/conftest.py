@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy.backends.launch import Machine
+from mfs_deploy.backends.machine import Machine
 from mfs_deploy.devices.arm64 import machine
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mfs_deploy import cli
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def test_a_page_holds_what_was_counted_and_compared_on_a_phones_processor(environment, tmp_path, capfd):

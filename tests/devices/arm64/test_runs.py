@@ -13,6 +13,8 @@ import torch
 from mfs_deploy import architectures, cli, metrics
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.base import Conversion
+from mfs_deploy.backends.job import LAYERS, Job
+from mfs_deploy.backends.machine import Machine
 from mfs_deploy.backends.ncnn import backend as ncnn
 from mfs_deploy.backends.ncnn import feature_masks as ncnn_masks
 from mfs_deploy.backends.ncnn import layers as ncnn_layers
@@ -20,15 +22,12 @@ from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
 from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
 from mfs_deploy.backends.ncnn.files import parse_param, write_bin, write_param
 from mfs_deploy.backends.registry import LAYERED
-from mfs_deploy.backends.worker import LAYERS, Job
 from mfs_deploy.contract import Contract, TensorSpec
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.evaluate import layerwise
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant import recipe as recipes
-
-pytestmark = pytest.mark.slow
 
 # Instructions of a frame of MobileFaceSwap at 224, Cortex-A76; measured 71.3 and 59.4 million.  More is a regression.
 BUDGET = {("ncnn", "fp16"): 72.0e6, ("ncnn", "w8a8"): 60.0e6}
@@ -164,7 +163,7 @@ def test_the_float16_bug_of_ncnn_is_there_and_worked_round(a76, tmp_path, worked
     assert list(wrong) == ([] if worked_round else [13])
 
 
-def _run_on(a76: workers.Machine, folder: Path) -> np.ndarray:
+def _run_on(a76: Machine, folder: Path) -> np.ndarray:
     import subprocess
 
     code = f"""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -13,9 +15,9 @@ from mfs_deploy.errors import UsageError
 
 
 def test_everything_that_a_machine_lacks_is_said_at_once(monkeypatch):
-    monkeypatch.setattr(setup.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(setup, "_os_release", dict)
-    monkeypatch.setattr(setup.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(machine.NotSetUp) as caught:
         setup.check()
     for words in ("Linux", "bookworm", "apt-get", "dpkg-deb"):

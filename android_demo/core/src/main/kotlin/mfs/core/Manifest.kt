@@ -41,7 +41,9 @@ class Manifest private constructor(
 
     companion object {
         const val NAME = "manifest.json"
-        const val SCHEMA = 2 // and every earlier one
+
+        /** The latest that is read; each earlier one is too. */
+        const val SCHEMA = 2
         private const val CONTRACT = "NCHW"
 
         /** Backends of mobile_core, and in which layout it takes their tensors. */

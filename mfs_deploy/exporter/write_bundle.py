@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mfs_deploy.backends.launch import Done
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest, preview, reference_file
 from mfs_deploy.bundle.manifest_types import (
@@ -29,16 +29,16 @@ from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 
 if TYPE_CHECKING:
-    from mfs_deploy.export.prepare import Prepared
+    from mfs_deploy.exporter.prepare import BakedPerson
     from mfs_deploy.quant.float16_headroom import Headroom
 
 
-def artifact_bytes(one: Done) -> int:
+def artifact_bytes(one: JobResult) -> int:
     """Bytes of an artifact that has not been moved yet."""
     return sum(path.stat().st_size for path in (one.folder / "out").rglob("*") if path.is_file())
 
 
-def move_artifacts(done: Sequence[Done], folder: Path) -> None:
+def move_artifacts(done: Sequence[JobResult], folder: Path) -> None:
     for one in done:
         for name in BACKENDS[one.job.backend].FILES:
             _move(one.folder / "out" / name, folder / name)
@@ -75,24 +75,24 @@ class Measurements:
     calibration: ranges_file.Calibration | None = None
 
 
-def write(folder: Path, facts: Facts, person: Prepared, done: Sequence[Done], measured: Measurements) -> None:
+def write(folder: Path, facts: Facts, baked: BakedPerson, done: Sequence[JobResult], measured: Measurements) -> None:
     """Fill ``folder``; the manifest comes last, so that it can account for all the rest."""
     move_artifacts(done, folder)
-    target = person.cases[0]
-    write_reference(folder, person.cases, person.reference)
-    rows = [outcome.preview_row("PyTorch", target, person.reference)]
+    target = baked.cases[0]
+    write_reference(folder, baked.cases, baked.reference)
+    rows = [outcome.preview_row("PyTorch", target, baked.reference)]
     for one in done:
         psnr_db = measured.parity[one.job.backend][0].swapped_psnr_db
         label = f"{BACKENDS[one.job.backend].TITLE}\n{one.job.recipe_name}\n{psnr_db:.1f} dB"
         rows.append(outcome.preview_row(label, target, parity.Outputs.of(one.outputs)))
     picture = target.frame if target.frame is not None else target.crop
-    preview.write(folder / PREVIEW, person.person.crop, picture, rows, target.truth)
+    preview.write(folder / PREVIEW, baked.person.crop, picture, rows, target.truth)
     if measured.calibration is not None:
         (folder / ranges_file.NAME).write_text(ranges_file.text(measured.calibration.kept), "utf-8")
     manifest.write(folder, _manifest(folder, facts, done, measured))
 
 
-def _manifest(folder: Path, facts: Facts, done: Sequence[Done], measured: Measurements) -> Manifest:
+def _manifest(folder: Path, facts: Facts, done: Sequence[JobResult], measured: Measurements) -> Manifest:
     files, headroom, shared = manifest.list_files(folder), measured.headroom, common(facts)
     return {
         **shared,
@@ -113,7 +113,9 @@ def _manifest(folder: Path, facts: Facts, done: Sequence[Done], measured: Measur
     }
 
 
-def _artifact(one: Done, cases: list[parity.CaseParity], files: Mapping[str, FileEntry], contract: ContractEntry) -> ArtifactEntry:
+def _artifact(
+    one: JobResult, cases: list[parity.CaseParity], files: Mapping[str, FileEntry], contract: ContractEntry
+) -> ArtifactEntry:
     backend = BACKENDS[one.job.backend]
     listed = {name: facts for name, facts in files.items() if name.split("/")[0] in backend.FILES}
     entry = artifact_entry(backend.FILES, backend.LAYOUT, one.job.recipe_name, listed, one.result.info, contract)

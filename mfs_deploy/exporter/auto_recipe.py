@@ -10,15 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mfs_deploy.backends import launch as workers
-from mfs_deploy.backends.launch import Done
+from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.registry import BACKENDS, has
 from mfs_deploy.evaluate import outcome, parity
-from mfs_deploy.export import write_bundle
+from mfs_deploy.exporter import write_bundle
 from mfs_deploy.progress import Progress
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
 
-AUTO = "auto"
 DEFAULT = "fp16"  # where nothing can be measured, or nothing passes
 ALIKE = 1.05  # frame times within this factor count as the same, and the smaller artifact is taken
 
@@ -41,25 +40,25 @@ class Trial:
     chosen: bool
 
 
-def candidates(targets: Sequence[str], *, calibrated: bool) -> list[tuple[str, Recipe]]:
+def candidates(backends: Sequence[str], *, calibrated: bool) -> list[tuple[str, Recipe]]:
     """Backends with each recipe that is to be tried there; static ones only where ranges can be had."""
     every = [recipes.load(name) for name in recipes.names()]
     return [
         (backend, recipe)
-        for backend in targets
+        for backend in backends
         for recipe in every
         if has(backend, recipe) and (calibrated or not recipe.is_static) and (BACKENDS[backend].RUNS_HERE or recipe.name == DEFAULT)
     ]
 
 
 def choose(
-    done: Sequence[Done],
+    done: Sequence[JobResult],
     cases: list[parity.Case],
     reference: parity.Outputs,
     encode: parity.Encode | None,
     scratch: Path,
     progress: Progress,
-) -> tuple[list[Done], list[Trial]]:
+) -> tuple[list[JobResult], list[Trial]]:
     """One artifact for each backend, and how it was found.
 
     Where no recipe passes, ``DEFAULT`` is taken, for the gate to refuse.
@@ -90,17 +89,19 @@ def choose(
     return chosen, trials
 
 
-def time(done: Sequence[Done], target: parity.Array, scratch: Path) -> list[float | None]:
+def time(done: Sequence[JobResult], target: parity.Array, scratch: Path) -> list[float | None]:
     """Milliseconds that each artifact takes for a (1, 3, S, S) target with one thread; None where its runtime is not here.
 
     One artifact at a time, so that none slows another.
     """
-    jobs = [replace(one.job.after(one.folder / "out"), time=True) for one in done if BACKENDS[one.job.backend].RUNS_HERE]
+    jobs = [replace(one.job.as_runnable(one.folder / "out"), time=True) for one in done if BACKENDS[one.job.backend].RUNS_HERE]
     timed = iter(workers.run(jobs, target, scratch / "timing", side_by_side=False))
     return [next(timed).result.frame_ms if BACKENDS[one.job.backend].RUNS_HERE else None for one in done]
 
 
-def _best(backend: str, done: Sequence[Done], passing: Sequence[Done], times: dict[tuple[str, str], float | None]) -> Done:
+def _best(
+    backend: str, done: Sequence[JobResult], passing: Sequence[JobResult], times: dict[tuple[str, str], float | None]
+) -> JobResult:
     mine = [one for one in passing if one.job.backend == backend]
     timed = {one.job.key: ms for one in mine if (ms := times[one.job.key]) is not None}
     if timed:
