@@ -94,7 +94,7 @@ class ChunkWorker:
     def _identities(self, faces: Sequence[IdentityArrays | Image]) -> list[IdentityArrays]:
         """Identities in the order of ``faces``; the photos among them are encoded together."""
         crops = [face for face in faces if not isinstance(face, IdentityArrays)]
-        encoded = iter(self.kit.encode(crops) if crops else [])
+        encoded = iter(self.kit.embed(crops) if crops else [])
         return [face if isinstance(face, IdentityArrays) else next(encoded) for face in faces]
 
     def _publish(self, name: str, sha256: str, weights: Weights, shared_s: float) -> PersonResult:

@@ -90,7 +90,7 @@ class Kit:
             raise refused(f"has an identity encoder that gives {network.outputs}")
         return network
 
-    def encode(self, faces: Sequence[pixels.Image]) -> list[IdentityArrays]:
+    def embed(self, faces: Sequence[pixels.Image]) -> list[IdentityArrays]:
         """Identities of aligned faces, (S, S, 3) uint8 RGB each."""
         small = np.concatenate([pixels.to_tensor(pixels.resize(face, self.source_size)) for face in faces])
         found = self._encoder.run({SOURCE: small})

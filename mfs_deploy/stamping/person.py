@@ -59,7 +59,7 @@ def export(request: Request, progress: Progress = SILENT) -> dict[str, Any]:
     else:
         assert request.source is not None
         detector = None if request.detector is None else open_detector(request.detector)
-        person = kit.encode([source_face.read(request.source, request.location, detector, kit.interface).crop])[0]
+        person = kit.embed([source_face.read(request.source, request.location, detector, kit.interface).crop])[0]
     progress.step("bake and stamp")
     (weights,) = kit.bake([person])
     with bundle.staging(request.out) as folder:
