@@ -23,7 +23,7 @@ from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import provenance
 from mfs_deploy.evaluate import parity as judged
 from mfs_deploy.evaluate.reference import run_pytorch
-from mfs_deploy.export import write_bundle
+from mfs_deploy.exporter import write_bundle
 from mfs_deploy.faces import find, portrait
 from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost

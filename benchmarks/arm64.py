@@ -34,9 +34,9 @@ from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.worker import MARK
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.evaluate.bench_arm64 import LANES
-from mfs_deploy.export.calibrate import CalibrationContext, calibrate
-from mfs_deploy.export.prepare import prepare
-from mfs_deploy.export.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
+from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
+from mfs_deploy.exporter.prepare import prepare
+from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
 from mfs_deploy.graph import merge_output_branches, pad_even_kernels, pad_input_channels
 from mfs_deploy.graph.trace import is_resize, module_of, trace
 from mfs_deploy.quant import recipe as recipes

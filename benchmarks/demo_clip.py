@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mfs_deploy import files
-from mfs_deploy import swap as swapping
+from mfs_deploy import swapper as swapping
 from mfs_deploy.demo import example
 from mfs_deploy.errors import MfsError, UsageError
 from mfs_deploy.evaluate.reference import read_reference

@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import pages
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator
-from mfs_deploy.export import pipeline
-from mfs_deploy.export.prepare import open_models
-from mfs_deploy.export.request import DEMO, ExportRequest, Network, Person
+from mfs_deploy.exporter import pipeline
+from mfs_deploy.exporter.prepare import open_models
+from mfs_deploy.exporter.request import DEMO, ExportRequest, Network, Person
 from models.demo.training import evaluate
 
 RESULTS = pages.RESULTS / "demo_model.json"

@@ -16,8 +16,8 @@ from PIL import Image
 from benchmarks import pages
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.commands.console import Console
-from mfs_deploy.export import pipeline
-from mfs_deploy.export.request import ExportRequest, Formats, Network, Person
+from mfs_deploy.exporter import pipeline
+from mfs_deploy.exporter.request import ExportRequest, Formats, Network, Person
 from mfs_deploy.faces import portrait
 from mfs_deploy.faces.find import FaceLocation
 from testing import standin

@@ -27,10 +27,10 @@ from mfs_deploy.demo.rendering.render import crop_view, render_swap, scene_landm
 from mfs_deploy.demo.rendering.triplets import HELD_OUT
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.reference import run_pytorch
-from mfs_deploy.export import artifacts, auto_recipe, pipeline, write_bundle
-from mfs_deploy.export.calibrate import CalibrationContext, calibrate
-from mfs_deploy.export.prepare import find_person, open_models
-from mfs_deploy.export.request import DEMO, CalibrationOptions, Formats, Network, Person
+from mfs_deploy.exporter import artifacts, auto_recipe, pipeline, write_bundle
+from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
+from mfs_deploy.exporter.prepare import find_person, open_models
+from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats, Network, Person
 from mfs_deploy.faces import pixels
 from mfs_deploy.graph import simplify
 from mfs_deploy.quant import float16_headroom, ranges_file

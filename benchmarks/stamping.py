@@ -29,11 +29,11 @@ from mfs_deploy.backends import launch as workers
 from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
-from mfs_deploy.export import artifacts
-from mfs_deploy.export import kit as kits
-from mfs_deploy.export.calibrate import CalibrationContext, calibrate
-from mfs_deploy.export.prepare import open_models, prepare
-from mfs_deploy.export.request import DEMO, CalibrationOptions, Formats, Network, ParityOptions, Person
+from mfs_deploy.exporter import artifacts
+from mfs_deploy.exporter import kit as kits
+from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
+from mfs_deploy.exporter.prepare import open_models, prepare
+from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats, Network, ParityOptions, Person
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping import kit as kits_format

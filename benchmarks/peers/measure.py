@@ -40,9 +40,9 @@ from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.bundle import provenance
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.errors import MfsError
-from mfs_deploy.export.calibrate import CalibrationContext, calibrate
-from mfs_deploy.export.prepare import prepare
-from mfs_deploy.export.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
+from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
+from mfs_deploy.exporter.prepare import prepare
+from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import recipe as recipes
 

@@ -13,8 +13,8 @@ from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import parity_table, table
 
 if TYPE_CHECKING:
-    from mfs_deploy.export.auto_recipe import Trial
-    from mfs_deploy.export.pipeline import Exported
+    from mfs_deploy.exporter.auto_recipe import Trial
+    from mfs_deploy.exporter.pipeline import Exported
 
 
 @click.command("export", short_help="Export one person's bundle (start here).")
@@ -61,7 +61,7 @@ def command(console: Console, backends: str, out: Path, **kwargs: Any) -> None:
     \b
     mfs-export --checkpoint checkpoints.tar --source photo.jpg --out bundles/face01
     """
-    from mfs_deploy.export.request import AUTO, DEMO, ExportRequest, Formats, ParityOptions
+    from mfs_deploy.exporter.request import AUTO, DEMO, ExportRequest, Formats, ParityOptions
 
     parity = ParityOptions(kwargs.pop("parity"), kwargs.pop("target"), options.pop_location(kwargs, "target"))
     network, person = options.pop_network(kwargs), options.pop_person(kwargs)
@@ -71,7 +71,7 @@ def command(console: Console, backends: str, out: Path, **kwargs: Any) -> None:
         console.note("note: the demo weights know rendered faces only; do not judge photos of people by them")
     if formats.recipe == AUTO and not formats.calibration.is_given:
         console.note("note: recipes with integer values are tried only with --calibration")
-    from mfs_deploy.export import pipeline
+    from mfs_deploy.exporter import pipeline
 
     exported = pipeline.export(request, console)
     data = {"bundle": str(out), "manifest": exported.manifest, "trials": [vars(trial) for trial in exported.trials]}

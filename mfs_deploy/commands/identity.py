@@ -29,8 +29,8 @@ def command(console: Console, photo: str, out: Path, **kwargs: Any) -> None:
     """Read a person's identity from PHOTO into a file that 'mfs export --identity' takes."""
     from mfs_deploy.bundle.provenance import weights_sha256
     from mfs_deploy.checkpoint import identity_file
-    from mfs_deploy.export.prepare import find_person, open_models
-    from mfs_deploy.export.request import Person, check_network, check_person
+    from mfs_deploy.exporter.prepare import find_person, open_models
+    from mfs_deploy.exporter.request import Person, check_network, check_person
 
     network, person = options.pop_network(kwargs), Person(photo, options.pop_location(kwargs))
     check_network(network)

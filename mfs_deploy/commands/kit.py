@@ -45,7 +45,7 @@ def what(function: Any) -> Any:
 @what
 def build(console: Console, **kwargs: Any) -> None:
     """Run the converters, find the weights in what they give, prove it on two more people, and keep it in the cache."""
-    from mfs_deploy.export import kit as kits
+    from mfs_deploy.exporter import kit as kits
 
     found = kits.templates(
         kits.KitRequest(options.pop_network(kwargs), options.parse_backends(kwargs.pop("backends")), **kwargs), console
@@ -68,7 +68,7 @@ def pack(console: Console, out: Path, **kwargs: Any) -> None:
     mfs stamp kit.safetensors --identity F --out bundles/face01
     """
     from mfs_deploy.errors import OutputError
-    from mfs_deploy.export import kit as kits
+    from mfs_deploy.exporter import kit as kits
     from mfs_deploy.stamping import kit as stamping_kit
 
     if out.is_dir():

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from mfs_deploy.devices.phone import Phone
-    from mfs_deploy.export.request import CalibrationOptions, Network, Person
+    from mfs_deploy.exporter.request import CalibrationOptions, Network, Person
     from mfs_deploy.faces.find import FaceLocation
 
 BACKENDS = ("onnx", "tflite", "ncnn", "coreml")
@@ -183,13 +183,13 @@ def pop_location(kwargs: dict[str, Any], prefix: str = "") -> FaceLocation:
 
 
 def pop_network(kwargs: dict[str, Any]) -> Network:
-    from mfs_deploy.export.request import Network
+    from mfs_deploy.exporter.request import Network
 
     return Network(**{name: kwargs.pop(name) for name in ("checkpoint", "arch", "size", "encoder", "detector") if name in kwargs})
 
 
 def pop_person(kwargs: dict[str, Any]) -> Person:
-    from mfs_deploy.export.request import Person
+    from mfs_deploy.exporter.request import Person
 
     return Person(source=kwargs.pop("source"), location=pop_location(kwargs), identity=kwargs.pop("identity"))
 
@@ -225,7 +225,7 @@ def calibration(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def pop_calibration(kwargs: dict[str, Any]) -> CalibrationOptions:
     """The options of ``calibration`` out of a verb's."""
-    from mfs_deploy.export.request import CalibrationOptions
+    from mfs_deploy.exporter.request import CalibrationOptions
 
     return CalibrationOptions(
         photos=kwargs.pop("calibration"),

@@ -12,7 +12,7 @@ from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import table
 
 if TYPE_CHECKING:
-    from mfs_deploy.export.mixed_recipe import Mixture
+    from mfs_deploy.exporter.mixed_recipe import Mixture
 
 
 @click.command("quantize", short_help="Find the cheapest mixture of number formats that keeps a quality.")
@@ -43,8 +43,8 @@ def command(console: Console, backends: str, out: Path, base: str, min_psnr: flo
     mfs export   --checkpoint C --source photo.jpg --calibration photos/ --recipe mine.toml --out bundles/face01
     """
     from mfs_deploy.errors import OutputError, UsageError
-    from mfs_deploy.export import mixed_recipe
-    from mfs_deploy.export.request import Formats
+    from mfs_deploy.exporter import mixed_recipe
+    from mfs_deploy.exporter.request import Formats
     from mfs_deploy.quant.recipe import to_toml
 
     if out.suffix != ".toml":

@@ -25,7 +25,7 @@ def command(console: Console, image: Path | None, video: Path | None, **kwargs: 
 
     The face is found by --detector, or lies at --landmarks (the same in every frame of a clip).
     """
-    from mfs_deploy import swap as swapping
+    from mfs_deploy import swapper as swapping
     from mfs_deploy.errors import UsageError
 
     location = options.pop_location(kwargs)

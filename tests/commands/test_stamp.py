@@ -32,8 +32,8 @@ def stamped(once, kit, somebody) -> Path:
 
 @pytest.fixture(scope="module")
 def models():
-    from mfs_deploy.export.prepare import open_models
-    from mfs_deploy.export.request import Network
+    from mfs_deploy.exporter.prepare import open_models
+    from mfs_deploy.exporter.request import Network
 
     return open_models(Network("demo"))
 

@@ -12,9 +12,9 @@ from mfs_deploy import files
 from mfs_deploy.architectures.card import DEMO, card
 from mfs_deploy.demo import example
 from mfs_deploy.demo.rendering import triplets
-from mfs_deploy.export import request
-from mfs_deploy.export.prepare import Models, open_models
-from mfs_deploy.export.request import Network
+from mfs_deploy.exporter import request
+from mfs_deploy.exporter.prepare import Models, open_models
+from mfs_deploy.exporter.request import Network
 from models.demo.training import evaluate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "demo_model.json"

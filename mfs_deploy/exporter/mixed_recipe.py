@@ -20,9 +20,9 @@ from mfs_deploy.backends import launch as workers
 from mfs_deploy.contract import Tolerance
 from mfs_deploy.errors import ParityError, UsageError
 from mfs_deploy.evaluate import outcome, parity
-from mfs_deploy.export import artifacts, calibrate, write_bundle
-from mfs_deploy.export.prepare import prepare
-from mfs_deploy.export.request import Formats, Network, ParityOptions, Person, check_formats, check_network, check_person
+from mfs_deploy.exporter import artifacts, calibrate, write_bundle
+from mfs_deploy.exporter.prepare import prepare
+from mfs_deploy.exporter.request import Formats, Network, ParityOptions, Person, check_formats, check_network, check_person
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import float16_headroom, mixed_search
 from mfs_deploy.quant import recipe as recipes

@@ -11,9 +11,9 @@ import numpy as np
 from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.export import artifacts, calibrate
-from mfs_deploy.export.prepare import Models, open_models
-from mfs_deploy.export.request import CalibrationOptions, Formats, Network, check_formats, check_network
+from mfs_deploy.exporter import artifacts, calibrate
+from mfs_deploy.exporter.prepare import Models, open_models
+from mfs_deploy.exporter.request import CalibrationOptions, Formats, Network, check_formats, check_network
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import ranges_file

@@ -11,7 +11,7 @@ from mfs_deploy import architectures
 from mfs_deploy.backends.registry import check_recipe
 from mfs_deploy.demo import example
 from mfs_deploy.errors import UsageError
-from mfs_deploy.export.request import DEMO, CalibrationOptions, Formats
+from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats
 from mfs_deploy.faces.detectors import Detector
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import calibration_set, ranges, ranges_file

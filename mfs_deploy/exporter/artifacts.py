@@ -11,9 +11,9 @@ from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import UsageError
-from mfs_deploy.export import auto_recipe
-from mfs_deploy.export.prepare import BakedPerson
-from mfs_deploy.export.request import AUTO, Formats
+from mfs_deploy.exporter import auto_recipe
+from mfs_deploy.exporter.prepare import BakedPerson
+from mfs_deploy.exporter.request import AUTO, Formats
 from mfs_deploy.progress import Progress
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes

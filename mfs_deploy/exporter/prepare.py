@@ -21,7 +21,7 @@ from mfs_deploy.demo import example
 from mfs_deploy.errors import CheckpointError, ParityError, UsageError
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.reference import run_pytorch
-from mfs_deploy.export.request import DEMO, Network, ParityOptions, Person
+from mfs_deploy.exporter.request import DEMO, Network, ParityOptions, Person
 from mfs_deploy.faces import align, find, pixels, portrait
 from mfs_deploy.faces.detectors import Detector, open_detector
 from mfs_deploy.graph import simplify

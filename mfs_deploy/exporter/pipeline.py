@@ -11,9 +11,9 @@ from mfs_deploy.backends import launch as workers
 from mfs_deploy.bundle import manifest, provenance, publish
 from mfs_deploy.evaluate import outcome, parity
 from mfs_deploy.evaluate.reference import write_reference
-from mfs_deploy.export import artifacts, auto_recipe, calibrate, write_bundle
-from mfs_deploy.export.prepare import BakedPerson, Models, check_stages, prepare
-from mfs_deploy.export.request import AUTO, ExportRequest, check
+from mfs_deploy.exporter import artifacts, auto_recipe, calibrate, write_bundle
+from mfs_deploy.exporter.prepare import BakedPerson, Models, check_stages, prepare
+from mfs_deploy.exporter.request import AUTO, ExportRequest, check
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import float16_headroom, ranges_file
 

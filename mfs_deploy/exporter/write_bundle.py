@@ -21,7 +21,7 @@ from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 
 if TYPE_CHECKING:
-    from mfs_deploy.export.prepare import BakedPerson
+    from mfs_deploy.exporter.prepare import BakedPerson
     from mfs_deploy.quant.float16_headroom import Headroom
 
 

@@ -13,7 +13,7 @@ from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.registry import BACKENDS, has
 from mfs_deploy.evaluate import outcome, parity
-from mfs_deploy.export import write_bundle
+from mfs_deploy.exporter import write_bundle
 from mfs_deploy.progress import Progress
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
