@@ -133,8 +133,8 @@ def _template(result: JobResult, files: Mapping[str, bytes], person: PersonWeigh
 def _random_signs(baked: Mapping[str, Tensor], other: Mapping[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
     """Weights that differ between two people, with random signs.
 
-    As 8-bit integers, weights with one number a channel are only signs, and real people's are mostly positive, so such tensors would
-    be equal.  The people that prove a template keep their signs.
+    As 8-bit integers, weights with one number a channel are only signs, and real people's are mostly positive, so such tensors
+    would be equal.  The people that prove a template keep their signs.
     """
     return {
         key: tensor if tensor.equal(other[key]) else tensor * tensor.new_tensor(rng.choice((-1.0, 1.0), tuple(tensor.shape)))
