@@ -163,7 +163,7 @@ class Backend(Protocol):
 
 
 ACTIVATED = "+activation"  # behind a node's name: its value once the activation that follows it is applied
-Weights = dict[str, tuple[Array, Array | None]]  # by node: weight (O, I, H, W), and bias (O,) where there is one
+ConvWeights = dict[str, tuple[Array, Array | None]]  # by node: weight (O, I, H, W), and bias (O,) where there is one
 
 
 def differences(sections: Sequence[tuple[str, int]]) -> dict[str, int]:
@@ -174,7 +174,7 @@ def differences(sections: Sequence[tuple[str, int]]) -> dict[str, int]:
 class Layered(Protocol):
     """The inside of a backend's artifacts, by the graph's nodes: to find the layer at which a runtime departs from PyTorch."""
 
-    def weights(self, path: Path) -> Weights:
+    def weights(self, path: Path) -> ConvWeights:
         """What each convolution multiplies by, integers as the floats they stand for."""
         ...
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Operation = TypeVar("Operation")
 
 
-def pair(graph: fx.GraphModule, operations: Iterable[tuple[str, Operation]]) -> list[tuple[fx.Node, Operation]]:
+def match(graph: fx.GraphModule, operations: Iterable[tuple[str, Operation]]) -> list[tuple[fx.Node, Operation]]:
     """Each node of ``graph`` with its operation, given the (kind, operation) pairs of a converted model in order.
 
     Raises:

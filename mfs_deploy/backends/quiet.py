@@ -21,7 +21,7 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def last_line(exc: BaseException) -> str:
+def error_text(exc: BaseException) -> str:
     """What a tool said last, or the name of its exception if it said nothing."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     return lines[-1] if lines else type(exc).__name__

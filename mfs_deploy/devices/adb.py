@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from mfs_deploy.devices import run_tool as tool
+from mfs_deploy.devices import run_tool
 from mfs_deploy.devices.choose import Listed
 from mfs_deploy.devices.run_tool import Finished
 from mfs_deploy.errors import DeviceError
@@ -74,7 +74,7 @@ def listed(adb: str) -> list[Listed]:
 
 def _lines(adb: str) -> list[tuple[str, str, str]]:
     """Serial, state, and model or else state; of lines like ``SERIAL  device usb:1-2 model:Pixel_8 transport_id:3``."""
-    done = tool.run([adb, "devices", "-l"], ANSWER_S)
+    done = run_tool.run([adb, "devices", "-l"], ANSWER_S)
     if done.code != 0:
         raise DeviceError(f"adb does not work: {done.last_words}", kind="device-tool")
     found = []
@@ -146,4 +146,4 @@ class Adb:
         return any((serial, state) == (self.serial, READY) for serial, state, _ in _lines(self._adb))
 
     def _run(self, *words: str, timeout_s: float) -> Finished:
-        return tool.run([self._adb, "-s", self.serial, *words], timeout_s)
+        return run_tool.run([self._adb, "-s", self.serial, *words], timeout_s)

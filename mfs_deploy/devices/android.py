@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.bundle import manifest, reference_file
-from mfs_deploy.devices import adb, phone
-from mfs_deploy.devices import run_tool as tool
+from mfs_deploy.devices import adb, phone, run_tool
 from mfs_deploy.devices.adb import Adb
 from mfs_deploy.devices.choose import choose
 from mfs_deploy.devices.phone import Measured, Refused, Run
@@ -198,7 +197,7 @@ class PlacedForRunner:
 
     def _failure(self, run: Run, done: Finished) -> DeviceError | BundleError:
         said = next((line.removeprefix("error: ") for line in done.err.splitlines() if line.startswith("error: ")), done.last_words)
-        words = tool.one_line(said)
+        words = run_tool.one_line(said)
         if done.code == UNSUPPORTED:
             return Refused(f"{run.backend}: {words}")
         if done.code == BUNDLE:
@@ -256,7 +255,7 @@ def start(link: Adb, *extras: str) -> None:
     done = link.shell("am", "start", "-S", "-W", "-n", f"{APP}/.BenchActivity", *extras)
     wrong = [line for line in (done.out + "\n" + done.err).splitlines() if "Error" in line or "Exception" in line]
     if wrong or done.code != 0:
-        words = tool.one_line(wrong[-1] if wrong else done.last_words)
+        words = run_tool.one_line(wrong[-1] if wrong else done.last_words)
         raise DeviceError(f"the app cannot be started: {words}", hint="install android_demo again", kind="device-app")
 
 

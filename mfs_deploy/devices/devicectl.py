@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mfs_deploy.devices import run_tool as tool
+from mfs_deploy.devices import run_tool
 from mfs_deploy.devices.choose import Listed
 from mfs_deploy.errors import DeviceError
 
@@ -65,7 +65,7 @@ def call(*words: str, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         path = Path(scratch, "result.json")
         command = ["xcrun", "devicectl", *words]
         at = command.index("--") if "--" in command else len(command)  # what follows is the app's
-        done = tool.run([*command[:at], "--json-output", str(path), *command[at:]], timeout_s)
+        done = run_tool.run([*command[:at], "--json-output", str(path), *command[at:]], timeout_s)
         try:
             said = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -120,4 +120,4 @@ def _description(error: dict[str, Any]) -> str:
     info = _object(error, "userInfo")
     inner = _description(_object(_object(info, "NSUnderlyingError"), "error"))
     outer = _object(info, "NSLocalizedDescription").get("string", "")
-    return inner or str(outer)[: tool.SHOWN]
+    return inner or str(outer)[: run_tool.SHOWN]

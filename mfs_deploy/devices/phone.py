@@ -17,7 +17,7 @@ from mfs_deploy.backends.job import Job, Result
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import manifest
 from mfs_deploy.bundle.manifest import Number, Text, misfit
-from mfs_deploy.devices import run_tool as tool
+from mfs_deploy.devices import run_tool
 from mfs_deploy.errors import DeviceError, MfsError, ParityError
 
 SCHEMA = 1
@@ -249,7 +249,7 @@ def error(text: str) -> Said | None:
         return None
     if not isinstance(said, dict) or "error" not in said:
         return None
-    return Said(tool.one_line(str(said["error"])), said.get("status"))
+    return Said(run_tool.one_line(str(said["error"])), said.get("status"))
 
 
 def output_names(bundle: Path) -> list[str]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends import node_names
 from mfs_deploy.backends.base import (
     Array,
     Conversion,
@@ -29,9 +29,9 @@ from mfs_deploy.backends.base import (
 )
 from mfs_deploy.backends.coreml import package as mil_package
 from mfs_deploy.backends.coreml import program as mil
-from mfs_deploy.backends.coreml import quantize as coreml_quantize
+from mfs_deploy.backends.coreml import quantize
 from mfs_deploy.backends.coreml.describe import IMAGE_COLOURS, check_interface, describe
-from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.contract import INPUT_NAME, SWAPPED_NAME, Contract
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
 from mfs_deploy.quant.recipe import Format
@@ -49,7 +49,7 @@ LAYOUT = "NCHW"
 RUNS_HERE = sys.platform == "darwin"  # elsewhere our own evaluator stands in for it
 FILES: tuple[str, ...] = ("swap.mlpackage",)
 
-# What an operation can be given; where its values are int8 see coreml_quantize.
+# What an operation can be given; where its values are int8 see quantize.
 FORMATS: tuple[Format, ...] = (
     Format("float32", "float32"),
     Format("float16", "float16"),
@@ -60,7 +60,7 @@ FORMATS: tuple[Format, ...] = (
 __all__ = ["EXTRA", "FILES", "FORMATS", "LAYOUT", "NAME", "PACKAGES", "RUNS_HERE", "TITLE", "convert", "describe", "open"]
 
 IO = ("image", "tensor")
-# torch.export's operations, as fx_order calls them.
+# torch.export's operations, as node_names calls them.
 KINDS = {"cat": "concat", "conv2d": "conv", "upsample_bilinear2d": "resize"}
 KINDS |= {kind: kind for kind in ("add", "div", "leaky_relu", "linear", "mul", "pad", "sigmoid", "sub", "tanh")}
 INPUT_SCALING = f"{INPUT_NAME}__scaled__"  # what coremltools calls the operation that applies ImageType's scale
@@ -73,7 +73,7 @@ def convert(job: Conversion, directory: Path) -> None:
     """Write ``swap.mlpackage``.  See ``base.Backend``."""
     if job.coreml_io not in IO:
         raise UsageError(f"Core ML input and output {job.coreml_io!r}", hint=f"choose from: {', '.join(IO)}")
-    fx_order.check_names(job.graph, job.keep_float32)
+    node_names.check_names(job.graph, job.keep_float32)
     ct = mil_package.coremltools()
     with tempfile.TemporaryDirectory() as scratch:
         model, names, pinned = _convert(ct, job, Path(scratch))
@@ -98,7 +98,7 @@ def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, st
                 convert_to="mlprogram",
                 minimum_deployment_target=ct.target.iOS17 if plan.is_static else ct.target.iOS16,
                 compute_precision=_precision(ct, plan, pinned),
-                pass_pipeline=coreml_quantize.pipeline(ct, plan),
+                pass_pipeline=quantize.pipeline(ct, plan),
                 package_dir=str(scratch / FILES[0]),
                 skip_model_load=True,
                 **_interface(ct, job.contract, image=job.coreml_io == "image"),
@@ -108,7 +108,7 @@ def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, st
             traceback.clear_frames(exc.__traceback__)
             if isinstance(exc, ConversionError):
                 raise
-            raise ConversionError(f"coremltools failed: {last_line(exc)}") from exc
+            raise ConversionError(f"coremltools failed: {error_text(exc)}") from exc
     return model, names, pinned
 
 
@@ -142,14 +142,14 @@ def _interface(ct: Any, contract: Contract, *, image: bool) -> dict[str, Any]:
     return {"inputs": [first], "outputs": outputs}
 
 
-def _plan(job: Conversion, names: dict[str, str]) -> coreml_quantize.Plan:
+def _plan(job: Conversion, names: dict[str, str]) -> quantize.Plan:
     """What is to be stored and computed in fewer bits than ``ct.convert`` leaves it in."""
     (output,) = (node for node in job.graph.graph.nodes if node.op == "output")
     nodes = {theirs: ours for ours, theirs in names.items()} | {INPUT_SCALING: INPUT_NAME}
-    return coreml_quantize.Plan(job.formats, nodes, job.value_ranges, frozenset(node.name for node in output.all_input_nodes))
+    return quantize.Plan(job.formats, nodes, job.value_ranges, frozenset(node.name for node in output.all_input_nodes))
 
 
-def _precision(ct: Any, plan: coreml_quantize.Plan, pinned: frozenset[str]) -> Any:
+def _precision(ct: Any, plan: quantize.Plan, pinned: frozenset[str]) -> Any:
     if not plan.is_half:
         return ct.precision.FLOAT32
     return ct.transform.FP16ComputePrecision(op_selector=lambda op: op.name not in pinned)
@@ -163,14 +163,14 @@ def exported_names(graph: fx.GraphModule, exported: Any) -> dict[str, str]:
     """
     kinds = [(str(node.target.__name__).split(".")[0], node.name) for node in _operations(exported)]
     known = [(KINDS[kind], name) for kind, name in kinds if kind in KINDS]
-    return {node.name: name for node, name in fx_order.pair(graph, known)}
+    return {node.name: name for node, name in node_names.match(graph, known)}
 
 
 def _operations(exported: Any) -> list[Any]:
     return [node for node in exported.graph.nodes if node.op == "call_function"]
 
 
-def _pinned(job: Conversion, plan: coreml_quantize.Plan, names: dict[str, str], exported: Any) -> frozenset[str]:
+def _pinned(job: Conversion, plan: quantize.Plan, names: dict[str, str], exported: Any) -> frozenset[str]:
     """Names of the converter's operations that stay in float32 in a float16 program."""
     if not plan.is_half:
         return frozenset()
@@ -249,7 +249,7 @@ def _compile(ct: Any, path: Path) -> Any:
         try:
             return ct.models.MLModel(str(path))
         except Exception as exc:
-            raise BundleError(f"{path.name}: Core ML cannot load it: {last_line(exc)}") from exc
+            raise BundleError(f"{path.name}: Core ML cannot load it: {error_text(exc)}") from exc
 
 
 class EvaluatorRunner:

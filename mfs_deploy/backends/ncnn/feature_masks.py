@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from mfs_deploy.backends.ncnn import operations as ncnn_graph
-from mfs_deploy.backends.ncnn.files import Layer
+from mfs_deploy.backends.ncnn import operations
+from mfs_deploy.backends.ncnn.files import NcnnLayer
 
 FLOAT16_ARITHMETIC = 1  # bit of the mask that turns it off
 
 
-def keep_float32(layers: tuple[Layer, ...], names: Iterable[str]) -> tuple[Layer, ...]:
+def keep_float32(layers: tuple[NcnnLayer, ...], names: Iterable[str]) -> tuple[NcnnLayer, ...]:
     """Make ncnn compute the layers called ``names`` in float32, and keep what passes between two of them in float32.
 
     ``31=3`` turns off float16 arithmetic (bit 0) and float16 blobs (bit 1) for one layer (ncnn: ``get_masked_option`` in
@@ -23,7 +23,7 @@ def keep_float32(layers: tuple[Layer, ...], names: Iterable[str]) -> tuple[Layer
     names = set(names)
     readers = {blob: layer.name for layer in layers for blob in layer.inputs}
     float32: set[str] = set()  # blobs
-    out: list[Layer] = []
+    out: list[NcnnLayer] = []
     for layer in layers:
         if layer.type == "Input":
             float32 |= set(layer.outputs)
@@ -31,9 +31,9 @@ def keep_float32(layers: tuple[Layer, ...], names: Iterable[str]) -> tuple[Layer
         if layer.name in names or passes_on:
             for blob in layer.inputs:
                 if blob not in float32:
-                    out.append(Layer("Dropout", f"{blob}_to_float32", (blob,), (f"{blob}_float32",), {}))
+                    out.append(NcnnLayer("Dropout", f"{blob}_to_float32", (blob,), (f"{blob}_float32",), {}))
             inputs = tuple(b if b in float32 else f"{b}_float32" for b in layer.inputs)
-            layer = replace(layer, inputs=inputs, params={**layer.params, ncnn_graph.FEATURE_MASK: "3"})
+            layer = replace(layer, inputs=inputs, params={**layer.params, operations.FEATURE_MASK: "3"})
             float32 |= set(layer.outputs)
         out.append(layer)
     return tuple(out)
@@ -48,15 +48,15 @@ class Bug:
 
     name: str
     seen: str
-    meets: Callable[[Layer, ncnn_graph.Shape], bool]
+    meets: Callable[[NcnnLayer, operations.Shape], bool]
 
 
-def _is_wide_stride_2(layer: Layer, output: ncnn_graph.Shape) -> bool:
+def _is_wide_stride_2(layer: NcnnLayer, output: operations.Shape) -> bool:
     """Kernel 3x3, stride 2, channels packed by eight, and an output whose last two columns are computed together."""
     channels, _, width = output
-    if layer.type != "ConvolutionDepthWise" or layer.integer(7, 1) != channels or layer.integer(ncnn_graph.INT8):
+    if layer.type != "ConvolutionDepthWise" or layer.integer(7, 1) != channels or layer.integer(operations.INT8):
         return False
-    kernel, stride, dilation, _ = ncnn_graph.geometry(layer)
+    kernel, stride, dilation, _ = operations.geometry(layer)
     return (kernel, stride, dilation) == ((3, 3), (2, 2), (1, 1)) and channels % 8 == 0 and width % 4 in (2, 3)
 
 
@@ -66,12 +66,12 @@ BUGS = (
 )
 
 
-def work_round(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+def work_round(layers: tuple[NcnnLayer, ...]) -> tuple[NcnnLayer, ...]:
     """``layers`` with float16 arithmetic turned off where it would be wrong; all of these bugs are in float16 kernels."""
-    shapes = ncnn_graph.shapes(layers)
+    shapes = operations.shapes(layers)
     return tuple(_masked(x) if any(bug.meets(x, shapes[x.outputs[0]]) for bug in BUGS) else x for x in layers)
 
 
-def _masked(layer: Layer) -> Layer:
-    mask = layer.integer(ncnn_graph.FEATURE_MASK) | FLOAT16_ARITHMETIC
-    return replace(layer, params={**layer.params, ncnn_graph.FEATURE_MASK: str(mask)})
+def _masked(layer: NcnnLayer) -> NcnnLayer:
+    mask = layer.integer(operations.FEATURE_MASK) | FLOAT16_ARITHMETIC
+    return replace(layer, params={**layer.params, operations.FEATURE_MASK: str(mask)})

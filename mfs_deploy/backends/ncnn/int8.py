@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.backends.ncnn.files import Layer, Stored, Weights
+from mfs_deploy.backends.ncnn.files import NcnnLayer, NcnnWeights, TaggedArray
 from mfs_deploy.backends.ncnn.operations import CONVOLUTIONS, INT8, REQUANTIZED
 from mfs_deploy.backends.ncnn.weights import scale, to_int8
 from mfs_deploy.contract import FLOAT16_HEADROOM, FLOAT16_MAX
@@ -60,8 +60,8 @@ def beyond_float16(graph: fx.GraphModule, ranges: Mapping[str, Range]) -> set[st
 
 
 def quantize(
-    layers: tuple[Layer, ...], weights: Weights, largest: Mapping[str, float], floating: Set[str]
-) -> tuple[tuple[Layer, ...], Weights]:
+    layers: tuple[NcnnLayer, ...], weights: NcnnWeights, largest: Mapping[str, float], floating: Set[str]
+) -> tuple[tuple[NcnnLayer, ...], NcnnWeights]:
     """Make the convolutions named in ``largest`` int8; theirs are float32 ``weights``.
 
     Args:
@@ -80,16 +80,16 @@ def quantize(
             weight, *bias = weights[layer.name]
             integers, per_channel = _rounded(layer, weight.values)
             weights[layer.name] = (
-                Stored(integers, True),
+                TaggedArray(integers, True),
                 *bias,
-                *(Stored(np.atleast_1d(s).astype(np.float32), False) for s in (per_channel, *scales)),
+                *(TaggedArray(np.atleast_1d(s).astype(np.float32), False) for s in (per_channel, *scales)),
             )
             layer = replace(layer, params={**layer.params, INT8: str(FORMS[layer.type] + REQUANTIZED * stays)})
         out.append(layer)
     return tuple(out), weights
 
 
-def _readers(blob: str, layers: tuple[Layer, ...]) -> list[Layer]:
+def _readers(blob: str, layers: tuple[NcnnLayer, ...]) -> list[NcnnLayer]:
     """The layers that read a blob, whichever copy of it.  Empty where a copy is an output of the network."""
     found = []
     for layer in layers:
@@ -102,7 +102,7 @@ def _readers(blob: str, layers: tuple[Layer, ...]) -> list[Layer]:
     return found
 
 
-def _rounded(layer: Layer, values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+def _rounded(layer: NcnnLayer, values: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Weights as integers, and the scale of each output channel, or of each group where there are groups."""
     assert layer.type in CONVOLUTIONS
     rows = layer.integer(7, 1) if layer.type == "ConvolutionDepthWise" else layer.integer(0)

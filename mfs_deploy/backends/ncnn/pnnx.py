@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfs_deploy.backends.ncnn.files import (
-    Layer,
-    Weights,
+    NcnnLayer,
+    NcnnWeights,
     parse_param,
     read_bin,
 )
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 600
 
 
-def convert(graph: fx.GraphModule, contract: Contract) -> tuple[tuple[Layer, ...], Weights]:
+def convert(graph: fx.GraphModule, contract: Contract) -> tuple[tuple[NcnnLayer, ...], NcnnWeights]:
     """The graph and its float32 weights as pnnx makes them.  pnnx writes a dozen files, so it gets a folder of its own."""
     size = ",".join(map(str, contract.input.shape))
     with tempfile.TemporaryDirectory(prefix="mfs-ncnn-") as folder:
@@ -50,7 +50,7 @@ def convert(graph: fx.GraphModule, contract: Contract) -> tuple[tuple[Layer, ...
             raise ConversionError(f"pnnx wrote a graph that cannot be used: {exc.message}") from exc
 
 
-def _without_one_group(layer: Layer) -> Layer:
+def _without_one_group(layer: NcnnLayer) -> NcnnLayer:
     """pnnx says of a convolution behind a pad that it has one group, which ncnn's Convolution has always and reads nowhere."""
     if layer.type != "Convolution" or layer.integer(7, 1) != 1:
         return layer

@@ -22,7 +22,7 @@ INT8_CHANNELS = 16  # with fewer, in or out, an int8 convolution takes more inst
 FLOAT16 = Format("float16", "float16")
 
 
-def fit(job: Conversion) -> tuple[fx.GraphModule, Formats]:
+def rewritten(job: Conversion) -> tuple[fx.GraphModule, Formats]:
     """The job's graph rewritten, in a copy, and the formats of its nodes.
 
     A recipe's default of int8 holds where it pays; what a recipe names as int8, by layer or by kind, is int8.

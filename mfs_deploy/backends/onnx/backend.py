@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfs_deploy import __version__
-from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends import node_names
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.onnx.describe import EXTRA as EXTRA
 from mfs_deploy.backends.onnx.describe import describe as describe
 from mfs_deploy.backends.onnx.float16 import to_float16
 from mfs_deploy.backends.onnx.quantize import quantize
 from mfs_deploy.backends.onnx.runner import open as open
-from mfs_deploy.backends.quiet import last_line, quiet
+from mfs_deploy.backends.quiet import error_text, quiet
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import ConversionError, MissingExtra
 from mfs_deploy.quant.recipe import Format
@@ -64,7 +64,7 @@ KINDS = {
 
 def convert(job: Conversion, directory: Path) -> None:
     """Write ``swap.onnx``.  Raises ConversionError."""
-    fx_order.check_names(job.graph, job.keep_float32)
+    node_names.check_names(job.graph, job.keep_float32)
     model = _export(job.graph, job.contract)
     _strip(model)
     name_nodes(model, job.graph)
@@ -100,7 +100,7 @@ def _export(graph: fx.GraphModule, contract: Contract) -> onnx.ModelProto:
                 verbose=False,
             )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as exc:
-            raise ConversionError(f"torch.onnx.export failed: {last_line(exc)}") from exc
+            raise ConversionError(f"torch.onnx.export failed: {error_text(exc)}") from exc
     assert program is not None
     return program.model_proto  # type: ignore[no-any-return,unused-ignore]
 
@@ -127,7 +127,7 @@ def name_nodes(model: onnx.ModelProto, graph: fx.GraphModule) -> None:
     operations = [(KINDS[node.op_type], node) for node in model.graph.node if node.op_type in KINDS]
     outputs = {output.name for output in model.graph.output}
     renamed = {}
-    for node, operation in fx_order.pair(graph, operations):
+    for node, operation in node_names.match(graph, operations):
         if node.op == "call_module" and operation.input[1] != f"{node.target}.weight":
             raise ConversionError(f"node {node.name} has the weights {operation.input[1]}, must be {node.target}.weight")
         operation.name = node.name
@@ -146,5 +146,5 @@ def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
         onnx.checker.check_model(model)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as exc:
-        raise ConversionError(f"the exported ONNX model is not valid: {last_line(exc)}") from exc
+        raise ConversionError(f"the exported ONNX model is not valid: {error_text(exc)}") from exc
     return model

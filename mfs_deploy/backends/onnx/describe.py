@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mfs_deploy.backends.base import ArtifactInfo, TensorInfo
-from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.errors import BundleError, MissingExtra
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def load(path: Path) -> onnx.ModelProto:
         model = onnx.shape_inference.infer_shapes(onnx.load_from_string(read_bytes(path)), check_type=True, strict_mode=True)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as exc:
-        raise BundleError(f"{path.name} is damaged or not ONNX: {last_line(exc)}", hint="export it again") from exc
+        raise BundleError(f"{path.name} is damaged or not ONNX: {error_text(exc)}", hint="export it again") from exc
     return model
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from mfs_deploy.backends.base import (
     Array,
-    Weights,
+    ConvWeights,
     check_target,
     differences,
 )
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import onnx
 
 
-def weights(path: Path) -> Weights:
+def weights(path: Path) -> ConvWeights:
     graph = describe.load(path).graph
     constants = _constants(graph)
-    found: Weights = {}
+    found: ConvWeights = {}
     for node in graph.node:
         if node.op_type == "Conv":
             weight, *bias = (constants[name] for name in node.input[1:])

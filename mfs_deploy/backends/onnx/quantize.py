@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from mfs_deploy.quant.recipe import Range
 from mfs_deploy.quant.scales import (
     Scale,
-    fit,
     range_of,
+    scale_of_range,
     weights_to_int8,
 )
 
@@ -94,7 +94,7 @@ class _Rewriting:
             self._store_weights(node, scale)
         self.nodes.append(node)
         if dtype is not None:
-            own = scale if node.op_type in SAME_SCALE and scale is not None else fit(dtype, self._range(node.output[0]))
+            own = scale if node.op_type in SAME_SCALE and scale is not None else scale_of_range(dtype, self._range(node.output[0]))
             self._round_output(node, own)
 
     def finish(self) -> None:
@@ -113,9 +113,9 @@ class _Rewriting:
         """The scale that a value already has in this type, else the one that fits it."""
         if value in self.constants:
             constant = self.constants[value]
-            return fit(dtype, Range(float(constant.min()), float(constant.max())))
+            return scale_of_range(dtype, Range(float(constant.min()), float(constant.max())))
         made = self.made.get(value)
-        return made if made is not None and made.dtype == dtype else fit(dtype, self._range(value))
+        return made if made is not None and made.dtype == dtype else scale_of_range(dtype, self._range(value))
 
     def _form(self, value: str, scale: Scale) -> str:
         """The float tensor of a value rounded to a scale."""

@@ -11,7 +11,7 @@ from typing import Any
 from mfs_deploy import onnx_runtime
 from mfs_deploy.backends.base import Array, check_target, threads
 from mfs_deploy.backends.onnx.describe import EXTRA, read_bytes
-from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, MissingExtra
 
@@ -75,7 +75,7 @@ def session(path: Path, data: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=False)
     except refusals as exc:
-        raise BundleError(f"{path.name} is damaged or not ONNX: {last_line(exc)}", hint="export it again") from exc
+        raise BundleError(f"{path.name} is damaged or not ONNX: {error_text(exc)}", hint="export it again") from exc
 
 
 def _check_contract(path: Path, session: Any, contract: Contract) -> None:

@@ -37,12 +37,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends import node_names
 from mfs_deploy.backends.base import (
     ArtifactInfo,
     Conversion,
 )
-from mfs_deploy.backends.quiet import last_line, quiet
+from mfs_deploy.backends.quiet import error_text, quiet
 from mfs_deploy.backends.tflite import describe as tflite_describe
 from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.backends.tflite.blocks import split_into_blocks
@@ -90,16 +90,16 @@ HALF_ARITHMETIC = {"reduced_precision_support": "fp16accfp16"}  # XNNPACK ignore
 
 def convert(job: Conversion, directory: Path) -> None:
     """Write ``swap.tflite``.  See ``base.Backend``."""
-    fx_order.check_names(job.graph, job.keep_float32)
+    node_names.check_names(job.graph, job.keep_float32)
     if job.tflite_io not in IO:
         raise UsageError(f"TFLite has no input and outputs in {job.tflite_io!r}", hint=f"choose from: {', '.join(IO)}")
     path = directory / FILES[0]
-    job = fit(job)
+    job = rewritten(job)
     lower(job.graph, job.contract, path)
     path.write_bytes(finish(path.read_bytes(), job))
 
 
-def fit(job: Conversion) -> Conversion:
+def rewritten(job: Conversion) -> Conversion:
     """The job with its graph as XNNPACK runs it in fewer instructions.
 
     In integers alone: a frame in floats would gain half a hundredth, and int8 weights in float arithmetic lose 1 dB, because a
@@ -132,7 +132,7 @@ def lower(graph: fx.GraphModule, contract: Contract, path: Path) -> None:
                 model = litert_torch.convert(_channels_last(graph, contract), sample_kwargs={contract.input.name: target})
                 model.export(str(path))
             except Exception as exc:  # the converter stacks torch.export, JAX and MLIR, and passes on what any of them raises
-                raise ConversionError(f"litert_torch.convert failed: {last_line(exc)}") from exc
+                raise ConversionError(f"litert_torch.convert failed: {error_text(exc)}") from exc
     finally:
         for name, value in before.items():
             if value is None:

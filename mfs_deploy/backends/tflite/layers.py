@@ -10,7 +10,7 @@ import numpy as np
 
 from mfs_deploy.backends.base import (
     Array,
-    Weights,
+    ConvWeights,
     check_target,
     differences,
     threads,
@@ -23,10 +23,10 @@ from mfs_deploy.contract import Contract
 from mfs_deploy.quant.scales import Scale
 
 
-def weights(path: Path) -> Weights:
+def weights(path: Path) -> ConvWeights:
     _, model = tflite.read(path)
     origin, made_of = stored(model), blocks(model)
-    found: Weights = {}
+    found: ConvWeights = {}
     for kind, operator in tfl.weighted(model):
         made, bias = int(operator.outputs[0]), int(operator.inputs[tfl.BIAS[kind]])
         name = tfl.text(model.subgraphs[0].tensors[made_of.get(made, made)].name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends import node_names
 from mfs_deploy.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def name_tensors(model: Model, graph: fx.GraphModule, input_name: str, output_na
     if sorted(names.values()) != sorted((input_name, *output_names)):
         raise ConversionError(f"the converted model has {sorted(names.values())}, not {sorted((input_name, *output_names))}")
     found = [(KINDS[k], operator) for operator in subgraph.operators if (k := kind(model, operator)) in KINDS]
-    pairs = fx_order.pair(graph, found)
+    pairs = node_names.match(graph, found)
     for node, operator in pairs:
         names.setdefault(int(operator.outputs[0]), node.name)
         if node.op == "call_module":

@@ -23,8 +23,8 @@ from mfs_deploy.errors import UsageError
 from mfs_deploy.quant.recipe import Range
 from mfs_deploy.quant.scales import (
     Scale,
-    fit,
     range_of,
+    scale_of_range,
     weights_to_int8,
 )
 
@@ -98,7 +98,7 @@ class _Rewriting:
         """``made``: the scale of what each integer operator gives, by its id; the others compute in floats."""
         graph = self.model.subgraphs[0]
         for i in map(int, graph.inputs):
-            border = None if io == "float32" else fit(io, self.ranges[self.names[i]])
+            border = None if io == "float32" else scale_of_range(io, self.ranges[self.names[i]])
             self._set_scale(i, border)
             self.forms[i] = {border: i}
         for operator in graph.operators:
@@ -130,9 +130,9 @@ class _Rewriting:
     def _own_scale(self, i: int, dtype: str) -> Scale:
         """The scale that a value already has in this type, else the one that fits it."""
         if (constant := tfl.values(self.model, i)) is not None:
-            return fit(dtype, Range(float(constant.min()), float(constant.max())))
+            return scale_of_range(dtype, Range(float(constant.min()), float(constant.max())))
         there = [scale for scale in self.forms[i] if scale is not None and scale.dtype == dtype]
-        return there[0] if there else fit(dtype, range_of(self.ranges, self.names[i]))
+        return there[0] if there else scale_of_range(dtype, range_of(self.ranges, self.names[i]))
 
     def _store_weights(self, operator: tfl.Operator, kind: str, dtype: str) -> None:
         tensors, bias_dtype = self.model.subgraphs[0].tensors, BIAS_DTYPES[dtype]
@@ -174,7 +174,7 @@ class _Rewriting:
             return None
         if scale is not None and scale.dtype == "int8":
             return scale if io == "int8" else Scale("uint8", scale.step, scale.zero + 128)
-        return fit(io, self.ranges[self.names[i]])
+        return scale_of_range(io, self.ranges[self.names[i]])
 
     def _form(self, i: int, wanted: Scale | None) -> int:
         """The tensor that holds value ``i`` on a scale."""

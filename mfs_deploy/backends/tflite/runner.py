@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mfs_deploy.backends.base import Array, check_target, threads
 from mfs_deploy.backends.machine import LOCAL, Machine
-from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.backends.tflite import describe as tflite_describe
 from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.contract import Contract
@@ -116,7 +116,7 @@ def read(path: Path) -> tuple[bytes, tfl.Model]:
 
 
 def _damaged(path: Path, exc: BaseException) -> BundleError:
-    return BundleError(f"{path.name} is damaged or not TFLite: {last_line(exc)}", hint="export it again")
+    return BundleError(f"{path.name} is damaged or not TFLite: {error_text(exc)}", hint="export it again")
 
 
 def _check_contract(path: Path, model: tfl.Model, contract: Contract) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.quant.recipe import Format, Range
-from mfs_deploy.quant.scales import Scale, fit, range_of
+from mfs_deploy.quant.scales import Scale, range_of, scale_of_range
 
 KEEP_SCALE = ("RESIZE_BILINEAR", "MIRROR_PAD")
 FIXED = {  # what these kernels give, whatever the range: [0, 1) and [-1, 1)
@@ -51,7 +51,7 @@ def value_scales(
         elif kind in KEEP_SCALE:
             source = names.get(int(operator.inputs[0]), "")
             made = found.get(source)
-            found[name] = made if made is not None and made.dtype == dtype else fit(dtype, range_of(widened, source))
+            found[name] = made if made is not None and made.dtype == dtype else scale_of_range(dtype, range_of(widened, source))
         else:
-            found[name] = fit(dtype, range_of(widened, name))
+            found[name] = scale_of_range(dtype, range_of(widened, name))
     return found
