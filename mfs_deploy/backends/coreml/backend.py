@@ -1,8 +1,7 @@
 """Core ML: an ML program for iOS 16 and later, in a ``.mlpackage``; for iOS 17 and later where values are integers.
 
-With images in and out the app hands over a pixel buffer and gets one back; the mask comes out as 16-bit floats in [0, 1], so that
-paste-back's threshold of 0.001 keeps its meaning.  The two scalings between bytes and [0, 1] are computed in float32, whatever the
-recipe.
+With images in and out the app passes a pixel buffer and gets one back; the mask is 16-bit floats in [0, 1], so that paste-back's
+threshold of 0.001 stays exact.  The two scalings between bytes and [0, 1] are computed in float32, whatever the recipe.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ TITLE = "Core ML"
 EXTRA = "coreml"
 PACKAGES: tuple[str, ...] = ("coremltools",)
 LAYOUT = "NCHW"
-RUNS_HERE = sys.platform == "darwin"  # elsewhere our own evaluator stands in for it
+RUNS_HERE = sys.platform == "darwin"  # elsewhere our own evaluator runs it
 FILES: tuple[str, ...] = ("swap.mlpackage",)
 
-# What an operation can be given; where its values are int8 see quantize.
+# Number formats that an operation can have; for int8 values see ``quantize``.
 FORMATS: tuple[Format, ...] = (
     Format("float32", "float32"),
     Format("float16", "float16"),
@@ -63,10 +62,10 @@ IO = ("image", "tensor")
 # torch.export's operations, as node_names calls them.
 KINDS = {"cat": "concat", "conv2d": "conv", "upsample_bilinear2d": "resize"}
 KINDS |= {kind: kind for kind in ("add", "div", "leaky_relu", "linear", "mul", "pad", "sigmoid", "sub", "tanh")}
-INPUT_SCALING = f"{INPUT_NAME}__scaled__"  # what coremltools calls the operation that applies ImageType's scale
+INPUT_SCALING = f"{INPUT_NAME}__scaled__"  # coremltools' name of the operation that applies ImageType's scale
 
 
-# ---- convert ----
+# ---- convert
 
 
 def convert(job: Conversion, directory: Path) -> None:
@@ -85,7 +84,7 @@ def convert(job: Conversion, directory: Path) -> None:
 
 
 def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, str], frozenset[str]]:
-    """coremltools' own model, its operations' names by node of the graph, and those of the operations kept in float32."""
+    """The coremltools model, its operations' names by node of the graph, and the names of operations kept in float32."""
     graph = with_pixel_output(job.graph) if job.coreml_io == "image" else job.graph
     with mil_package.quiet():
         try:
@@ -104,7 +103,8 @@ def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, st
                 **_interface(ct, job.contract, image=job.coreml_io == "image"),
             )
         except Exception as exc:
-            # The frames hold a temporary folder, whose late removal would warn on the terminal.
+            # The traceback's frames hold a temporary folder; its late removal would print a warning
+            # (https://github.com/apple/coremltools/issues/2670).
             traceback.clear_frames(exc.__traceback__)
             if isinstance(exc, ConversionError):
                 raise
@@ -113,7 +113,7 @@ def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, st
 
 
 def with_pixel_output(graph: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a graph whose first output is in [0, 255]; Core ML writes an image as it comes, without a scale."""
+    """A copy of a graph whose first output is in [0, 255]: Core ML applies no scale to an image output."""
     graph = copy.deepcopy(graph)
     output = next(node for node in graph.graph.nodes if node.op == "output")
     swapped, *rest = output.args[0]
@@ -143,7 +143,7 @@ def _interface(ct: Any, contract: Contract, *, image: bool) -> dict[str, Any]:
 
 
 def _plan(job: Conversion, names: dict[str, str]) -> quantize.Plan:
-    """What is to be stored and computed in fewer bits than ``ct.convert`` leaves it in."""
+    """What to store and compute in fewer bits than ``ct.convert`` does."""
     (output,) = (node for node in job.graph.graph.nodes if node.op == "output")
     nodes = {theirs: ours for ours, theirs in names.items()} | {INPUT_SCALING: INPUT_NAME}
     return quantize.Plan(job.formats, nodes, job.value_ranges, frozenset(node.name for node in output.all_input_nodes))
@@ -179,7 +179,7 @@ def _pinned(job: Conversion, plan: quantize.Plan, names: dict[str, str], exporte
 
 
 def _check_pinned(spec: Any, pinned: frozenset[str]) -> None:
-    """Every pinned operation is in the program, with all its floating-point values in float32.  Else ConversionError."""
+    """Raises ConversionError unless every pinned operation is in the program, with all its floats in float32."""
     from coremltools.proto import MIL_pb2
 
     if not pinned:
@@ -207,7 +207,7 @@ def _program(spec: Any) -> Any:
 
 
 def _name_operations(spec: Any, names: dict[str, str]) -> None:
-    """Call operations what the graph calls them; Xcode's performance report shows these names."""
+    """Give operations the names of the graph's nodes, which Xcode's performance report shows."""
     nodes = {theirs: ours for ours, theirs in names.items()}
     for op in _program(spec):
         values = op.attributes["name"].immediateValue.tensor.strings.values
@@ -229,11 +229,11 @@ def _describe(spec: Any, job: Conversion) -> None:
         feature.shortDescription = meanings[feature.name]
 
 
-# ---- open ----
+# ---- open
 
 
 def open(path: Path, contract: Contract) -> Runner:
-    """With Core ML on macOS, with our own evaluator elsewhere.  See ``base.Backend``."""
+    """Open with Core ML on macOS, with our own evaluator elsewhere.  See ``base.Backend``."""
     ct = mil_package.coremltools()
     spec, program = mil.load(path)
     image = check_interface(path, spec, program, contract)

@@ -1,7 +1,7 @@
 """The MIL operations that can be evaluated: a table from name to function.  Parameters are named as MIL names them.
 
-Source: the operation definitions in coremltools ``converters/mil/mil/ops/defs``.  ``mil.py`` imports this module once a program is
-read; it needs torch.
+Source: the operation definitions in coremltools ``converters/mil/mil/ops/defs``.  ``evaluator.py`` imports this module; it
+needs torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from mfs_deploy.backends.coreml import constexpr, image_operations
 from mfs_deploy.backends.coreml.image_operations import integers
 
-# ---- elementwise ----
+# ---- elementwise
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -50,7 +50,7 @@ def rsqrt(*, x: Tensor, epsilon: Tensor | None = None) -> Tensor:
     return torch.rsqrt(x + (float(epsilon) if epsilon is not None else 1e-12))
 
 
-# ---- shape ----
+# ---- shape
 
 
 def concat(*, values: tuple[Tensor, ...], axis: Tensor, interleave: Tensor | None = None) -> Tensor:
@@ -121,7 +121,7 @@ def slice_by_index(
     return x[tuple(index)].contiguous()
 
 
-# ---- sums of products ----
+# ---- sums of products
 
 
 def _reduce(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -145,7 +145,7 @@ def matmul(*, x: Tensor, y: Tensor, transpose_x: Tensor | None = None, transpose
     return torch.matmul(x, y)
 
 
-# ---- the tables ----
+# ---- the tables
 
 # The result has the type of the data; float16 data is computed in float32 and rounded once.
 SAME_TYPE: dict[str, Callable[..., Any]] = {

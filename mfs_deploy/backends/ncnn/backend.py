@@ -1,13 +1,12 @@
 """NCNN: TorchScript through ``pnnx`` to ``.param`` and ``.bin``; run with the ``ncnn`` wheel on the CPU.
 
-The graph that is written carries the size of its input and the node names of the torch graph.  Two precisions are in play:
-how weights are stored (``.bin``) and how ncnn computes, which on arm64 is float16 unless told otherwise, whatever is stored.  So
-a recipe that computes in float32 says so in the graph, layer by layer (``ncnn_masks.keep_float32``), and needs no option set
-by the app.  Only a convolution can be int8 (``ncnn_int8``); an activation that is part of it, and all else, computes in float.
-Before it is converted the graph is rewritten for this runtime (``ncnn_fit``), so it has a few nodes more than the torch graph.
-Biases are always stored as float32: the format has no other.
+The written graph holds the size of its input and the node names of the torch graph.  Storage and arithmetic have separate formats:
+on arm64 ncnn computes in float16 by default, in whatever format the weights are stored.  So a recipe that computes in float32
+marks each layer in the graph (``feature_masks.keep_float32``), and the app needs no option.  Only a convolution can be int8
+(``int8``); the activation fused into it, and all other layers, compute in floats.  The graph is first rewritten for this runtime
+(``rewrites``), so it has a few nodes more than the torch graph.  Biases are always stored as float32: the format has no other.
 
-Layers that ncnn is known to compute wrongly are worked round (``ncnn_masks``).
+``feature_masks`` also works round layers that ncnn computes wrongly.
 """
 
 from __future__ import annotations
@@ -68,8 +67,8 @@ def convert(job: Conversion, directory: Path) -> None:
 
     Raises:
         MissingExtra: pnnx is not installed.
-        CalibrationError: int8, and no range of what a convolution reads.
-        ConversionError: pnnx failed, what it made is not the graph, or a weight does not fit into float16.
+        CalibrationError: an int8 convolution's input has no range.
+        ConversionError: pnnx failed, its result is not the graph, or a weight overflows float16.
     """
     node_names.check_names(job.graph, job.keep_float32)
     graph, formats = rewrites.rewritten(job)
@@ -90,7 +89,7 @@ def convert(job: Conversion, directory: Path) -> None:
 def open(path: Path, contract: Contract) -> Runner:
     """Open ``swap.param`` and the ``swap.bin`` beside it.
 
-    ncnn is given nothing that has not been read and checked here first: on damaged files it can crash.
+    The files are read and checked here first: ncnn can crash on damaged ones (https://github.com/Tencent/ncnn/issues/3503).
 
     Raises:
         MissingExtra: ncnn is not installed.
@@ -102,7 +101,7 @@ def open(path: Path, contract: Contract) -> Runner:
 
 
 def load(path: Path, contract: Contract, *, keep_values: bool = False) -> Any:
-    """The net of checked files.  ``keep_values``: so that every blob can be extracted, not only what is read later."""
+    """The ncnn.Net of checked files.  ``keep_values``: every blob can be extracted, not only the outputs."""
     layers, _ = read(path)
     _check_contract(layers, contract, path)
     net = _import_ncnn().Net()
@@ -115,7 +114,7 @@ def load(path: Path, contract: Contract, *, keep_values: bool = False) -> Any:
 
 
 def feed(net: Any, contract: Contract, target: Array) -> Any:
-    """An extractor that has been given one frame."""
+    """An extractor with one frame as its input."""
     check_target(target, contract)
     # Mat borrows numpy's memory: the array must outlive it, and the clone is ncnn's own.
     values = np.ascontiguousarray(target[0], np.float32)
@@ -186,7 +185,7 @@ class _NcnnRunner:
         return values
 
 
-# --- from pnnx's graph to ours
+# ---- from pnnx's graph to ours
 
 
 def _named_after_nodes(
@@ -221,7 +220,7 @@ def _with_contract(layers: tuple[NcnnLayer, ...], contract: Contract) -> tuple[N
 def _to_float16(weights: NcnnWeights, names: set[str]) -> NcnnWeights:
     """Tagged arrays to float16, in the layers called ``names``.
 
-    Rounded to nearest even and subnormals kept; pnnx's own fp16=1 loses subnormals and pads with what lies in memory.
+    Rounded to nearest even, subnormals kept.  pnnx's own fp16=1 loses subnormals and pads with uninitialised memory.
     """
     out: NcnnWeights = {}
     for name, arrays in weights.items():
@@ -235,7 +234,7 @@ def _to_float16(weights: NcnnWeights, names: set[str]) -> NcnnWeights:
     return out
 
 
-# --- reading
+# ---- read
 
 
 def read(path: Path) -> tuple[tuple[NcnnLayer, ...], NcnnWeights]:
@@ -255,7 +254,7 @@ def read(path: Path) -> tuple[tuple[NcnnLayer, ...], NcnnWeights]:
 
 
 def _ends(layers: tuple[NcnnLayer, ...]) -> tuple[list[str], list[str]]:
-    """The blobs that come in, and those that nothing reads; not what is left over where some channels are cut out."""
+    """The input blobs, and the blobs that no layer reads, without the rest of a Slice."""
     read = {blob for x in layers for blob in x.inputs}
     made = [blob for x in layers if x.type != "Slice" for blob in x.outputs]
     return [x.outputs[0] for x in layers if x.type == "Input"], [b for b in made if b not in read]

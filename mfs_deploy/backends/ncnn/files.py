@@ -7,8 +7,10 @@
 An array is ``-<23300 + id>=<length>,<v>,<v>``.  Values are kept as text here, so that writing gives the same bytes.
 
 ``.bin``: no header and no names; the arrays of each layer follow in the order of ``.param``, little-endian, each a multiple of 4
-bytes.  An array is either *tagged* (a uint32, then values in the format it tells) or *plain* (float32 without a tag).  Sources:
-ncnn 1.0.20261020, ``src/paramdict.cpp``, ``src/modelbin.cpp`` and ``load_model`` in ``src/layer/<type>.cpp``.
+bytes.  An array is either *tagged* (a uint32 that names the format, then the values) or *plain* (float32 without a tag).
+
+Source: ncnn 1.0.20261020, https://github.com/Tencent/ncnn: ``src/paramdict.cpp``, ``src/modelbin.cpp`` and ``load_model`` in
+``src/layer/<type>.cpp``.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from mfs_deploy.errors import BundleError
 MAGIC = "7767517"
 ARRAY = -23300  # the key of an array is this minus its id
 MAX_LAYERS = 10_000
-HINT = "the file is damaged or was not written by this tool; bake the bundle again"
+HINT = "the file is damaged or was not written by this tool; export the bundle again"
 
 # tag: dtype of the values behind it.  ncnn knows three more (a 256-entry codebook, bfloat16, float32 under another tag);
 # nothing here writes them, so they are refused.
@@ -68,7 +70,7 @@ class NcnnLayer:
 
 @dataclass(frozen=True)
 class TaggedArray:
-    """One array of ``.bin``: float32, float16 or int8 values; ``tagged`` says which of the two forms it has."""
+    """One array of ``.bin``: float32, float16 or int8 values; ``tagged`` or plain, as above."""
 
     values: NDArray[Any]  # (n,)
     tagged: bool
@@ -111,7 +113,7 @@ def write_param(layers: tuple[NcnnLayer, ...]) -> str:
 
 
 def read_bin(data: bytes, layers: tuple[NcnnLayer, ...]) -> NcnnWeights:
-    """Read ``.bin``, which only ``layers`` give a meaning.
+    """Read ``.bin``; ``layers`` tell which arrays it holds.
 
     Raises:
         BundleError: too short, too long, an unknown tag, or a layer whose arrays are not known; names the layer.
@@ -163,7 +165,7 @@ def write_bin(weights: NcnnWeights, layers: tuple[NcnnLayer, ...]) -> bytes:
 
 
 def scales(layer: NcnnLayer, arrays: tuple[TaggedArray, ...]) -> tuple[TaggedArray, ...]:
-    """Those of a layer's arrays that are int8 scales and no weights: the last ones.  A scale times a value is the integer."""
+    """The int8 scales among a layer's arrays: the last ones.  Integer = value * scale."""
     if not layer.integer(8):
         return ()
     return arrays[-3:] if layer.integer(8) > 100 else arrays[-2:]

@@ -1,12 +1,13 @@
-"""The int8 form of ncnn's convolutions, which ncnn's own tool (``ncnn2int8``, not in the wheel) would write.
+"""int8 convolutions as ncnn's own tool ``ncnn2int8`` writes them, which is not in the wheel.
 
 A scale is 127 over the largest absolute value, so that ``integer = round(value * scale)``, halves away from zero, within +-127;
 there is no zero point.  A convolution multiplies integers and divides the sum by both scales; bias and activation are in float.
-Then the output is float, or integer again where only int8 convolutions read it: their input has one scale, so the numbers are
-the same as if they had rounded it themselves.  Everything that is no convolution computes in float.
+The output is float, or int8 again where only int8 convolutions read it: their input has one scale, so the numbers are the same as
+if they had rounded it themselves.  All other layers compute in floats.
 
-From ncnn 1.0.20261020, ``forward_int8`` in src/layer/convolution.cpp and convolutiondepthwise.cpp.  Its x86 kernel for depthwise
-layers whose channels are a multiple of 8 divides by ``rcpps``, which is off by up to 4e-4 of the value; arm64 divides exactly.
+Source: ncnn 1.0.20261020, https://github.com/Tencent/ncnn: ``forward_int8`` in src/layer/convolution.cpp and
+convolutiondepthwise.cpp.  Its x86 kernel for depthwise layers whose channels are a multiple of 8 divides by ``rcpps``, which is off
+by up to 4e-4 of the value; arm64 divides exactly.
 How far int8 is from torch, and where that comes from: tests/backends/ncnn/test_int8.py.
 """
 
@@ -37,7 +38,7 @@ def inputs(graph: fx.GraphModule, formats: Mapping[str, Format], ranges: Mapping
     """The largest absolute value that each int8 convolution of ``graph`` reads, by node name.
 
     Raises:
-        CalibrationError: the range of what one of them reads is not known.
+        CalibrationError: the input of one of them has no range.
     """
     found = {}
     for node in graph.graph.nodes:
@@ -50,7 +51,7 @@ def inputs(graph: fx.GraphModule, formats: Mapping[str, Format], ranges: Mapping
 
 
 def beyond_float16(graph: fx.GraphModule, ranges: Mapping[str, Range]) -> set[str]:
-    """Operations with a range that float16 cannot hold: around int8, ncnn on arm64 computes in float16 unless told otherwise."""
+    """Operations whose range overflows float16: around int8, ncnn on arm64 computes in float16 by default."""
     large = {name for name, seen in ranges.items() if seen.largest * FLOAT16_HEADROOM > FLOAT16_MAX}
     return {
         node.name
@@ -65,7 +66,7 @@ def quantize(
     """Make the convolutions named in ``largest`` int8; theirs are float32 ``weights``.
 
     Args:
-        largest: absolute value of what each of them reads.
+        largest: largest absolute input of each of them.
         floating: layers between which values must stay float.
     """
     weights = dict(weights)

@@ -1,4 +1,4 @@
-"""The inside of an NCNN artifact.  See ``base.Layered``."""
+"""Weights and values inside an NCNN artifact.  See ``base.Layered``."""
 
 from __future__ import annotations
 

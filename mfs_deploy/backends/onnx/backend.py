@@ -1,9 +1,9 @@
 """ONNX, through PyTorch's own exporter; run by ONNX Runtime.
 
 One self-contained file.  Input ``target`` and outputs ``swapped`` and ``mask`` are float32, NCHW, in [0, 1], whatever the recipe.
-Nodes bear the names of the simplified graph's nodes, and weights those of the PyTorch modules.
+Nodes have the names of the simplified graph's nodes, weights those of the PyTorch modules.
 
-What integers mean is in ``quantize.py``; how ONNX Runtime executes them, at ``runner.OnnxRunner``.
+``quantize.py`` explains integers in the file, ``runner.OnnxRunner`` how ONNX Runtime executes them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LAYOUT = "NCHW"
 RUNS_HERE = True
 FILES: tuple[str, ...] = ("swap.onnx",)
 
-# What an operation can be given.
+# Number formats that an operation can have.
 FORMATS: tuple[Format, ...] = (
     Format("float32", "float32"),
     Format("float16", "float16"),
@@ -106,7 +106,7 @@ def _export(graph: fx.GraphModule, contract: Contract) -> onnx.ModelProto:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop the exporter's notes to itself: source paths, module scopes, PyTorch's build.  Shapes are inferred again later."""
+    """Drop what the exporter adds: source paths, module scopes, PyTorch's build.  Shapes are inferred again later."""
     model.producer_name, model.producer_version, model.doc_string = "mfs-deploy", __version__, ""
     model.ClearField("metadata_props")
     graph = model.graph
@@ -119,7 +119,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def name_nodes(model: onnx.ModelProto, graph: fx.GraphModule) -> None:
-    """Give each node, and the tensor it makes, the name of the graph's node it came from.  Outputs keep the contract's names.
+    """Give each node and its output the name of the graph's node it came from.  Outputs keep the contract's names.
 
     Raises:
         ConversionError: the model has other operations than the graph, or a convolution has another's weights.
@@ -139,7 +139,7 @@ def name_nodes(model: onnx.ModelProto, graph: fx.GraphModule) -> None:
 
 
 def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the shape and type of every tensor, found valid."""
+    """The model, checked, with the shape and type of every tensor."""
     import onnx
 
     try:

@@ -33,11 +33,11 @@ class TfliteRunner:
 
     def __init__(self, interpreter: Any, runtime: str, contract: Contract, scales: dict[str, Scale]) -> None:
         self.runtime = runtime
-        self.pixels = bool(scales)  # one step of an integer output is one 255th
+        self.pixels = bool(scales)  # one step of an integer output is 1/255
         self._scales = scales
         self._interpreter = interpreter
         self._contract = contract
-        # Tensors bear the contract's names: ``_check_contract`` has seen to it.
+        # Tensors have the contract's names: ``_check_contract`` has checked it.
         details = (*interpreter.get_input_details(), *interpreter.get_output_details())
         self._index = {detail["name"]: detail["index"] for detail in details}
 
