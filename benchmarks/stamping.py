@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import pages
-from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
+from mfs_deploy.architectures.mobilefaceswap.architecture import random_identity
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file

@@ -58,7 +58,7 @@ def measure(request: BatchRequest, entries: Sequence[PersonEntry]) -> Iterator[P
     targets = parity.inputs(cases)
     for entry in entries:
         found = read_person(entry, kit, detector)
-        (weights,) = kit.bake([found if isinstance(found, IdentityArrays) else kit.encode([found])[0]])
+        (weights,) = kit.bake([found if isinstance(found, IdentityArrays) else kit.embed([found])[0]])
         with store.fetched(entry.id) as folder, workers.scratch() as scratch:
             if manifest.read(folder)["weights"]["sha256"] != weights.digest:
                 raise ParityError(

@@ -77,7 +77,7 @@ def export(request: ExportRequest, progress: Progress = SILENT) -> Exported:
 def encode_with(models: Models) -> parity.Encode | None:
     """The identity encoder as parity uses it, or None where the checkpoint brings none."""
     encoder = models.encoder
-    return None if encoder is None else lambda crop: models.arch.encode(encoder, crop).embedding
+    return None if encoder is None else lambda crop: models.arch.embed(encoder, crop).embedding
 
 
 def _calibrate(request: ExportRequest, baked: BakedPerson, progress: Progress) -> ranges_file.Calibration:

@@ -134,7 +134,7 @@ def find_person(person: Person, models: Models, progress: Progress = SILENT) -> 
             "the checkpoint brings no identity encoder, so a photo cannot be read",
             hint="pass --identity-encoder FILE, or --identity FILE",
         )
-    return EncodedPerson(models.arch.encode(models.encoder, face.crop), face.crop)
+    return EncodedPerson(models.arch.embed(models.encoder, face.crop), face.crop)
 
 
 def target_case(options: ParityOptions, person: Person, size: int, models: Models) -> parity.Case:
