@@ -22,7 +22,7 @@ from mfs_deploy.faces.pixels import Image
 from mfs_deploy.stamping import kit as kits
 from mfs_deploy.stamping import person
 from mfs_deploy.stamping.kit import Kit
-from mfs_deploy.stamping.template import Template, Weights
+from mfs_deploy.stamping.template import PersonWeights, Template
 
 Chunk = list[PersonEntry]
 
@@ -97,7 +97,7 @@ class ChunkWorker:
         encoded = iter(self.kit.embed(crops) if crops else [])
         return [face if isinstance(face, IdentityArrays) else next(encoded) for face in faces]
 
-    def _publish(self, name: str, sha256: str, weights: Weights, shared_s: float) -> PersonResult:
+    def _publish(self, name: str, sha256: str, weights: PersonWeights, shared_s: float) -> PersonResult:
         """Stamp one person's bundle and publish it.  Raises OutputError as ``run``."""
         began = time.perf_counter()
         try:

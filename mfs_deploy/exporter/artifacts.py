@@ -22,8 +22,8 @@ from mfs_deploy.quant.recipe import Recipe
 from mfs_deploy.stamping import build
 from mfs_deploy.stamping.kit import write_bundle
 from mfs_deploy.stamping.template import (
+    PersonWeights,
     Template,
-    Weights,
     stamp,
     write_files,
 )
@@ -103,8 +103,8 @@ def find_templates(baked: BakedPerson, jobs: list[Job], progress: Progress) -> d
     return templates
 
 
-def weights_of(baked: BakedPerson) -> Weights:
-    return Weights(build.arrays(baked.weights), baked.weights_sha256)
+def weights_of(baked: BakedPerson) -> PersonWeights:
+    return PersonWeights(build.arrays(baked.weights), baked.weights_sha256)
 
 
 def write_stamped(
