@@ -1,6 +1,6 @@
 """Backends of other installed packages: entry points of the group ``mfs_deploy.backends``, each a name and a module.
 
-Which there are is read from the packages' metadata, once, when somebody asks for a name that is not ours or for all of them.  A
+Names come from the packages' metadata, which is read once, when a name that is not ours or the list of all names is asked for.  A
 module is imported and checked when its backend is looked up.
 """
 
@@ -27,7 +27,7 @@ class Backends(Mapping[str, Backend]):
     """Our backends by name, then those of installed packages.
 
     Raises:
-        ConversionError: kind backend: a package's backend takes a name that is not free, or does not satisfy ``base.Backend``.
+        ConversionError: kind backend: a package's backend has a name that is taken, or does not satisfy ``base.Backend``.
     """
 
     def __init__(self, ours: Mapping[str, Backend]) -> None:
@@ -74,7 +74,7 @@ def _load(point: EntryPoint) -> Backend:
 
 
 def problems_of(module: object, name: str) -> list[str]:
-    """What keeps a module from being the backend called ``name``, in words; empty where it is one."""
+    """Reasons why a module is not a backend called ``name``; empty if it is one."""
     problems = [f"{key} must be text" for key in TEXTS if not isinstance(getattr(module, key, None), str)]
     if not problems and name != module.NAME:  # type: ignore[attr-defined]
         problems.append(f"NAME must be {name!r}, as its entry point")

@@ -1,4 +1,4 @@
-"""What a worker is given and what it answers; ``launch.py`` writes and reads it on one side, ``worker.py`` on the other.
+"""A worker's job and its result, which pass between ``launch.py`` and ``worker.py`` as files.
 
 A job is a folder:
 

@@ -15,9 +15,7 @@ import torch
 
 from mfs_deploy.architectures import FILES
 from mfs_deploy.architectures.card import ARCHIVE, DETECTOR, ENCODER, GENERATOR, MEMBER, WHOLE, SourceFile
-from mfs_deploy.checkpoint import pdparams, safetensors_file
-from mfs_deploy.checkpoint import tar_archive as tar
-from mfs_deploy.checkpoint import torch_file as torch_zip
+from mfs_deploy.checkpoint import pdparams, safetensors_file, tar_archive, torch_file
 from mfs_deploy.checkpoint.byte_source import (
     MAX_FILE_BYTES,
     Readable,
@@ -155,7 +153,7 @@ class _Reader:
                 unpacked = cast(Readable, gzip.GzipFile(fileobj=cast(Any, _Short(source))))
                 inner = Source(unpacked, MAX_FILE_BYTES, path.name, hashed=False)
             try:
-                for member in tar.members(inner):
+                for member in tar_archive.members(inner):
                     role = self._choose(member.name, path.name)
                     if role is not None:
                         self._from_source(member.source, role)
@@ -177,7 +175,7 @@ class _Reader:
                 self._from_source(source, role)
                 return
             self._announce(source, role)
-            opened = safetensors_file.opened if suffix == ".safetensors" else torch_zip.opened
+            opened = safetensors_file.opened if suffix == ".safetensors" else torch_file.opened
             with opened(path, path.name) as stored:
                 self.networks[role] = match_state_dict(stored, self._arch, role, path.name)
             self.files.append(describe(role, path.name, source.size, source.sha256()))

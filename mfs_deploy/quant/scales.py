@@ -41,7 +41,7 @@ class Scale:
         return (integers.astype(np.float32) - np.float32(self.zero)) * np.float32(self.step)
 
 
-def fit(dtype: str, seen: Range) -> Scale:
+def scale_of_range(dtype: str, seen: Range) -> Scale:
     """The finest scale that holds a range, and zero exactly (padding is zero)."""
     lowest, highest = LIMITS[dtype]
     if dtype == "int16":

@@ -48,7 +48,7 @@ def pack(templates: Sequence[Template], facts: Mapping[str, Any], arrays: Mappin
         entries.append({**entry, "slots": [asdict(place) for place in template.places]})
         tensors |= {f"{i}/{name}": np.frombuffer(content, np.uint8) for name, content in template.files.items()}
     header = json.dumps({"templates": entries, "facts": facts}, sort_keys=True)
-    # One entry: safetensors writes several in an order that changes from run to run.
+    # One entry: safetensors writes several in random order (https://github.com/safetensors/safetensors/issues/584).
     return save(dict(sorted(tensors.items())), {FORMAT: f"{VERSION} {_checksum(header, tensors)} {header}"})
 
 

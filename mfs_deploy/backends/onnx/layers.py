@@ -1,4 +1,4 @@
-"""The inside of an ONNX artifact.  See ``base.Layered``."""
+"""Weights and values inside an ONNX artifact.  See ``base.Layered``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from mfs_deploy.backends.base import (
     Array,
-    Weights,
+    ConvWeights,
     check_target,
     differences,
 )
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import onnx
 
 
-def weights(path: Path) -> Weights:
+def weights(path: Path) -> ConvWeights:
     graph = describe.load(path).graph
     constants = _constants(graph)
-    found: Weights = {}
+    found: ConvWeights = {}
     for node in graph.node:
         if node.op_type == "Conv":
             weight, *bias = (constants[name] for name in node.input[1:])
@@ -36,7 +36,7 @@ def weights(path: Path) -> Weights:
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
-    """Initializers, and what DequantizeLinear and Cast make of them, as floats."""
+    """Initializers, and the outputs of their DequantizeLinear and Cast nodes, as floats."""
     from onnx import numpy_helper
 
     raw = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -54,7 +54,7 @@ def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
 
 
 def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
-    """Every node's value is made an output, so that ONNX Runtime has to give it."""
+    """Runs a copy of the model in which every node's value is an output."""
     check_target(target, contract)
     model = describe.load(path)
     graph = model.graph
@@ -69,7 +69,7 @@ def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
 
 
 def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Networks that each have one more operation than the one before; what nothing in them reads is their output."""
+    """Networks that each have one operation more than the one before; their unread values are their outputs."""
     check_target(target, contract)
     whole = describe.load(path)
     known = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}

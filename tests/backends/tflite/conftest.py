@@ -44,7 +44,7 @@ def quantized(lowered, graph, contract, ranges, tmp_path_factory):
     """Weights, activations, and further fields of the recipe and the conversion, to the path of an artifact."""
 
     def run(weights: str, activations: str, *, operations=None, layers=None, **options):
-        wanted = recipe.Recipe("test", weights, activations, "", operations or {}, layers or {})
+        wanted = recipes.Recipe("test", weights, activations, "", operations or {}, layers or {})
         job = Conversion(graph, contract, wanted, **{"ranges": ranges, **options})
         path = tmp_path_factory.mktemp("tflite") / tflite.FILES[0]
         path.write_bytes(tflite.finish(lowered, job))
