@@ -28,7 +28,7 @@ from mfs_deploy.faces import find, portrait
 from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 from testing import standin, standin_mobilefsgan
 
 RESULTS = pages.RESULTS / "architectures.json"

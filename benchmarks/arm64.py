@@ -38,7 +38,7 @@ from mfs_deploy.exporter.prepare import prepare
 from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
 from mfs_deploy.graph import merge_output_branches, pad_even_kernels, pad_input_channels
 from mfs_deploy.graph.trace import is_resize, module_of, trace
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 RESULTS = pages.RESULTS / "arm64.json"
 CPU = "cortex-a76"

@@ -33,8 +33,7 @@ from mfs_deploy.exporter.prepare import find_person, open_models
 from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats, Network, Person
 from mfs_deploy.faces import pixels
 from mfs_deploy.graph import simplify
-from mfs_deploy.quant import float16_headroom, ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import float16_headroom, ranges_file, recipes
 from models.demo.training import evaluate
 
 RESULTS = pages.RESULTS / "recipes.json"

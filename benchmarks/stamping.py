@@ -34,8 +34,7 @@ from mfs_deploy.exporter import kit as kits
 from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
 from mfs_deploy.exporter.prepare import open_models, prepare
 from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats, Network, ParityOptions, Person
-from mfs_deploy.quant import ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges_file, recipes
 from mfs_deploy.stamping import kit as kits_format
 from mfs_deploy.stamping.kit import Kit
 

@@ -44,7 +44,7 @@ from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
 from mfs_deploy.exporter.prepare import prepare
 from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 RESULTS = pages.RESULTS / "peers.json"
 ARCH, SIZE = "mobilefaceswap", 224

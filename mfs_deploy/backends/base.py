@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant.recipe import Format, Range, Recipe
+from mfs_deploy.quant.recipes import Format, Range, Recipe
 
 if TYPE_CHECKING:
     from torch import fx

@@ -14,7 +14,7 @@ from typing import cast
 
 from mfs_deploy.backends.base import Backend
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 GROUP = "mfs_deploy.backends"
 TEXTS = ("NAME", "TITLE", "EXTRA", "LAYOUT")

@@ -32,7 +32,7 @@ class Job:
     """One artifact to convert, open and run.
 
     Attributes:
-        recipe: what ``recipe.from_dict`` takes.
+        recipe: what ``recipes.from_dict`` takes.
         ranges: lowest and highest by name of node; empty where the recipe needs none.
         convert: false to run the artifact at ``artifact`` without converting.
         artifact: path of the artifact's first file; set by the worker where it converts.

@@ -20,8 +20,8 @@ from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.tflite import layers as tflite_layers
 from mfs_deploy.backends.tflite import runner as tflite_runner
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant import recipes
+from mfs_deploy.quant.recipes import Recipe
 
 OURS: dict[str, Backend] = {"onnx": onnx, "tflite": tflite, "ncnn": ncnn, "coreml": coreml}
 BACKENDS: Mapping[str, Backend] = Backends(OURS)

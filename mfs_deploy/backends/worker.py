@@ -38,8 +38,8 @@ def work(folder: Path) -> Result:
     from mfs_deploy import architectures
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.registry import BACKENDS, LAYERED
-    from mfs_deploy.quant import recipe as recipes
-    from mfs_deploy.quant.recipe import Range
+    from mfs_deploy.quant import recipes
+    from mfs_deploy.quant.recipes import Range
 
     job = _job(folder)
     backend = BACKENDS[job.backend]

@@ -14,7 +14,7 @@ from mfs_deploy.devices.arm64 import machine as arm64
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.bench import open_artifacts, result_head
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 LANES = {"float32": 4, "float16": 8, "int8": 16, "int16": 8}  # multiply-adds of one 128-bit instruction
 

@@ -23,7 +23,7 @@ from mfs_deploy.evaluate import layerwise, outcome, parity
 from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.evaluate.verify import verify_bundle
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mfs_deploy.backends.registry import BACKENDS, has
 from mfs_deploy.errors import MfsError, install_line
 from mfs_deploy.evaluate import parity
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 REINSTALL = "reinstall the versions in constraints.txt"
 ARCH, SIZE, RECIPE = "mobilefaceswap", 224, "fp32"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mfs_deploy.backends.base import ACTIVATED, ConvWeights
 from mfs_deploy.errors import BundleError
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import fx

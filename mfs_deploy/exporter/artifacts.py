@@ -15,10 +15,9 @@ from mfs_deploy.exporter import auto_recipe
 from mfs_deploy.exporter.prepare import BakedPerson
 from mfs_deploy.exporter.request import AUTO, Formats
 from mfs_deploy.progress import Progress
-from mfs_deploy.quant import ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges_file, recipes
 from mfs_deploy.quant.float16_headroom import Headroom
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 from mfs_deploy.stamping import build
 from mfs_deploy.stamping.kit import write_bundle
 from mfs_deploy.stamping.template import (

@@ -15,8 +15,8 @@ from mfs_deploy.backends.registry import BACKENDS, has
 from mfs_deploy.evaluate import outcome, parity
 from mfs_deploy.exporter import write_bundle
 from mfs_deploy.progress import Progress
-from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant import recipes
+from mfs_deploy.quant.recipes import Recipe
 
 DEFAULT = "fp16"  # where nothing can be measured, or nothing passes
 ALIKE = 1.05  # frame times within this factor count as the same, and the smaller artifact is taken

@@ -24,10 +24,9 @@ from mfs_deploy.exporter import artifacts, calibrate, write_bundle
 from mfs_deploy.exporter.prepare import prepare
 from mfs_deploy.exporter.request import Formats, Network, ParityOptions, Person, check_formats, check_network, check_person
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import float16_headroom, mixed_search
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import float16_headroom, mixed_search, recipes
 from mfs_deploy.quant.mixed_search import Sensitivity, Step
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor

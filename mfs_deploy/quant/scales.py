@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.recipes import Range
 
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32767, 32767)}
 LARGEST_WEIGHT = 127  # -128 is not used, so that there is no zero point

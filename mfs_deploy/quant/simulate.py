@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from mfs_deploy.quant.palettes import to_palette
-from mfs_deploy.quant.recipe import Format, Range
+from mfs_deploy.quant.recipes import Format, Range
 from mfs_deploy.quant.scales import LIMITS, scale_of_range, weights_to_int8
 
 BATCH = 8

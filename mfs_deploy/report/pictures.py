@@ -24,7 +24,7 @@ from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.faces import pixels
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 PHOTO_SIDE = 448  # of a photo, at most; crops keep their size
 DECADES = 7  # the error map's colours go from 1e-7, which float32 cannot tell from nothing, to 1, as bad as it can be

@@ -26,7 +26,7 @@ from mfs_deploy.errors import ConversionError, MfsError
 from mfs_deploy.files import cache_folder, write
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.recipes import Range
 from mfs_deploy.quant.scales import scale_of_range
 from mfs_deploy.stamping import encodings, locate, template_file
 from mfs_deploy.stamping.template import (

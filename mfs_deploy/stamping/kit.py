@@ -29,7 +29,7 @@ from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.faces import pixels
 from mfs_deploy.files import write
-from mfs_deploy.quant.recipe import without_name
+from mfs_deploy.quant.recipes import without_name
 from mfs_deploy.stamping import template_file
 from mfs_deploy.stamping.template import (
     NO_WEIGHTS_SHA256,

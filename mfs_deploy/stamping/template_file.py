@@ -95,7 +95,7 @@ def _template(i: int, entry: dict[str, Any], tensors: Mapping[str, Array]) -> Te
     """Raises ValueError, KeyError or TypeError where something differs from what ``pack`` writes."""
     from mfs_deploy.backends.base import ArtifactInfo
     from mfs_deploy.backends.registry import BACKENDS
-    from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant import recipes
 
     backend = BACKENDS[entry["backend"]]
     files = {key.partition("/")[2]: array for key, array in tensors.items() if key.partition("/")[0] == str(i)}

@@ -19,7 +19,7 @@ from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError, OutputError
 from mfs_deploy.graph import simplify
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 from mfs_deploy.stamping import build, locate, template_file
 
 NAME = ("onnx", "fp32")

@@ -13,8 +13,7 @@ from mfs_deploy import architectures, files
 from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
-from mfs_deploy.quant import ranges
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges, recipes
 from mfs_deploy.stamping import build, template_file
 from mfs_deploy.stamping.template import (
     PersonWeights,

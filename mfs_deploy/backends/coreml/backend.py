@@ -33,7 +33,7 @@ from mfs_deploy.backends.coreml.describe import IMAGE_COLOURS, check_interface, 
 from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.contract import INPUT_NAME, SWAPPED_NAME, Contract
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 if TYPE_CHECKING:
     from torch import fx

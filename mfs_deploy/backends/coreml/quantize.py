@@ -21,10 +21,10 @@ from mfs_deploy.backends.coreml import weights as coreml_weights
 from mfs_deploy.contract import FLOAT16_MAX, INPUT_NAME
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.quant import palettes
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 if TYPE_CHECKING:
-    from mfs_deploy.quant.recipe import Range
+    from mfs_deploy.quant.recipes import Range
 
 PASS = ("mfs_deploy", "quantize")  # namespace and name in coremltools' registry
 BITS = {"palette4": 4, "palette6": 6}

@@ -45,7 +45,7 @@ from mfs_deploy.backends.ncnn.files import (
 )
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 NAME = "ncnn"
 TITLE = "NCNN"

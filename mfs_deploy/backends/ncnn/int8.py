@@ -29,7 +29,7 @@ from mfs_deploy.errors import CalibrationError
 if TYPE_CHECKING:
     from torch import fx
 
-    from mfs_deploy.quant.recipe import Format, Range
+    from mfs_deploy.quant.recipes import Format, Range
 
 FORMS = {"Convolution": 2, "ConvolutionDepthWise": 1}  # parameter 8 as ncnn's own tool writes it: a scale per channel or group
 

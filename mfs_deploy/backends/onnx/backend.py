@@ -22,7 +22,7 @@ from mfs_deploy.backends.onnx.runner import open as open
 from mfs_deploy.backends.quiet import error_text, quiet
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import ConversionError, MissingExtra
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 if TYPE_CHECKING:
     import onnx

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.recipes import Range
 from mfs_deploy.quant.scales import (
     Scale,
     range_of,

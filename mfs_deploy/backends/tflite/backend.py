@@ -60,7 +60,7 @@ from mfs_deploy.errors import (
     MissingExtra,
     UsageError,
 )
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn

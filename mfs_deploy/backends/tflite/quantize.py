@@ -20,7 +20,7 @@ from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.backends.tflite.scales import KEEP_SCALE, value_scales
 from mfs_deploy.backends.tflite.weights import CHANNEL_AXIS
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.recipes import Range
 from mfs_deploy.quant.scales import (
     Scale,
     range_of,

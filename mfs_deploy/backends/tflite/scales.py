@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mfs_deploy.backends.tflite import model as tfl
-from mfs_deploy.quant.recipe import Format, Range
+from mfs_deploy.quant.recipes import Format, Range
 from mfs_deploy.quant.scales import Scale, range_of, scale_of_range
 
 KEEP_SCALE = ("RESIZE_BILINEAR", "MIRROR_PAD")

@@ -18,7 +18,7 @@ from mfs_deploy.backends.coreml import program as mil
 from mfs_deploy.backends.coreml import quantize
 from mfs_deploy.backends.coreml import weights as coreml_weights
 from mfs_deploy.quant.ranges import observe
-from mfs_deploy.quant.recipe import Format, Range
+from mfs_deploy.quant.recipes import Format, Range
 from testing.coreml_programs import dequantized, package, readers, recipe, size_of, work
 
 W8, W8A8 = Format("int8", "float16"), Format("int8", "int8")

@@ -15,7 +15,7 @@ from mfs_deploy.backends.coreml import program as mil
 from mfs_deploy.backends.coreml import quantize
 from mfs_deploy.errors import BundleError, ConversionError
 from mfs_deploy.quant.ranges import observe
-from mfs_deploy.quant.recipe import Format, Range
+from mfs_deploy.quant.recipes import Format, Range
 from testing.coreml_programs import bytes_of, dequantized, package, readers, recipe, small, work
 
 HALF, FULL, W8, W8A8 = (

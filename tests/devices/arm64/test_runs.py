@@ -24,8 +24,7 @@ from mfs_deploy.contract import Contract, TensorSpec
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.evaluate import layerwise
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.quant import ranges
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges, recipes
 
 pytestmark = pytest.mark.long
 
