@@ -23,7 +23,7 @@ from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import provenance
 from mfs_deploy.evaluate import parity as judged
 from mfs_deploy.evaluate.reference import run_pytorch
-from mfs_deploy.export import write_bundle
+from mfs_deploy.exporter import write_bundle
 from mfs_deploy.faces import find, portrait
 from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
@@ -55,11 +55,11 @@ def measure_one(name: str) -> dict[str, Any]:
     size = arch.INTERFACE.sizes[0]
     net = generator(name)
     baked = arch.bake(net, arch.random_identity(np.random.default_rng(SEED)))
-    worn = arch.load(baked)
-    face = find.align_face(portrait.read_portrait(), size, find.Where(portrait.LANDMARKS), None, arch.INTERFACE.alignment)
+    baked_net = arch.load(baked)
+    face = find.align_face(portrait.read_portrait(), size, find.FaceLocation(portrait.LANDMARKS), None, arch.INTERFACE.alignment)
     targets = judged.inputs([judged.Case("target", face.crop)])
-    reference = run_pytorch(worn, targets)
-    before, after = cost(trace(worn), size), cost(simplify(worn), size)
+    reference = run_pytorch(baked_net, targets)
+    before, after = cost(trace(baked_net), size), cost(simplify(baked_net), size)
     found: dict[str, Any] = {
         "title": arch.INTERFACE.title,
         "size": size,

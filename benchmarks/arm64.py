@@ -34,11 +34,11 @@ from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.worker import MARK
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.evaluate.bench_arm64 import LANES
-from mfs_deploy.export import calibrate as quantizing
-from mfs_deploy.export import prepare as preparing
+from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
+from mfs_deploy.exporter.prepare import prepare
+from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
 from mfs_deploy.graph import merge_output_branches, pad_even_kernels, pad_input_channels
 from mfs_deploy.graph.trace import is_resize, module_of, trace
-from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
 
 RESULTS = pages.RESULTS / "arm64.json"
@@ -151,28 +151,25 @@ def converters_own(net: torch.nn.Module, target: np.ndarray, folder: Path) -> di
 
 
 def measure() -> dict[str, Any]:
-    request = preparing.Request(
-        checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), calibration=quantizing.How(photos=quantizing.DEMO)
-    )
-    ready = preparing.prepare(request, SILENT)
-    place = quantizing.Place(ARCH, SIZE, None)
-    ranges = quantizing.calibrate(request.calibration, place, ready.graph, ready.targets[:1], SILENT).kept.ranges
-    contract, target = interface(ARCH).contract(SIZE), ready.targets[:1]
+    baked = prepare(Network(DEMO), Person(DEMO), ParityOptions())
+    contract, target = interface(ARCH).contract(SIZE), baked.crops[:1]
+    context = CalibrationContext(ARCH, SIZE, None)
+    ranges = calibrate(CalibrationOptions(photos=DEMO), context, baked.graph, target).kept.ranges
     found: dict[str, Any] = {"cpu": CPU, "versions": machine.versions(), "ours": {}, "layers": {}}
     with workers.scratch() as scratch:
         (scratch / "own").mkdir()
-        found["work"] = work_of(ready.graph)
-        found["converters_own"] = converters_own(ready.net, target, scratch / "own")
-        found["ablation"] = ablation(ready.graph, ranges, target, scratch)
+        found["work"] = work_of(baked.graph)
+        found["converters_own"] = converters_own(baked.net, target, scratch / "own")
+        found["ablation"] = ablation(baked.graph, ranges, target, scratch)
         for backend, name in OURS:
             recipe, folder = recipes.load(name), scratch / f"{backend}-{name}"
             folder.mkdir()
-            job = Conversion(ready.graph, contract, recipe, ranges=ranges if recipe.is_static else {})
+            job = Conversion(baked.graph, contract, recipe, ranges=ranges if recipe.is_static else {})
             BACKENDS[backend].convert(job, folder)
             counts = folder / "counts"
             one = replace(Job.of_artifact(folder, backend, ARCH, SIZE, asdict(recipe)), count=count.FRAMES)
             (done,) = workers.run([one], target, folder / "run", machine=machine.machine(CPU, counts=counts))
-            psnr = metrics.psnr_db(done.outputs["swapped"], ready.reference.swapped[:1], peak=1.0)
+            psnr = metrics.psnr_db(done.outputs["swapped"], baked.reference.swapped[:1], peak=1.0)
             size = sum((folder / file).stat().st_size for file in BACKENDS[backend].FILES)
             found["ours"][f"{backend} {name}"] = {"instructions": count.frame(counts), "psnr_db": psnr, "bytes": size}
             print(backend, name, found["ours"][f"{backend} {name}"], flush=True)

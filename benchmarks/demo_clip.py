@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mfs_deploy import files
-from mfs_deploy import swap as swapping
+from mfs_deploy import swapper as swapping
 from mfs_deploy.demo import example
 from mfs_deploy.errors import MfsError, UsageError
 from mfs_deploy.evaluate.reference import read_reference
@@ -28,7 +28,7 @@ from models.demo.training import evaluate
 def main(bundle: Path, out: Path, backend: str | None, frames: int) -> None:
     """Target, swapped and truth side by side; prints the temporal error."""
     try:
-        swapper = swapping.open_swapper(bundle, backend, None, find.UNKNOWN)
+        swapper = swapping.open_swapper(bundle, backend, None, find.DETECT)
         cases, _ = read_reference(bundle, swapper.interface.contract(swapper.size))
         if cases[0].truth is None:
             raise UsageError(f"{bundle} was not made with --source demo, so nothing is known to compare its swaps with")

@@ -19,8 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import pages
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator
-from mfs_deploy.export import pipeline
-from mfs_deploy.export import prepare as preparing
+from mfs_deploy.exporter import pipeline
+from mfs_deploy.exporter.prepare import open_models
+from mfs_deploy.exporter.request import DEMO, ExportRequest, Network, Person
 from models.demo.training import evaluate
 
 RESULTS = pages.RESULTS / "demo_model.json"
@@ -32,7 +33,7 @@ CELL, GAP, HEADER = 150, 4, 24
 
 def measure() -> dict[str, Any]:
     """Also draws the two pictures."""
-    models = preparing.open_models(preparing.Request(checkpoint=preparing.DEMO, out=Path()))
+    models = open_models(Network(DEMO))
     assert isinstance(models.generator, Generator)
     assert models.encoder is not None
     measured: list[evaluate.Sample] = []
@@ -43,7 +44,7 @@ def measure() -> dict[str, Any]:
             pictures.append(shown)
     picture(pictures).save(pages.ROOT / "docs" / "demo.png", optimize=True)
     with tempfile.TemporaryDirectory() as folder:
-        exported = pipeline.export(preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(folder) / "demo"))
+        exported = pipeline.export(ExportRequest(Network(DEMO), Person(DEMO), Path(folder) / "demo"))
         shutil.copy(exported.path / "preview.png", pages.ROOT / "docs" / "preview.png")
     return {
         "checkpoint": {f.role: f.sha256 for f in models.files},

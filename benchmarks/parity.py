@@ -16,10 +16,10 @@ from PIL import Image
 from benchmarks import pages
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.commands.console import Console
-from mfs_deploy.export import pipeline
-from mfs_deploy.export import prepare as preparing
+from mfs_deploy.exporter import pipeline
+from mfs_deploy.exporter.request import ExportRequest, Formats, Network, Person
 from mfs_deploy.faces import portrait
-from mfs_deploy.faces.find import Where
+from mfs_deploy.faces.find import FaceLocation
 from testing import standin
 
 RESULTS = pages.RESULTS / "parity.json"
@@ -34,13 +34,8 @@ def measure() -> dict[str, Any]:
         checkpoint, photo = standin.write(Path(folder) / "checkpoint", standin.SEED), Path(folder) / "portrait.png"
         Image.fromarray(portrait.read_portrait()).save(photo)
         for name in RECIPES:
-            request = preparing.Request(
-                checkpoint=str(checkpoint),
-                source=str(photo),
-                source_where=Where(portrait.LANDMARKS),
-                out=Path(folder) / name,
-                recipe=name,
-            )
+            person = Person(str(photo), FaceLocation(portrait.LANDMARKS))
+            request = ExportRequest(Network(str(checkpoint)), person, Path(folder) / name, Formats(recipe=name))
             manifest = pipeline.export(request, Console(as_json=False, quiet=False)).manifest
             results["versions"] = manifest["versions"]
             results["stages"] = manifest["stages"]

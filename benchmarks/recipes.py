@@ -9,7 +9,6 @@ backend's fp32 within this run.  Core ML is run by our evaluator off macOS, so i
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -28,15 +27,13 @@ from mfs_deploy.demo.rendering.render import crop_view, render_swap, scene_landm
 from mfs_deploy.demo.rendering.triplets import HELD_OUT
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.reference import run_pytorch
-from mfs_deploy.export import artifacts, pipeline, write_bundle
-from mfs_deploy.export import auto_recipe as choosing
-from mfs_deploy.export import calibrate as quantizing
-from mfs_deploy.export import prepare as preparing
+from mfs_deploy.exporter import artifacts, auto_recipe, pipeline, write_bundle
+from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
+from mfs_deploy.exporter.prepare import find_person, open_models
+from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats, Network, Person
 from mfs_deploy.faces import pixels
 from mfs_deploy.graph import simplify
-from mfs_deploy.progress import SILENT
-from mfs_deploy.quant import float16_headroom as headroom
-from mfs_deploy.quant import ranges_file
+from mfs_deploy.quant import float16_headroom, ranges_file
 from mfs_deploy.quant import recipe as recipes
 from models.demo.training import evaluate
 
@@ -91,17 +88,17 @@ def judge(got: parity.Outputs, reference: parity.Outputs, truth: Array, mask: Ar
 
 
 def measure() -> dict[str, Any]:
-    request = preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), coreml_io="tensor")
-    models = preparing.open_models(request)
-    person = preparing.find_person(request, models).identity
+    formats = Formats(coreml_io="tensor", calibration=CalibrationOptions(photos=DEMO))
+    models = open_models(Network(DEMO))
+    person = find_person(Person(DEMO), models).identity
     baked = models.arch.bake(models.generator, person)
     net = models.arch.load(baked)
     graph = simplify(net)
     targets, truth, mask = inputs()
     reference = run_pytorch(net, targets)
-    room = headroom.scan(graph, targets[:4])
-    how = quantizing.How(photos=quantizing.DEMO)
-    calibrated = quantizing.calibrate(how, quantizing.Place(request.arch, SIZE, None), graph, targets[:1], SILENT)
+    headroom = float16_headroom.scan(graph, targets[:4])
+    context = CalibrationContext(models.arch.INTERFACE.name, SIZE, None)
+    calibrated = calibrate(formats.calibration, context, graph, targets[:1])
     encode = pipeline.encode_with(models)
     assert encode is not None
     results: dict[str, Any] = {"pytorch": judge(reference, reference, truth, mask, encode), "recipes": {}}
@@ -110,9 +107,9 @@ def measure() -> dict[str, Any]:
         everything: list[workers.JobResult] = []
         for name in ORDER:
             recipe = recipes.load(name)
-            wanted = [(backend, recipe) for backend in BACKENDS if has(backend, recipe)]
+            pairs = [(backend, recipe) for backend in BACKENDS if has(backend, recipe)]
             given: ranges_file.Calibration | None = calibrated if recipe.is_static else None
-            jobs = artifacts.make_jobs(request, wanted, room, facts, given)
+            jobs = artifacts.make_jobs(formats, pairs, headroom, facts, given)
             for one in workers.run(jobs, targets, scratch, weights=baked):
                 entry = judge(parity.Outputs.of(one.outputs), reference, truth, mask, encode)
                 entry["bytes"] = write_bundle.artifact_bytes(one)
@@ -120,7 +117,7 @@ def measure() -> dict[str, Any]:
                 print(name, one.job.backend, {k: round(v, 3) for k, v in entry.items()}, flush=True)
                 everything.append(one)
         # In rounds, so that a slow minute of the machine falls on all of them.
-        times = [choosing.time(everything, targets[:1], scratch / str(i)) for i in range(ROUNDS)]
+        times = [auto_recipe.time(everything, targets[:1], scratch / str(i)) for i in range(ROUNDS)]
         for one, measured in zip(everything, zip(*times, strict=True), strict=True):
             if None not in measured:
                 results["recipes"][one.job.recipe_name][one.job.backend]["frame_ms"] = float(np.median(measured))

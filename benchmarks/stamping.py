@@ -24,16 +24,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks import pages
-from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
+from mfs_deploy.architectures.mobilefaceswap.architecture import random_identity
 from mfs_deploy.backends import launch as workers
 from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
-from mfs_deploy.export import artifacts
-from mfs_deploy.export import calibrate as quantizing
-from mfs_deploy.export import kit as kits
-from mfs_deploy.export import prepare as preparing
-from mfs_deploy.progress import SILENT
+from mfs_deploy.exporter import artifacts
+from mfs_deploy.exporter import kit as kits
+from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
+from mfs_deploy.exporter.prepare import open_models, prepare
+from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats, Network, ParityOptions, Person
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping import kit as kits_format
@@ -41,7 +41,7 @@ from mfs_deploy.stamping import person
 from mfs_deploy.stamping.kit import Kit
 
 RESULTS = pages.RESULTS / "stamping.json"
-TARGETS = ("onnx", "tflite", "ncnn", "coreml")
+BACKENDS = ("onnx", "tflite", "ncnn", "coreml")
 BATCHES = (1, 8, 32)
 PEOPLE = 96  # stamped, in the median
 GROWTH = (10, 100, 1_000, 10_000)
@@ -62,14 +62,13 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def full_conversion() -> dict[str, float]:
     """Seconds for one person through all four converters, side by side on this machine's cores, and processor seconds of all."""
-    request = preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path())
-    models = preparing.open_models(request)
+    models = open_models(Network(DEMO))
     rng = np.random.default_rng(1)
     baked = models.arch.bake(models.generator, models.arch.random_identity(rng))
     facts = provenance.Facts(models.arch.INTERFACE.contract(224), models.files, provenance.weights_sha256(baked))
-    wanted = [(name, recipes.load("fp16")) for name in TARGETS]
+    pairs = [(name, recipes.load("fp16")) for name in BACKENDS]
     with workers.scratch() as scratch:
-        jobs = artifacts.make_jobs(request, wanted, kits.ANYBODY, facts, None)
+        jobs = artifacts.make_jobs(Formats(BACKENDS), pairs, kits.NO_HEADROOM, facts, None)
         target = np.zeros((1, 3, 224, 224), np.float32)
         before = _children_s()
         took = seconds(lambda: workers.run(jobs, target, scratch, weights=baked))
@@ -144,8 +143,7 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="mfs-bench-") as scratch:
         folder = Path(scratch)
         path = folder / "kit.safetensors"
-        wanted = kits.Wanted(checkpoint=preparing.DEMO, targets=TARGETS, recipes=["fp16"])
-        kits_format.save(path, kits.make(wanted))
+        kits_format.save(path, kits.make(kits.KitRequest(Network(DEMO), BACKENDS, ["fp16"])))
         kit = kits_format.load(path)
         found: dict[str, Any] = {"cores": os.cpu_count(), **full_conversion(), **stamping(kit, folder / "stamp")}
         found |= limits(folder, found["bundle_bytes"])
@@ -157,15 +155,13 @@ def measure() -> dict[str, Any]:
 
 def w8a8(folder: Path) -> float:
     """Milliseconds after the bake for w8a8 with reused ranges."""
-    request = preparing.Request(
-        checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), calibration=quantizing.How(photos=quantizing.DEMO)
-    )
-    ready = preparing.prepare(request, SILENT)
-    place = quantizing.Place(request.arch, request.side, None)
-    kept = quantizing.calibrate(request.calibration, place, ready.graph, ready.targets[:1], SILENT).kept
+    network = Network(DEMO)
+    baked = prepare(network, Person(DEMO), ParityOptions())
+    context = CalibrationContext(network.arch, network.side, None)
+    kept = calibrate(CalibrationOptions(photos=DEMO), context, baked.graph, baked.crops[:1]).kept
     (folder / "ranges.json").write_text(ranges_file.text(kept))
-    wanted = kits.Wanted(checkpoint=preparing.DEMO, targets=TARGETS, recipes=["w8a8"], ranges=folder / "ranges.json")
-    return stamping(kits.make(wanted), folder / "w8a8")["stamp_ms"]
+    request = kits.KitRequest(network, BACKENDS, ["w8a8"], folder / "ranges.json")
+    return stamping(kits.make(request), folder / "w8a8")["stamp_ms"]
 
 
 def table(found: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,70 +11,94 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "mfs_deploy"
-
-# From the bottom up; a module may import from its own layer and from those before it.
-LAYERS = (
-    {"errors", "contract", "metrics", "images", "opencv", "progress", "__init__", "models", "export_configs"},
-    {"nets", "manifest", "bundle", "locks", "outcomes", "outputs", "stores", "cache", "photos", "clips", "face_quality"},
-    {"checkpoint", "identity", "bake", "landmarks", "detectors", "faces", "calibration", "sample", "architecture", "roster"},
-    {"graph", "quant"},
-    {"backends"},
-    {"stamping", "arm64"},
-    {"parity", "preview", "contents", "reference_file", "recheck", "consensus", "layerwise", "devices"},
-    {"choosing", "templating", "quantizing", "preparing"},
-    {
-        "artifacts",
-        "kits",
-        "pipeline",
-        "benching",
-        "diagnosis",
-        "inspection",
-        "report",
-        "searching",
-        "swapping",
-        "batch",
-        "batch_parity",
-        "batch_ray",
+# Open to every place.
+FLOOR = {"__init__", "contract", "errors", "metrics", "onnx_runtime", "progress"}
+# A place, which is a folder or a module beside them, and the places that it may import besides the floor.
+MAY_IMPORT = {
+    **{name: set() for name in FLOOR},
+    "files": set(),
+    "graph": set(),
+    "faces": set(),
+    "demo": {"files"},
+    "quant": {"faces", "files", "graph"},
+    "architectures": {"faces", "files"},
+    "checkpoint": {"architectures"},
+    "bundle": {"architectures", "faces", "files", "quant"},
+    "backends": {"architectures", "graph", "quant"},
+    "devices": {"backends", "bundle", "files"},
+    "stamping": {"architectures", "backends", "bundle", "checkpoint", "faces", "files", "graph", "quant"},
+    "evaluate": {"architectures", "backends", "bundle", "checkpoint", "devices", "faces", "files", "graph", "quant"},
+    "swapper": {"architectures", "backends", "bundle", "evaluate", "faces", "files"},
+    "report": {"backends", "bundle", "devices", "evaluate", "faces", "files", "quant"},
+    "batch": {"architectures", "backends", "bundle", "checkpoint", "evaluate", "faces", "files", "stamping"},
+    "exporter": {
+        *("architectures", "backends", "bundle", "checkpoint", "demo", "evaluate", "faces", "files", "graph", "quant", "stamping"),
     },
-    {"commands"},
-    {"cli", "__main__"},
-)
-LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-MODULES = sorted(p for p in PACKAGE.rglob("*.py") if "models" not in p.parts)
-
-
-def own(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    "api": {"architectures", "backends", "bundle", "evaluate", "exporter", "faces", "swapper"},
+    "commands": {
+        *("backends", "batch", "bundle", "checkpoint", "devices", "evaluate", "exporter"),
+        *("faces", "files", "quant", "report", "stamping", "swapper"),
+    },
+    "cli": {"commands"},
+    "__main__": {"cli"},
+}
+MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imports(path: Path) -> set[str]:
-    """Top-level parts of this package that a module imports, anywhere in it."""
-    found = set()
+    """Names of this package's modules that a module imports, anywhere in it: ``faces/align.py``."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "mfs_deploy":
-            found |= {alias.name for alias in node.names if alias.name != "__version__"}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mfs_deploy."):
-            found.add(str(node.module).split(".")[1])
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE.name:
+            found |= {module(f"{node.module}.{alias.name}") or module(str(node.module)) for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("mfs_deploy.")}
+            found |= {module(alias.name) for alias in node.names if alias.name.split(".")[0] == PACKAGE.name}
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_imports_point_one_way(path):
-    for name in imports(path):
-        assert LEVEL[name] <= LEVEL[own(path)], f"{path.name} imports {name}"
+def module(dotted: str) -> str:
+    """``mfs_deploy.faces.align`` to ``faces/align.py``; empty if there is no such module."""
+    name = "/".join(dotted.split(".")[1:])
+    names = (f"{name}.py", f"{name}/__init__.py".removeprefix("/"))
+    return next((name for name in names if name in MODULES), "")
+
+
+def place(name: str) -> str:
+    return name.split("/")[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "__init__.py"])
+def test_a_module_imports_only_from_places_below_it(name):
+    wrong = {other for other in imports(MODULES[name]) if place(other) not in {place(name), *MAY_IMPORT[place(name)], *FLOOR}}
+    assert wrong == set()
+
+
+def test_no_place_is_above_and_below_another():
+    list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """The package itself is left out: it hands out the Python interface, which is imported when somebody asks for it."""
+    graph = {name: imports(path) - {"__init__.py", name} for name, path in MODULES.items() if name != "__init__.py"}
+    list(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_backends_do_not_import_each_other():
-    families = ("onnx", "tflite", "ncnn", "coreml")
-    for path in (PACKAGE / "backends").glob("*.py"):
-        mine = next((f for f in families if path.stem.startswith(f)), None)
-        if mine is None:
-            continue
-        text = path.read_text("utf-8")
-        for other in families:
-            assert other == mine or f"mfs_deploy.backends.{other}" not in text, f"{path.name} imports {other}"
+    folders = {path.parent.name for path in (PACKAGE / "backends").glob("*/backend.py")}
+    assert folders == {"onnx", "tflite", "ncnn", "coreml"}
+    for name, path in MODULES.items():
+        own, _, inner = name.removeprefix("backends/").partition("/")
+        if name.startswith("backends/") and inner:
+            assert {
+                other for other in imports(path) if other.split("/")[1:2] and other.split("/")[1] in folders - {own}
+            } == set(), name
+
+
+def test_only_the_command_line_prints_and_exits():
+    for name, path in MODULES.items():
+        if place(name) not in ("cli", "commands", "__main__"):
+            calls = [node.func for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+            assert {ast.unparse(call) for call in calls} & {"print", "sys.exit", "exit"} == set(), name
 
 
 def test_help_starts_without_heavy_libraries():
@@ -91,5 +116,5 @@ print(sorted(r for r in roots if not r.startswith("__editable__")), file=sys.std
 
 
 def test_modules_stay_small():
-    sizes = {p.relative_to(PACKAGE).as_posix(): len(p.read_text("utf-8").splitlines()) for p in MODULES}
+    sizes = {name: len(path.read_text("utf-8").splitlines()) for name, path in MODULES.items()}
     assert {name: size for name, size in sizes.items() if size > 320} == {}

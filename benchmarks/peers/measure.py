@@ -40,10 +40,10 @@ from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.bundle import provenance
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.errors import MfsError
-from mfs_deploy.export import calibrate as quantizing
-from mfs_deploy.export import prepare as preparing
+from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
+from mfs_deploy.exporter.prepare import prepare
+from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
 
 RESULTS = pages.RESULTS / "peers.json"
@@ -69,11 +69,9 @@ def run():
 
 def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All files of all contestants; a frame, and PyTorch's swapped crop and mask for it."""
-    how = quantizing.How(photos=quantizing.DEMO)
-    request = preparing.Request(checkpoint=preparing.DEMO, source=preparing.DEMO, out=Path(), calibration=how)
-    ready = preparing.prepare(request, SILENT)
-    contract, target = interface(ARCH).contract(SIZE), ready.targets[:1]
-    calibrated = quantizing.calibrate(how, quantizing.Place(ARCH, SIZE, None), ready.graph, target, SILENT)
+    baked = prepare(Network(DEMO), Person(DEMO), ParityOptions())
+    contract, target = interface(ARCH).contract(SIZE), baked.crops[:1]
+    calibrated = calibrate(CalibrationOptions(photos=DEMO), CalibrationContext(ARCH, SIZE, None), baked.graph, target)
     np.save(folder / "target.npy", target)
     np.save(folder / "crops.npy", calibrated.crops)
     for one in CONTESTANTS:
@@ -82,10 +80,10 @@ def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.nda
             place.mkdir()
             recipe = recipes.load(one.precision)
             ranges = calibrated.kept.ranges if recipe.is_static else {}
-            BACKENDS[one.backend].convert(Conversion(ready.graph, contract, recipe, ranges=ranges, coreml_io="tensor"), place)
+            BACKENDS[one.backend].convert(Conversion(baked.graph, contract, recipe, ranges=ranges, coreml_io="tensor"), place)
             say(f"made {one.key}")
-    converters_own(ready.net, folder)
-    for name, net in (("net", ready.net), ("swap", ready.graph)):
+    converters_own(baked.net, folder)
+    for name, net in (("net", baked.net), ("swap", baked.graph)):
         (folder / f"{name}.onnx").write_bytes(onnx._export(trace(net), contract).SerializeToString())
         torch.export.save(torch.export.export(net, (torch.from_numpy(target),)), folder / f"{name}.pt2")
     for tool in (*PEERS, "onnx", "tflite"):
@@ -94,7 +92,7 @@ def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.nda
             if reason:
                 failed[tool] = reason.replace(str(folder), "")
             say(f"made the files of {tool}" if reason is None else f"{tool}: {reason}")
-    return target, ready.reference.swapped[:1], ready.reference.mask[:1]
+    return target, baked.reference.swapped[:1], baked.reference.mask[:1]
 
 
 def converters_own(net: torch.nn.Module, folder: Path) -> None:

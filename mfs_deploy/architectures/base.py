@@ -103,7 +103,7 @@ class Architecture(Protocol):
         """The identity encoder of a checkpoint's state dict, in eval mode."""
         ...
 
-    def encode(self, encoder: nn.Module, face: Image) -> Identity:
+    def embed(self, encoder: nn.Module, face: Image) -> Identity:
         """The identity of an aligned source face (S, S, 3), of ``INTERFACE.source_size``."""
         ...
 

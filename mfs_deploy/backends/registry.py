@@ -1,11 +1,16 @@
-"""The backends, by the name used in ``--backends``.  Adding one: a module that satisfies ``base.Backend``, and a line here."""
+"""The backends, by the name used in ``--backends``.
+
+Adding one here: a folder with a module that satisfies ``base.Backend``, and a line.  Or in a package of your own: an entry point of
+the group ``mfs_deploy.backends`` (see ``installed`` and docs/adding-a-backend.md).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mfs_deploy.backends.base import Backend, Layered
 from mfs_deploy.backends.coreml import backend as coreml
+from mfs_deploy.backends.installed import Backends
 from mfs_deploy.backends.machine import Machine
 from mfs_deploy.backends.ncnn import backend as ncnn
 from mfs_deploy.backends.ncnn import layers as ncnn_layers
@@ -18,7 +23,8 @@ from mfs_deploy.errors import UsageError
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
 
-BACKENDS: dict[str, Backend] = {"onnx": onnx, "tflite": tflite, "ncnn": ncnn, "coreml": coreml}
+OURS: dict[str, Backend] = {"onnx": onnx, "tflite": tflite, "ncnn": ncnn, "coreml": coreml}
+BACKENDS: Mapping[str, Backend] = Backends(OURS)
 LAYERED: dict[str, Layered] = {"onnx": onnx_layers, "tflite": tflite_layers, "ncnn": ncnn_layers}
 # Another runtime for a backend's artifacts, or None where it is not installed.  Its outputs are shown and not judged.
 OPINIONS: dict[str, Callable[[], Machine | None]] = {"tflite": tflite_runner.tensorflow_machine}

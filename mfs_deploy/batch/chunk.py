@@ -22,7 +22,7 @@ from mfs_deploy.faces.pixels import Image
 from mfs_deploy.stamping import kit as kits
 from mfs_deploy.stamping import person
 from mfs_deploy.stamping.kit import Kit
-from mfs_deploy.stamping.template import Template, Weights
+from mfs_deploy.stamping.template import PersonWeights, Template
 
 Chunk = list[PersonEntry]
 
@@ -94,10 +94,10 @@ class ChunkWorker:
     def _identities(self, faces: Sequence[IdentityArrays | Image]) -> list[IdentityArrays]:
         """Identities in the order of ``faces``; the photos among them are encoded together."""
         crops = [face for face in faces if not isinstance(face, IdentityArrays)]
-        encoded = iter(self.kit.encode(crops) if crops else [])
+        encoded = iter(self.kit.embed(crops) if crops else [])
         return [face if isinstance(face, IdentityArrays) else next(encoded) for face in faces]
 
-    def _publish(self, name: str, sha256: str, weights: Weights, shared_s: float) -> PersonResult:
+    def _publish(self, name: str, sha256: str, weights: PersonWeights, shared_s: float) -> PersonResult:
         """Stamp one person's bundle and publish it.  Raises OutputError as ``run``."""
         began = time.perf_counter()
         try:
@@ -128,5 +128,5 @@ def read_person(entry: PersonEntry, kit: Kit, detector: Detector | None) -> Iden
     if entry.identity:
         return person.read_identity(kit, Path(entry.identity))
     points = landmarks.parse(entry.landmarks) if entry.landmarks else None
-    where = find.Where(points, entry.aligned, entry.face or None)
-    return source_face.read(Path(entry.photo), where, detector, kit.interface).crop
+    location = find.FaceLocation(points, entry.aligned, entry.face or None)
+    return source_face.read(Path(entry.photo), location, detector, kit.interface).crop

@@ -51,12 +51,14 @@ def measure(request: BatchRequest, entries: Sequence[PersonEntry]) -> Iterator[P
     detector = None if request.detector is None else open_detector(request.detector)
     arch = architectures.get(kit.common["architecture"])
     known = kit.interface
-    face = find.align_face(portrait.read_portrait(), templates[0].size, find.Where(portrait.LANDMARKS), None, known.alignment)
+    face = find.align_face(
+        portrait.read_portrait(), templates[0].size, find.FaceLocation(portrait.LANDMARKS), None, known.alignment
+    )
     cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)]
     targets = parity.inputs(cases)
     for entry in entries:
         found = read_person(entry, kit, detector)
-        (weights,) = kit.bake([found if isinstance(found, IdentityArrays) else kit.encode([found])[0]])
+        (weights,) = kit.bake([found if isinstance(found, IdentityArrays) else kit.embed([found])[0]])
         with store.fetched(entry.id) as folder, workers.scratch() as scratch:
             if manifest.read(folder)["weights"]["sha256"] != weights.digest:
                 raise ParityError(

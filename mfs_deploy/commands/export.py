@@ -13,14 +13,14 @@ from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import parity_table, table
 
 if TYPE_CHECKING:
-    from mfs_deploy.export.auto_recipe import Trial
-    from mfs_deploy.export.pipeline import Exported
+    from mfs_deploy.exporter.auto_recipe import Trial
+    from mfs_deploy.exporter.pipeline import Exported
 
 
 @click.command("export", short_help="Export one person's bundle (start here).")
 @options.person
 @click.option("--target", type=options.PATH, help="A photo to measure parity on, instead of a sample.")
-@options.where("target", "the target photo")
+@options.location("target", "the target photo")
 @click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
 @options.backends
 @click.option(
@@ -61,22 +61,18 @@ def command(console: Console, backends: str, out: Path, **kwargs: Any) -> None:
     \b
     mfs-export --checkpoint checkpoints.tar --source photo.jpg --out bundles/face01
     """
-    from mfs_deploy.export import auto_recipe as choosing
-    from mfs_deploy.export import pipeline
-    from mfs_deploy.export import prepare as preparing
+    from mfs_deploy.exporter.request import AUTO, DEMO, ExportRequest, Formats, ParityOptions
 
-    request = preparing.Request(
-        out=out,
-        targets=options.parse_backends(backends),
-        source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
-        target_where=options.make_where(kwargs.pop("target_landmarks"), kwargs.pop("target_aligned"), kwargs.pop("target_face")),
-        calibration=options.make_calibration(kwargs),
-        **kwargs,
-    )
-    if request.checkpoint == preparing.DEMO:
+    parity = ParityOptions(kwargs.pop("parity"), kwargs.pop("target"), options.pop_location(kwargs, "target"))
+    network, person = options.pop_network(kwargs), options.pop_person(kwargs)
+    formats = Formats(options.parse_backends(backends), calibration=options.pop_calibration(kwargs), **kwargs)
+    request = ExportRequest(network, person, out, formats, parity)
+    if network.checkpoint == DEMO:
         console.note("note: the demo weights know rendered faces only; do not judge photos of people by them")
-    if request.recipe == choosing.AUTO and not request.calibration.is_given:
+    if formats.recipe == AUTO and not formats.calibration.is_given:
         console.note("note: recipes with integer values are tried only with --calibration")
+    from mfs_deploy.exporter import pipeline
+
     exported = pipeline.export(request, console)
     data = {"bundle": str(out), "manifest": exported.manifest, "trials": [vars(trial) for trial in exported.trials]}
     console.result(data, summary(exported))

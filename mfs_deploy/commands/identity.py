@@ -20,7 +20,7 @@ WARNING = (
 @click.argument("photo", metavar="PHOTO")
 @options.checkpoint
 @options.encoder
-@options.where()
+@options.location()
 @options.detector
 @click.option("--out", type=options.PATH, default=Path("identity.safetensors"), show_default=True, help="The file to write.")
 @options.arch
@@ -29,15 +29,17 @@ def command(console: Console, photo: str, out: Path, **kwargs: Any) -> None:
     """Read a person's identity from PHOTO into a file that 'mfs export --identity' takes."""
     from mfs_deploy.bundle.provenance import weights_sha256
     from mfs_deploy.checkpoint import identity_file
-    from mfs_deploy.export import prepare as preparing
+    from mfs_deploy.exporter.prepare import find_person, open_models
+    from mfs_deploy.exporter.request import Person, check_network, check_person
 
-    where = options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face"))
-    request = preparing.Request(source=photo, source_where=where, out=out, **kwargs)
-    preparing.check(request)
+    network, person = options.pop_network(kwargs), Person(photo, options.pop_location(kwargs))
+    check_network(network)
+    check_person(person)
     console.start(2)
-    models = preparing.open_models(request, console)
-    person = preparing.find_person(request, models, console).identity
+    models = open_models(network, console)
+    identity = find_person(person, models, console).identity
     assert models.encoder is not None  # find_person read the photo with it
-    identity_file.save(out, person.embedding, person.feature_map, weights_sha256(models.encoder.state_dict()), request.arch)
+    encoder_sha256 = weights_sha256(models.encoder.state_dict())
+    identity_file.save(out, identity.embedding, identity.feature_map, encoder_sha256, network.arch)
     console.finish()
     console.result({"identity": str(out), "biometric": True, "notice": WARNING}, f"{out}\n{WARNING}")

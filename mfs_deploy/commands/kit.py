@@ -45,9 +45,11 @@ def what(function: Any) -> Any:
 @what
 def build(console: Console, **kwargs: Any) -> None:
     """Run the converters, find the weights in what they give, prove it on two more people, and keep it in the cache."""
-    from mfs_deploy.export import kit as kits
+    from mfs_deploy.exporter import kit as kits
 
-    found = kits.templates(kits.Wanted(targets=options.parse_backends(kwargs.pop("backends")), **kwargs), console)
+    found = kits.templates(
+        kits.KitRequest(options.pop_network(kwargs), options.parse_backends(kwargs.pop("backends")), **kwargs), console
+    )
     console.finish()
     said = summary(found.templates)
     refused = [{"backend": b, "recipe": r, "why": why} for (b, r), why in found.reasons.items()]
@@ -66,12 +68,14 @@ def pack(console: Console, out: Path, **kwargs: Any) -> None:
     mfs stamp kit.safetensors --identity F --out bundles/face01
     """
     from mfs_deploy.errors import OutputError
-    from mfs_deploy.export import kit as kits
+    from mfs_deploy.exporter import kit as kits
     from mfs_deploy.stamping import kit as stamping_kit
 
     if out.is_dir():
         raise OutputError(f"{out} is a folder", hint="name a file: --out kit.safetensors")
-    made = kits.make(kits.Wanted(targets=options.parse_backends(kwargs.pop("backends")), **kwargs), console)
+    made = kits.make(
+        kits.KitRequest(options.pop_network(kwargs), options.parse_backends(kwargs.pop("backends")), **kwargs), console
+    )
     stamping_kit.save(out, made)
     console.finish()
     data = {"kit": str(out), "bytes": out.stat().st_size, "templates": [as_dict(t) for t in made.templates]}
@@ -114,5 +118,5 @@ def as_dict(template: Template) -> dict[str, Any]:
         "recipe": template.recipe["name"],
         "size": template.size,
         "bytes": sum(map(len, template.files.values())),
-        "slots": len(template.slots),
+        "slots": len(template.places),
     }

@@ -11,8 +11,8 @@ import click
 
 if TYPE_CHECKING:
     from mfs_deploy.devices.phone import Phone
-    from mfs_deploy.export.calibrate import How
-    from mfs_deploy.faces.find import Where
+    from mfs_deploy.exporter.request import CalibrationOptions, Network, Person
+    from mfs_deploy.faces.find import FaceLocation
 
 BACKENDS = ("onnx", "tflite", "ncnn", "coreml")
 MACHINES = ("host", "arm64", "android", "ios")
@@ -135,8 +135,8 @@ def make_phone(machine: str, serial: str | None, runner: Path | None, litert: Pa
     return None
 
 
-def where(prefix: str = "", whose: str = "the photo") -> Decorator:
-    """--[prefix]landmarks, --[prefix]aligned and --[prefix]face: how the face in a photo is known."""
+def location(prefix: str = "", whose: str = "the photo") -> Decorator:
+    """--[prefix]landmarks, --[prefix]aligned and --[prefix]face: where the face is in a photo."""
     dash = f"{prefix}-" if prefix else ""
     parts = (
         click.option(f"--{dash}landmarks", metavar="x1,y1,...,x5,y5", help=f"Eyes, nose tip, mouth corners in {whose}, pixels."),
@@ -161,7 +161,7 @@ def person(command: Callable[..., Any]) -> Callable[..., Any]:
         encoder,
         click.option("--source", metavar="PHOTO", help="A photo of the person; 'demo' for a rendered person."),
         click.option("--identity", type=PATH, help="Instead of --source: a file that 'mfs identity' wrote."),
-        where(whose="the source photo"),
+        location(whose="the source photo"),
         detector,
     )
     for part in reversed(parts):
@@ -169,14 +169,29 @@ def person(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def make_where(landmarks: str | None, aligned: bool, face: int | None) -> Where:
+def pop_location(kwargs: dict[str, Any], prefix: str = "") -> FaceLocation:
+    """The options of ``location`` out of a verb's.  Raises UsageError where they exclude each other."""
     from mfs_deploy.errors import UsageError
-    from mfs_deploy.faces.find import Where
+    from mfs_deploy.faces.find import FaceLocation
     from mfs_deploy.faces.landmarks import parse
 
+    name, dash = (f"{prefix}_", f"{prefix}-") if prefix else ("", "")
+    landmarks, aligned, face = (kwargs.pop(name + option) for option in ("landmarks", "aligned", "face"))
     if landmarks is not None and (aligned or face is not None):
-        raise UsageError("landmarks are given, so --aligned and --face say something else", hint="give one of them")
-    return Where(None if landmarks is None else parse(landmarks), aligned, face)
+        raise UsageError(f"--{dash}landmarks excludes --{dash}aligned and --{dash}face", hint="give one of them")
+    return FaceLocation(None if landmarks is None else parse(landmarks, dash), aligned, face, dash)
+
+
+def pop_network(kwargs: dict[str, Any]) -> Network:
+    from mfs_deploy.exporter.request import Network
+
+    return Network(**{name: kwargs.pop(name) for name in ("checkpoint", "arch", "size", "encoder", "detector") if name in kwargs})
+
+
+def pop_person(kwargs: dict[str, Any]) -> Person:
+    from mfs_deploy.exporter.request import Person
+
+    return Person(source=kwargs.pop("source"), location=pop_location(kwargs), identity=kwargs.pop("identity"))
 
 
 CALIBRATION = (
@@ -208,15 +223,15 @@ def calibration(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def make_calibration(kwargs: dict[str, Any]) -> How:
-    """Those options out of a verb's."""
-    from mfs_deploy.export.calibrate import How
+def pop_calibration(kwargs: dict[str, Any]) -> CalibrationOptions:
+    """The options of ``calibration`` out of a verb's."""
+    from mfs_deploy.exporter.request import CalibrationOptions
 
-    return How(
+    return CalibrationOptions(
         photos=kwargs.pop("calibration"),
-        where=make_where(None, kwargs.pop("calibration_aligned"), None),
+        aligned=kwargs.pop("calibration_aligned"),
         method=kwargs.pop("calibration_method"),
-        accept=kwargs.pop("allow_poor_calibration"),
+        allow_poor=kwargs.pop("allow_poor_calibration"),
         ranges=kwargs.pop("calibration_ranges"),
     )
 
@@ -225,8 +240,12 @@ def parse_backends(text: str) -> tuple[str, ...]:
     from mfs_deploy.errors import UsageError
 
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    unknown = [name for name in names if name not in BACKENDS]
+    unknown, known = [name for name in names if name not in BACKENDS], list(BACKENDS)
+    if unknown:
+        from mfs_deploy.backends import registry  # those of installed packages too
+
+        unknown, known = [name for name in unknown if name not in registry.BACKENDS], list(registry.BACKENDS)
     if unknown or not names:
         problem = f"has no backend {', '.join(unknown)}" if unknown else "names no backend"
-        raise UsageError(f"--backends {text!r} {problem}", hint=f"choose from: {', '.join(BACKENDS)}")
+        raise UsageError(f"--backends {text!r} {problem}", hint=f"choose from: {', '.join(known)}")
     return names

@@ -12,7 +12,7 @@ from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import table
 
 if TYPE_CHECKING:
-    from mfs_deploy.export.mixed_recipe import Mixture
+    from mfs_deploy.exporter.mixed_recipe import Mixture
 
 
 @click.command("quantize", short_help="Find the cheapest mixture of number formats that keeps a quality.")
@@ -43,22 +43,16 @@ def command(console: Console, backends: str, out: Path, base: str, min_psnr: flo
     mfs export   --checkpoint C --source photo.jpg --calibration photos/ --recipe mine.toml --out bundles/face01
     """
     from mfs_deploy.errors import OutputError, UsageError
-    from mfs_deploy.export import mixed_recipe as searching
-    from mfs_deploy.export import prepare as preparing
+    from mfs_deploy.exporter import mixed_recipe
+    from mfs_deploy.exporter.request import Formats
     from mfs_deploy.quant.recipe import to_toml
 
     if out.suffix != ".toml":
         raise UsageError(f"--out {out.name}: a recipe is written as .toml")
     if not out.parent.is_dir():
         raise OutputError(f"{out.parent} is not a folder", hint="create it, or choose another --out")
-    request = preparing.Request(
-        out=out,
-        targets=options.parse_backends(backends),
-        source_where=options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face")),
-        calibration=options.make_calibration(kwargs),
-        **kwargs,
-    )
-    found = searching.mix(request, base, min_psnr, console)
+    formats = Formats(options.parse_backends(backends), base, calibration=options.pop_calibration(kwargs))
+    found = mixed_recipe.mix(options.pop_network(kwargs), options.pop_person(kwargs), formats, min_psnr, console)
     out.write_text(to_toml(found.recipe), "utf-8")
     picture = plot(found, min_psnr, out.with_suffix(".png"))
     data = {

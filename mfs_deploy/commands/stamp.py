@@ -16,7 +16,7 @@ from mfs_deploy.commands.tables import table
 @click.argument("kit", type=options.PATH)
 @click.option("--source", type=options.PATH, metavar="PHOTO", help="A photo of the person.")
 @click.option("--identity", type=options.PATH, help="Instead of --source: a file that 'mfs identity' wrote.")
-@options.where(whose="the source photo")
+@options.location(whose="the source photo")
 @options.detector
 @click.option("--out", type=options.PATH, required=True, help="The bundle's folder; a bundle that is there is replaced.")
 @options.backends
@@ -29,8 +29,9 @@ def command(console: Console, kit: Path, backends: str, **kwargs: Any) -> None:
     """
     from mfs_deploy.stamping import person
 
-    where = options.make_where(kwargs.pop("landmarks"), kwargs.pop("aligned"), kwargs.pop("face"))
-    request = person.Request(kit=kit, targets=options.parse_backends(backends), source_where=where, **kwargs)
+    request = person.StampRequest(
+        kit=kit, backends=options.parse_backends(backends), location=options.pop_location(kwargs), **kwargs
+    )
     said = person.export(request, console)
     rows = [(name, entry["recipe"], f"{entry['bytes'] / 1e6:.2f} MB") for name, entry in said["artifacts"].items()]
     text = table(("artifact", "recipe", "size"), rows) + f"\n\nbundle: {request.out} (parity not measured)"

@@ -13,8 +13,6 @@ from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import CheckpointError, UsageError
 from mfs_deploy.progress import SILENT, Progress
 
-ARTIFACT_SUFFIXES = {Path(name).suffix: backend for backend in BACKENDS.values() for name in backend.FILES}
-
 
 def inspect(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
     """Describe a checkpoint, an identity file, an artifact or a bundle.
@@ -27,8 +25,9 @@ def inspect(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
         raise UsageError(f"{path} does not exist")
     if path.is_dir() and (path / manifest.NAME).exists():
         return bundle(path)
-    if path.suffix in ARTIFACT_SUFFIXES:
-        return artifact(path, ARTIFACT_SUFFIXES[path.suffix])
+    artifacts = backends_by_file()
+    if backend := artifacts.get(path.name, artifacts.get(path.suffix)):
+        return artifact(path, backend)
     if path.suffix == ".safetensors":
         try:
             return identity(path)
@@ -38,7 +37,8 @@ def inspect(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
     from mfs_deploy.checkpoint.load import ARCHIVE_SUFFIXES, WEIGHT_SUFFIXES
 
     if path.is_file() and not path.name.lower().endswith((*WEIGHT_SUFFIXES, *ARCHIVE_SUFFIXES)):
-        known = (*ARTIFACT_SUFFIXES, *WEIGHT_SUFFIXES, *ARCHIVE_SUFFIXES)
+        suffixes = sorted(name for name in artifacts if name.startswith("."))
+        known = (*suffixes, *WEIGHT_SUFFIXES, *ARCHIVE_SUFFIXES)
         raise UsageError(
             f"{path.name} is none of the files that mfs inspects", hint=f"known are a bundle's folder, {', '.join(known)}"
         )
@@ -54,6 +54,16 @@ def inspect(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
     if not path.is_file():
         raise first
     return encoder(path, first)
+
+
+def backends_by_file() -> dict[str, Backend]:
+    """By file name and by suffix; where several backends have a suffix, the first in the registry gets it."""
+    found: dict[str, Backend] = {}
+    for backend in BACKENDS.values():
+        for name in backend.FILES:
+            found.setdefault(Path(name).suffix, backend)
+            found[name] = backend
+    return found
 
 
 def encoder(path: Path, otherwise: CheckpointError) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,17 +16,17 @@ from mfs_deploy.contract import Contract
 from mfs_deploy.evaluate import parity
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
 MAX_VALUE = 1e5  # of any float in the file: colours, masks, pixels
 
 
-def run_pytorch(net: nn.Module, targets: parity.Array) -> parity.Outputs:
-    """Run a network on (N, 3, S, S) targets in [0, 1], one at a time as a phone does it."""
+def run_pytorch(net: Callable[[Tensor], tuple[Tensor, ...]], crops: parity.Array) -> parity.Outputs:
+    """Run a network on (N, 3, S, S) crops in [0, 1], one at a time as a phone does it."""
     import torch
 
     with torch.inference_mode():
-        outputs = [net(torch.from_numpy(target[None])) for target in targets]
+        outputs = [net(torch.from_numpy(crop[None])) for crop in crops]
     swapped, *masks = (np.concatenate([t.numpy() for t in of_all]) for of_all in zip(*outputs, strict=True))
     return parity.Outputs(swapped, masks[0] if masks else None)
 

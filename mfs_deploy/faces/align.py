@@ -56,7 +56,7 @@ def alignment_matrix(landmarks: Landmarks, size: int, template: AlignmentTemplat
     if rank < 3:
         raise PhotoError(
             f"the five landmarks lie on one line ({np.round(points, 1).tolist()}), so the face cannot be aligned",
-            hint="pass the eyes, the nose tip and the mouth corners: --landmarks x1,y1,...,x5,y5",
+            hint="give the eyes, the nose tip and the mouth corners as landmarks",
             kind="not-a-face",
         )
     if template.solver == SIMILARITY:

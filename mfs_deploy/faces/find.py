@@ -17,26 +17,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Where:
-    """How the five landmarks of a photo are known: given, found, or the photo is an aligned crop already.
+class FaceLocation:
+    """Where the face of a photo is: at given landmarks, where a detector finds it, or the photo is an aligned crop.
 
     Attributes:
         landmarks: (5, 2) x, y in pixels of the photo, or None.
         aligned: the photo is an aligned crop.
-        face: which of several found faces, counted from 1, left to right.
+        face: which of several detected faces, counted from 1, left to right.
+        option_prefix: of the options that set this location, for messages: "" for ``--landmarks``, "target-" for
+            ``--target-landmarks``.
     """
 
     landmarks: pixels.Landmarks | None = None
     aligned: bool = False
     face: int | None = None
+    option_prefix: str = ""
 
     @property
-    def is_unknown(self) -> bool:
-        """Nothing was said: a detector must."""
+    def is_default(self) -> bool:
+        """Nothing is given: a detector finds the one face."""
         return self.landmarks is None and not self.aligned and self.face is None
 
 
-UNKNOWN = Where()
+DETECT = FaceLocation()
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class AlignedFace:
 
 
 def read_face(
-    path: Path, size: int, where: Where, detector: Detector | None, template: align.AlignmentTemplate = align.ALIGNMENT
+    path: Path, size: int, location: FaceLocation, detector: Detector | None, template: align.AlignmentTemplate = align.ALIGNMENT
 ) -> AlignedFace:
     """Read a photo and align its face.
 
@@ -58,35 +61,45 @@ def read_face(
         PhotoError: unreadable, no face, several faces, or a face that cannot be trusted.
         UsageError: nothing says where the face is.
     """
-    return align_face(photos.read(path), size, where, detector, template)
+    return align_face(photos.read(path), size, location, detector, template)
 
 
 def align_face(
-    photo: pixels.Image, size: int, where: Where, detector: Detector | None, template: align.AlignmentTemplate = align.ALIGNMENT
+    photo: pixels.Image,
+    size: int,
+    location: FaceLocation,
+    detector: Detector | None,
+    template: align.AlignmentTemplate = align.ALIGNMENT,
 ) -> AlignedFace:
-    if where.aligned:
-        return _aligned(photo, size)
-    points = find_landmarks(photo, where, detector)
+    """Cut a face out of a photo (H, W, 3) as a crop (size, size, 3).  Raises as ``read_face``."""
+    if location.aligned:
+        return _aligned(photo, size, location.option_prefix)
+    points = find_landmarks(photo, location, detector)
     crop, back = align.align(photo, points, size, template)
     return AlignedFace(photo, crop, back, points)
 
 
-def find_landmarks(photo: pixels.Image, where: Where, detector: Detector | None) -> pixels.Landmarks:
-    if where.landmarks is not None:
-        landmarks.check_inside(where.landmarks, photo)
-        return where.landmarks
+def find_landmarks(photo: pixels.Image, location: FaceLocation, detector: Detector | None) -> pixels.Landmarks:
+    """The landmarks given, or those of the face that a detector finds.  Raises as ``read_face``."""
+    prefix = location.option_prefix
+    if location.landmarks is not None:
+        landmarks.check_inside(location.landmarks, photo)
+        return location.landmarks
     if detector is None:
         raise UsageError(
             "nothing says where the face is: there is no detector, and no landmarks were given",
-            hint="pass --detector scrfd_10g_bnkps.onnx (or YuNet), --landmarks x1,y1,...,x5,y5, or --aligned",
+            hint=f"pass --detector scrfd_10g_bnkps.onnx (or YuNet), --{prefix}landmarks x1,y1,...,x5,y5, or --{prefix}aligned",
         )
-    return landmarks.choose(detector.detect(photo), photo.shape, where.face).landmarks
+    return landmarks.choose(detector.detect(photo), photo.shape, location.face, prefix).landmarks
 
 
-def _aligned(photo: pixels.Image, size: int) -> AlignedFace:
+def _aligned(photo: pixels.Image, size: int, option_prefix: str = "") -> AlignedFace:
     height, width = photo.shape[:2]
     if height != width:
-        raise PhotoError(f"an aligned crop is square, this one is {width}x{height}", hint="leave out --aligned to have it aligned")
+        raise PhotoError(
+            f"an aligned crop is square, this one is {width}x{height}",
+            hint=f"leave out --{option_prefix}aligned to have it aligned",
+        )
     crop = photo if height == size else pixels.resize(photo, size)
     scale = width / size
     return AlignedFace(photo, crop, np.array([[scale, 0, 0], [0, scale, 0]], np.float64), None)

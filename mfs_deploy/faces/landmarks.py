@@ -28,19 +28,20 @@ class Face:
     landmarks: Landmarks
 
 
-def parse(text: str) -> Landmarks:
+def parse(text: str, option_prefix: str = "") -> Landmarks:
     """``x1,y1,...,x5,y5`` to (5, 2).
 
     Raises:
         UsageError: not ten finite numbers; says which is wrong.
     """
-    hint = "--landmarks x1,y1,...,x5,y5: " + ", ".join(POINTS)
+    option = f"--{option_prefix}landmarks"
+    hint = f"{option} x1,y1,...,x5,y5: " + ", ".join(POINTS)
     words = [word.strip() for word in text.split(",")]
     if len(words) != 10:
-        raise UsageError(f"--landmarks has {len(words)} values; 10 are needed, an x and a y for each of 5 points", hint=hint)
+        raise UsageError(f"{option} has {len(words)} values; 10 are needed, an x and a y for each of 5 points", hint=hint)
     values = []
     for i, word in enumerate(words):
-        where = f"--landmarks value {i + 1} ({'xy'[i % 2]} of the {POINTS[i // 2]})"
+        where = f"{option} value {i + 1} ({'xy'[i % 2]} of the {POINTS[i // 2]})"
         try:
             values.append(float(word))
         except ValueError as exc:
@@ -61,7 +62,7 @@ def check_inside(landmarks: Landmarks, image: Image) -> None:
             )
 
 
-def choose(faces: Sequence[Face], image_shape: tuple[int, ...], index: int | None) -> Face:
+def choose(faces: Sequence[Face], image_shape: tuple[int, ...], index: int | None, option_prefix: str = "") -> Face:
     """The face to use; faces are numbered from 1, left to right.
 
     Raises:
@@ -72,17 +73,19 @@ def choose(faces: Sequence[Face], image_shape: tuple[int, ...], index: int | Non
     if not ordered:
         raise PhotoError(
             f"no face found in the {image_shape[1]}x{image_shape[0]} image with a score of at least {THRESHOLD}",
-            hint="use a photo that shows the whole face from the front, or pass --landmarks x1,y1,...,x5,y5",
+            hint=f"use a photo that shows the whole face from the front, or pass --{option_prefix}landmarks x1,y1,...,x5,y5",
             kind="no-face",
         )
     if index is None and len(ordered) > 1:
         listed = "; ".join(f"{i}: {_describe(face)}" for i, face in enumerate(ordered, 1))
         raise PhotoError(
-            f"{len(ordered)} faces found ({listed})", hint="choose one with --face N, counted from the left", kind="several-faces"
+            f"{len(ordered)} faces found ({listed})",
+            hint=f"choose one with --{option_prefix}face N, counted from the left",
+            kind="several-faces",
         )
     if index is not None and not 1 <= index <= len(ordered):
         found = "one face was" if len(ordered) == 1 else f"{len(ordered)} faces were"
-        raise UsageError(f"--face {index}: {found} found", hint=f"pass a number from 1 to {len(ordered)}")
+        raise UsageError(f"--{option_prefix}face {index}: {found} found", hint=f"pass a number from 1 to {len(ordered)}")
     return ordered[(index or 1) - 1]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.errors import CalibrationError, MfsError, PhotoError
+from mfs_deploy.errors import CalibrationError, MfsError, PhotoError, UsageError
 from mfs_deploy.faces import align, clips, find, landmarks, photos, pixels
 from mfs_deploy.faces.detectors import Detector
 from mfs_deploy.faces.opencv import cv2
@@ -83,25 +83,25 @@ class CalibrationSet:
 def read(
     path: Path,
     size: int,
-    where: find.Where,
     detector: Detector | None,
     template: align.AlignmentTemplate = align.ALIGNMENT,
     *,
-    accept: bool = False,
+    aligned: bool = False,
+    allow_poor: bool = False,
     progress: Progress = SILENT,
 ) -> CalibrationSet:
-    """Read a folder of photos, a clip, or one photo.
+    """Read a folder of photos, a clip, or one photo; with ``aligned``, of crops.
 
     Raises:
-        CalibrationError: nothing there that can be used, or too little, or too much of the same (unless ``accept``).
-        UsageError: nothing says where the faces are.
+        CalibrationError: no face that can be used, or too few, or crops too much alike (unless ``allow_poor``).
+        UsageError: there is no detector, and the photos are not aligned.
     """
     crops, turned, skipped = [], [], []
     for name, photo in _photos(path):
         try:
             if isinstance(photo, PhotoError):
                 raise photo
-            face = _align(photo, size, where, detector, template)
+            face = _align(photo, size, aligned, detector, template)
         except PhotoError as exc:
             skipped.append(Skipped(name, exc.message))
             continue
@@ -114,7 +114,7 @@ def read(
         raise CalibrationError(f"{path} holds no face that can be used{why}", hint="give a folder of photos, a clip, or one photo")
     made = from_crops(np.stack(crops), turned, tuple(skipped))
     complaint = made.coverage.complaint()
-    if complaint is not None and not accept:
+    if complaint is not None and not allow_poor:
         if skipped:
             complaint.message += f"; {len(skipped)} could not be used, the first {skipped[0].name}: {skipped[0].why}"
         raise complaint
@@ -166,15 +166,20 @@ def _evenly(n: int) -> list[int]:
 
 
 def _align(
-    photo: pixels.Image, size: int, where: find.Where, detector: Detector | None, template: align.AlignmentTemplate
+    photo: pixels.Image, size: int, aligned: bool, detector: Detector | None, template: align.AlignmentTemplate
 ) -> find.AlignedFace:
-    """As every photo is aligned; of several faces the best, which is what happens in a clip."""
-    if where.is_unknown and detector is not None:
-        found = landmarks.best(detector.detect(photo))
-        if found is None:
-            raise PhotoError(f"no face found with a score of at least {landmarks.THRESHOLD}", kind="no-face")
-        return find.AlignedFace(photo, *align.align(photo, found.landmarks, size, template), found.landmarks)
-    return find.align_face(photo, size, where, detector, template)
+    """Align the face with the best score, as in a clip."""
+    if aligned:
+        return find.align_face(photo, size, find.FaceLocation(aligned=True, option_prefix="calibration-"), None, template)
+    if detector is None:
+        raise UsageError(
+            "nothing says where the faces for calibration are: there is no detector",
+            hint="pass --detector scrfd_10g_bnkps.onnx (or YuNet), or --calibration-aligned",
+        )
+    face = landmarks.best(detector.detect(photo))
+    if face is None:
+        raise PhotoError(f"no face found with a score of at least {landmarks.THRESHOLD}", kind="no-face")
+    return find.AlignedFace(photo, *align.align(photo, face.landmarks, size, template), face.landmarks)
 
 
 def _turned(points: pixels.Landmarks) -> float:

@@ -10,7 +10,7 @@ from mfs_deploy import architectures
 from mfs_deploy.architectures.base import Identity
 from mfs_deploy.checkpoint.load import load
 from mfs_deploy.faces import align, paste_back
-from mfs_deploy.faces.find import Where, align_face
+from mfs_deploy.faces.find import FaceLocation, align_face
 from mfs_deploy.faces.portrait import LANDMARKS
 
 
@@ -34,14 +34,14 @@ def recorded(golden) -> Identity:
 
 
 def test_the_aligned_crop_is_identical(golden, portrait):
-    face = align_face(portrait, 224, Where(LANDMARKS), None)
+    face = align_face(portrait, 224, FaceLocation(LANDMARKS), None)
     np.testing.assert_array_equal(face.crop, rgb(golden["target_aligned_bgr"]))
     np.testing.assert_allclose(align.alignment_matrix(LANDMARKS, 224), golden["source_matrix"], rtol=1e-6)
     np.testing.assert_allclose(face.back, golden["back_matrix"], rtol=1e-9)
 
 
 def test_the_identity_encoder_gives_the_recorded_embedding_and_map(golden, arch, opened):
-    person = arch.encode(arch.encoder(opened.encoder), rgb(golden["target_aligned_bgr"]))
+    person = arch.embed(arch.encoder(opened.encoder), rgb(golden["target_aligned_bgr"]))
     np.testing.assert_allclose(person.embedding, golden["identity_embedding"], atol=2e-6)
     scale = np.abs(golden["identity_feature_map"]).max()
     np.testing.assert_allclose(person.feature_map / scale, golden["identity_feature_map"] / scale, atol=5e-6)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.long
 
 PEOPLE = 120
 RAY = "from ray.scripts.scripts import main; main()"
-ACTOR = b"ray::Worker"
+ACTOR = b"ray::Actor"
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,7 @@ def test_a_folder_of_photos_and_identities_is_done_by_file_name(run, photo, some
     folder.mkdir()
     shutil.copy(somebody(0), folder / "zoe.safetensors")
     points = np.array(LANDMARKS.split(","), float).reshape(5, 2)
-    Image.fromarray(source_face.read(photo, find.Where(points), None, architectures.interface("mobilefaceswap")).crop).save(
+    Image.fromarray(source_face.read(photo, find.FaceLocation(points), None, architectures.interface("mobilefaceswap")).crop).save(
         folder / "aligned.png"
     )
     assert align.SOURCE_SIZE == 224

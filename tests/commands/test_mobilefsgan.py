@@ -27,7 +27,7 @@ def fsgan(once) -> Path:
 
 
 @pytest.fixture(scope="module")
-def worn(once, fsgan, photo) -> Path:
+def baked_bundle(once, fsgan, photo) -> Path:
     """A bundle of all backends in float16, by full conversion.  Do not write into it."""
 
     def make(folder: Path) -> None:
@@ -59,9 +59,9 @@ def fsgan_kit(once, fsgan) -> Path:
     return once("mobilefsgan-kit", make) / "kit.safetensors"
 
 
-def test_every_backend_matches_pytorch_and_the_manifest_says_what_an_app_must_know(worn):
-    said = manifest.read(worn)
-    assert manifest.verify(worn, said) == []
+def test_every_backend_matches_pytorch_and_the_manifest_says_what_an_app_must_know(baked_bundle):
+    said = manifest.read(baked_bundle)
+    assert manifest.verify(baked_bundle, said) == []
     assert set(said["artifacts"]) == set(BACKENDS)
     for artifact in said["artifacts"].values():
         assert artifact["bytes"] < 4_100_000
@@ -74,10 +74,10 @@ def test_every_backend_matches_pytorch_and_the_manifest_says_what_an_app_must_kn
     assert max(said["stages"].values()) < 1e-6
 
 
-def test_the_bundle_is_rechecked_and_an_artifact_of_other_weights_is_found(mfs, worn, tmp_path):
-    ran = mfs("parity", worn, "--json")
+def test_the_bundle_is_rechecked_and_an_artifact_of_other_weights_is_found(mfs, baked_bundle, tmp_path):
+    ran = mfs("parity", baked_bundle, "--json")
     assert ran.code == 0, ran
-    shutil.copytree(worn, tmp_path / "face", ignore=shutil.ignore_patterns("swap.onnx", "swap.tflite", "swap.mlpackage"))
+    shutil.copytree(baked_bundle, tmp_path / "face", ignore=shutil.ignore_patterns("swap.onnx", "swap.tflite", "swap.mlpackage"))
     data = bytearray((tmp_path / "face" / "swap.bin").read_bytes())
     half = np.frombuffer(data, np.float16)[2000:4000]
     data[4000:8000] = (-half).tobytes()
@@ -89,9 +89,9 @@ def test_the_bundle_is_rechecked_and_an_artifact_of_other_weights_is_found(mfs, 
     assert mfs("parity", tmp_path / "face").code == 7
 
 
-def test_a_photo_is_swapped_in_the_ellipse_and_nowhere_else(mfs, worn, photo, portrait, tmp_path):
+def test_a_photo_is_swapped_in_the_ellipse_and_nowhere_else(mfs, baked_bundle, photo, portrait, tmp_path):
     out = tmp_path / "swapped.png"
-    ran = mfs("swap", "--bundle", worn, "--image", photo, "--landmarks", LANDMARKS, "--backend", "onnx", "--out", out)
+    ran = mfs("swap", "--bundle", baked_bundle, "--image", photo, "--landmarks", LANDMARKS, "--backend", "onnx", "--out", out)
     assert ran.code == 0, ran
     changed = (np.asarray(Image.open(out)) != portrait).any(axis=2)
     ys, xs = np.nonzero(changed)

@@ -32,9 +32,10 @@ def stamped(once, kit, somebody) -> Path:
 
 @pytest.fixture(scope="module")
 def models():
-    from mfs_deploy.export import prepare as preparing
+    from mfs_deploy.exporter.prepare import open_models
+    from mfs_deploy.exporter.request import Network
 
-    return preparing.open_models(preparing.Request(checkpoint="demo", source="demo", out=Path()))
+    return open_models(Network("demo"))
 
 
 def test_the_stamped_artifacts_match_pytorch_within_the_gate_of_the_recipe(stamped, models, contract, crop, somebody):

@@ -12,7 +12,7 @@ from mfs_deploy import metrics
 from mfs_deploy.errors import ParityError
 from mfs_deploy.evaluate import parity
 from mfs_deploy.faces import pixels
-from mfs_deploy.faces.find import Where, align_face
+from mfs_deploy.faces.find import FaceLocation, align_face
 from mfs_deploy.faces.portrait import LANDMARKS
 from mfs_deploy.quant import recipe as recipes
 
@@ -21,7 +21,7 @@ FP32, FP16 = recipes.load("fp32"), recipes.load("fp16")
 
 @pytest.fixture(scope="module")
 def cases(portrait) -> list[parity.Case]:
-    face = align_face(portrait, 224, Where(LANDMARKS), None)
+    face = align_face(portrait, 224, FaceLocation(LANDMARKS), None)
     return [parity.Case("target", face.crop, face.photo, face.back), parity.noise_case(224)]
 
 

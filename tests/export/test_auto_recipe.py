@@ -12,7 +12,7 @@ from mfs_deploy.backends.job import Job, Result
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.evaluate import parity
-from mfs_deploy.export import auto_recipe as choosing
+from mfs_deploy.exporter import auto_recipe as choosing
 from mfs_deploy.progress import SILENT
 from mfs_deploy.quant import recipe as recipes
 

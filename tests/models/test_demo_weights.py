@@ -12,15 +12,17 @@ from mfs_deploy import files
 from mfs_deploy.architectures.card import DEMO, card
 from mfs_deploy.demo import example
 from mfs_deploy.demo.rendering import triplets
-from mfs_deploy.export import prepare as preparing
+from mfs_deploy.exporter import request
+from mfs_deploy.exporter.prepare import Models, open_models
+from mfs_deploy.exporter.request import Network
 from models.demo.training import evaluate
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "demo_model.json"
 
 
 @pytest.fixture(scope="module")
-def models() -> preparing.Models:
-    return preparing.open_models(preparing.Request(checkpoint=preparing.DEMO, out=Path()))
+def models() -> Models:
+    return open_models(Network(request.DEMO))
 
 
 def test_the_files_are_those_of_the_card_and_small_enough_to_ship(models):

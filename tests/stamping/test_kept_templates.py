@@ -21,8 +21,7 @@ from mfs_deploy.errors import ConversionError, OutputError
 from mfs_deploy.graph import simplify
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping import build as templating
-from mfs_deploy.stamping import locate
-from mfs_deploy.stamping import template_file as store
+from mfs_deploy.stamping import locate, template_file
 
 NAME = ("onnx", "fp32")
 
@@ -97,8 +96,8 @@ def files(cache: Path) -> set[Path]:
 def test_the_next_person_s_template_comes_from_the_cache_and_no_converter_runs(get, conversions, cache, monkeypatch):
     first, reasons = get()
     assert reasons == {}
-    assert len(conversions) == templating.PEOPLE
-    assert len(first[NAME].slots) == 19
+    assert len(conversions) == templating.PROBE_PEOPLE
+    assert len(first[NAME].places) == 19
 
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("a converter ran")
@@ -107,7 +106,7 @@ def test_the_next_person_s_template_comes_from_the_cache_and_no_converter_runs(g
     again, reasons = get()
     assert reasons == {}
     assert again.keys() == first.keys()
-    assert store.pack([again[NAME]], {}, {}) == store.pack([first[NAME]], {}, {})
+    assert template_file.pack([again[NAME]], {}, {}) == template_file.pack([first[NAME]], {}, {})
     assert len(files(cache)) == 1
 
 
@@ -119,7 +118,7 @@ def test_a_damaged_kept_file_is_built_anew(get, conversions, cache, damage):
     kept.write_bytes(damage(whole))
     conversions.clear()
     again, reasons = get()
-    assert len(conversions) == templating.PEOPLE
+    assert len(conversions) == templating.PROBE_PEOPLE
     assert (again, reasons) == (first, {})
     assert kept.read_bytes() == whole
 
@@ -136,7 +135,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(get, conversions, monkey
         found, reasons = get()
         assert set(found) == {NAME}
         assert reasons == {}
-    assert len(conversions) == 2 * templating.PEOPLE
+    assert len(conversions) == 2 * templating.PROBE_PEOPLE
 
 
 @pytest.mark.parametrize(
@@ -157,7 +156,7 @@ def test_what_the_bytes_depend_on_makes_another_file(get, conversions, cache, ch
     before = files(cache)
     conversions.clear()
     get(**change)
-    assert len(conversions) == templating.PEOPLE
+    assert len(conversions) == templating.PROBE_PEOPLE
     assert len(files(cache) - before) == 1
     conversions.clear()
     get(**change)
@@ -188,7 +187,7 @@ def test_a_generator_whose_weights_are_not_found_is_a_reason_and_no_error(get, c
     def refuse(*args: object) -> None:
         raise ConversionError("a.weight: predicted, but not found")
 
-    monkeypatch.setattr(locate, "sources", refuse)
+    monkeypatch.setattr(locate, "factors", refuse)
     assert get() == ({}, {NAME: "a.weight: predicted, but not found"})
     assert conversions == []
 

@@ -16,10 +16,10 @@ from mfs_deploy.bundle import provenance
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping import build as templating
-from mfs_deploy.stamping import template_file as store
+from mfs_deploy.stamping import template_file
 from mfs_deploy.stamping.template import (
+    PersonWeights,
     Template,
-    Weights,
     stamp,
     write_files,
 )
@@ -57,9 +57,9 @@ def jobs(graph, crop) -> Callable[[str], list[Job]]:
 
 
 @pytest.fixture(scope="module")
-def portrait_weights(net) -> Weights:
+def portrait_weights(net) -> PersonWeights:
     baked = net.state_dict()
-    return Weights(templating.arrays(baked), provenance.weights_sha256(baked))
+    return PersonWeights(templating.arrays(baked), provenance.weights_sha256(baked))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Templa
         built, reasons = templating.build(jobs, architectures.get("mobilefaceswap"), generator)
         assert reasons == {}
         for name, template in built.items():
-            files.write(folder / f"{'-'.join(name)}.safetensors", store.pack([template], {}, {}))
+            files.write(folder / f"{'-'.join(name)}.safetensors", template_file.pack([template], {}, {}))
         target = np.zeros((1, 3, 224, 224), np.float32)
         with workers.scratch() as scratch:
             for one in workers.run(jobs(portrait_weights.digest), target, scratch, weights=net.state_dict()):
@@ -84,7 +84,7 @@ def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Templa
     folder = once("stamped-and-converted", build)
 
     def read(backend: str, recipe: str) -> tuple[Template, dict[str, bytes]]:
-        (template,), _, _ = store.unpack(folder / f"{backend}-{recipe}.safetensors")
+        (template,), _, _ = template_file.unpack(folder / f"{backend}-{recipe}.safetensors")
         return template, templating.read(folder / "converted" / f"{backend}-{recipe}")
 
     return read
@@ -105,6 +105,6 @@ def test_nothing_of_the_probe_is_left_in_a_stamped_file(made, portrait_weights, 
     """A template carries the weights of a random person; stamped, none of that person's may remain."""
     template, _ = made(backend, recipe)
     stamped = stamp(template, portrait_weights)
-    for slot in template.slots:
-        before = template.files[slot.file][slot.offset : slot.offset + slot.length]
-        assert bytes(stamped[slot.file]).find(before) == -1, slot.weights
+    for place in template.places:
+        before = template.files[place.file][place.offset : place.offset + place.length]
+        assert bytes(stamped[place.file]).find(before) == -1, place.weights

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from mfs_deploy import metrics
-from mfs_deploy.architectures.mobilefaceswap import encode as identity
+from mfs_deploy.architectures.mobilefaceswap.architecture import embed
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator, PredictedWeights
 from mfs_deploy.demo.rendering import triplets
 from mfs_deploy.demo.rendering.attributes import path, sample_attributes
@@ -73,7 +73,7 @@ def samples(generator: Generator, encoder: torch.nn.Module, n: int) -> Iterator[
         drawn = triplets.make(min(BATCH, n - start), triplets.HELD_OUT + 10 + start, SIZE, source_size=align.SOURCE_SIZE)
         for i in range(len(drawn)):
             source, target, truth = (_image(t[i]) for t in (drawn.source, drawn.target, drawn.result))
-            predicted = _predict(generator, encoder, source)
+            predicted = predict(generator, encoder, source)
             with torch.inference_mode():
                 swapped, mask = (t.numpy() for t in generator.swap(predicted, torch.from_numpy(to_tensor(target))))
             made = to_image(swapped)
@@ -104,7 +104,7 @@ def temporal(generator: Generator, encoder: torch.nn.Module, clips: int, frames:
         before, after = render_swap(heads, faces, scenes, SIZE, crop_view(scene_landmarks(heads, scenes), SIZE))
         shown = sample_attributes(1, seed + 500)
         source = render(faces.take([0]), shown, SIZE, crop_view(scene_landmarks(faces.take([0]), shown), SIZE))
-        predicted = _predict(generator, encoder, _image((source.image[0] * 255).round().byte()))
+        predicted = predict(generator, encoder, _image((source.image[0] * 255).round().byte()))
         with torch.inference_mode():
             made = torch.cat([generator.swap(predicted, frame[None])[0] for frame in before.image])
         error, motion = temporal_error(made.numpy(), after.image.numpy(), before.mask.numpy())
@@ -140,15 +140,15 @@ def _measure(swapped: Array, mask: Array, truth: Array, true_mask: NDArray[Any],
     )
 
 
-def _predict(generator: Generator, encoder: torch.nn.Module, source: Image) -> PredictedWeights:
-    person = identity.encode(encoder, source)
+def predict(generator: Generator, encoder: torch.nn.Module, source: Image) -> PredictedWeights:
+    person = embed(encoder, source)
     with torch.inference_mode():
         predicted: PredictedWeights = generator(torch.from_numpy(person.embedding), torch.from_numpy(person.feature_map))
     return predicted
 
 
 def _cosine(encoder: torch.nn.Module, a: Image, b: Image) -> float:
-    return metrics.cosine(identity.encode(encoder, a).embedding, identity.encode(encoder, b).embedding)
+    return metrics.cosine(embed(encoder, a).embedding, embed(encoder, b).embedding)
 
 
 def _image(pixels: torch.Tensor) -> Image:

@@ -42,7 +42,7 @@ class Swapper:
     runner: Runner
     interface: Interface
     size: int
-    where: find.Where
+    location: find.FaceLocation
     detector: Detector | None
 
 
@@ -66,7 +66,7 @@ def check_place(bundle: Path, source: Path, out: Path, suffixes: tuple[str, ...]
         raise UsageError(f"--out {out} lies in the bundle, which holds only what its manifest lists")
 
 
-def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where: find.Where) -> Swapper:
+def open_swapper(bundle: Path, backend: str | None, detector: Path | None, location: find.FaceLocation) -> Swapper:
     said = manifest.read(bundle)
     contract = verify_bundle(bundle, said)
     names = [backend] if backend is not None else [name for name in BACKENDS if name in said["artifacts"]]
@@ -80,7 +80,7 @@ def open_swapper(bundle: Path, backend: str | None, detector: Path | None, where
             missing = missing or exc
             continue
         opened = None if detector is None else detectors.open_detector(detector)
-        return Swapper(name, runner.runtime, runner, INTERFACES[contract.arch], contract.size, where, opened)
+        return Swapper(name, runner.runtime, runner, INTERFACES[contract.arch], contract.size, location, opened)
     raise missing or BundleError(f"{bundle} has no artifacts")
 
 
@@ -90,7 +90,7 @@ def swap_frame(swapper: Swapper, face: find.AlignedFace) -> pixels.Image:
 
 
 def swap_image(swapper: Swapper, photo: Path, out: Path) -> None:
-    face = find.read_face(photo, swapper.size, swapper.where, swapper.detector, swapper.interface.alignment)
+    face = find.read_face(photo, swapper.size, swapper.location, swapper.detector, swapper.interface.alignment)
     picture = PillowImage.fromarray(swap_frame(swapper, face))
     disclosure = manifest.DISCLOSURE["disclosure"]
     info = PngInfo()
@@ -146,8 +146,8 @@ def _check_clip(clip: Path, written: Path, counts: Counts, promised: int) -> Non
 
 def _find(swapper: Swapper, frame: pixels.Image) -> find.AlignedFace | None:
     """In a clip the best face is taken, as in the original; a frame without one is no error."""
-    if swapper.detector is None or swapper.where.landmarks is not None or swapper.where.aligned:
-        return find.align_face(frame, swapper.size, swapper.where, swapper.detector, swapper.interface.alignment)
+    if swapper.detector is None or swapper.location.landmarks is not None or swapper.location.aligned:
+        return find.align_face(frame, swapper.size, swapper.location, swapper.detector, swapper.interface.alignment)
     best = landmarks.best(swapper.detector.detect(frame))
     if best is None:
         return None

@@ -20,13 +20,11 @@ from mfs_deploy.backends import launch as workers
 from mfs_deploy.contract import Tolerance
 from mfs_deploy.errors import ParityError, UsageError
 from mfs_deploy.evaluate import outcome, parity
-from mfs_deploy.export import artifacts, pipeline, write_bundle
-from mfs_deploy.export import calibrate as quantizing
-from mfs_deploy.export import prepare as preparing
-from mfs_deploy.export.prepare import Request
+from mfs_deploy.exporter import artifacts, calibrate, write_bundle
+from mfs_deploy.exporter.prepare import prepare
+from mfs_deploy.exporter.request import Formats, Network, ParityOptions, Person, check_formats, check_network, check_person
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import float16_headroom as headroom
-from mfs_deploy.quant import mixed_search as search
+from mfs_deploy.quant import float16_headroom, mixed_search
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.mixed_search import Sensitivity, Step
 from mfs_deploy.quant.recipe import Recipe
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
 
 CROPS = 8  # of the calibration set, evenly spaced, that quality is measured on
 ROUNDS = 10
-LEAST_DB = 1.0  # by which the aim is raised where a runtime fell short
+MIN_RAISE_DB = 1.0  # by which the aim is raised where a runtime fell short
 
 
 @dataclass(frozen=True)
@@ -51,54 +49,61 @@ class Mixture:
     steps: tuple[Step, ...]
 
 
-def mix(request: Request, base: str, min_psnr_db: float, progress: Progress = SILENT) -> Mixture:
-    """Search from the recipe ``base``, whose every operation may be put back into floating point.
+def mix(network: Network, person: Person, formats: Formats, min_psnr_db: float, progress: Progress = SILENT) -> Mixture:
+    """Search from the recipe of ``formats``, whose every operation may be put back into floating point.
 
     Raises:
-        UsageError: ``base`` has no integers to mix.
+        UsageError: that recipe has no integers to mix.
         ParityError: no mixture keeps ``min_psnr_db``.
         MfsError: as an export's.
     """
-    start = recipes.load(base)
+    start = recipes.load(formats.recipe)
     if not start.is_static:
-        raise UsageError(f"the recipe {base} has no integer values to mix with floating point", hint="choose w8a8 or w8a16")
-    preparing.check(request)
-    quantizing.check(request.calibration, [(name, start) for name in request.targets], request.tflite_io)
-    progress.start(5 + len(request.targets))
-    ready = preparing.prepare(request, progress)
-    graph, target = ready.graph, ready.targets[:1]
-    calibrated = pipeline.calibrate(request, ready, progress)
-    crops = target if calibrated.crops is None else calibrated.crops[:: max(1, len(calibrated.crops) // CROPS)]
+        raise UsageError(
+            f"the recipe {formats.recipe} has no integer values to mix with floating point", hint="choose w8a8 or w8a16"
+        )
+    check_network(network)
+    check_person(person)
+    check_formats(formats)
+    calibrate.check(formats, [(name, start) for name in formats.backends])
+    progress.start(5 + len(formats.backends))
+    baked = prepare(network, person, ParityOptions(), progress)
+    graph, target = baked.graph, baked.crops[:1]
+    progress.step("calibrate")
+    context = calibrate.CalibrationContext(network.arch, network.side, baked.models.detector)
+    calibration = calibrate.calibrate(formats.calibration, context, graph, target, progress)
+    ranges = calibration.kept.ranges
+    crops = target if calibration.crops is None else calibration.crops[:: max(1, len(calibration.crops) // CROPS)]
     probe = torch.cat([torch.from_numpy(target), torch.from_numpy(crops)])
 
     progress.step("measure each operation")
-    facts = artifacts.make_facts(request, ready)
-    key = _key(facts.weights_sha256, start, calibrated.kept.ranges, probe)
-    hurt = _cached(key, lambda: search.sensitivity(graph, start, calibrated.kept.ranges, probe, progress.note))
-    order = [one.name for one in hurt]
-    costs = search.costs(graph, request.side)
-    measure = search.meter(graph, start, calibrated.kept.ranges, probe, costs)
-    room = headroom.scan(graph, ready.targets)
+    facts = artifacts.make_facts(baked, network.side)
+    key = _key(facts.weights_sha256, start, ranges, probe)
+    sensitivity = _cached(key, lambda: mixed_search.sensitivity(graph, start, ranges, probe, progress.note))
+    order = [one.name for one in sensitivity]
+    costs = mixed_search.costs(graph, network.side)
+    measure = mixed_search.meter(graph, start, ranges, probe, costs)
+    headroom = float16_headroom.scan(graph, baked.crops)
     aim = min_psnr_db
     steps: tuple[Step, ...] = ()
     for _ in range(ROUNDS):
-        found = search.search(start, measure, costs, aim, order, progress.note)
-        steps = (*steps, *found.steps)
-        recipe = _named(found.recipe, min_psnr_db)
-        wanted = [(name, recipe) for name in request.targets]
+        result = mixed_search.search(start, measure, costs, aim, order, progress.note)
+        steps = (*steps, *result.steps)
+        recipe = _named(result.recipe, min_psnr_db)
+        pairs = [(name, recipe) for name in formats.backends]
         with workers.scratch() as scratch:
-            jobs = artifacts.make_jobs(request, wanted, room, facts, calibrated)
+            jobs = artifacts.make_jobs(formats, pairs, headroom, facts, calibration)
             done = workers.run(
-                jobs, ready.targets, scratch, weights=ready.baked, on_done=lambda job: progress.note(artifacts.made(job))
+                jobs, baked.crops, scratch, weights=baked.weights, on_done=lambda job: progress.note(artifacts.made(job))
             )
             sizes = {one.job.backend: write_bundle.artifact_bytes(one) for one in done}
-        measured = parity.judge(outcome.outputs_of(done), ready.cases, ready.reference, dict(wanted), None).measured
+        measured = parity.judge(outcome.outputs_of(done), baked.cases, baked.reference, dict(pairs), None).measured
         psnr = {name: measured[name][0].swapped_psnr_db if name in measured else float("nan") for name in sizes}
         worst = min(psnr, key=lambda name: psnr[name])
         if all(value >= min_psnr_db for value in psnr.values()):
             progress.finish()
-            return Mixture(recipe, psnr, sizes, hurt, steps)
-        aim += max(min_psnr_db - psnr[worst], LEAST_DB)
+            return Mixture(recipe, psnr, sizes, sensitivity, steps)
+        aim += max(min_psnr_db - psnr[worst], MIN_RAISE_DB)
     raise ParityError(
         f"{worst} reaches {psnr[worst]:.1f} dB with the best mixture found, {min_psnr_db:g} dB were asked for",
         hint="ask for less with --min-psnr, or leave that backend out of --backends",

@@ -21,7 +21,7 @@ from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 
 if TYPE_CHECKING:
-    from mfs_deploy.export.prepare import Prepared
+    from mfs_deploy.exporter.prepare import BakedPerson
     from mfs_deploy.quant.float16_headroom import Headroom
 
 
@@ -67,18 +67,18 @@ class Measurements:
     calibration: ranges_file.Calibration | None = None
 
 
-def write(folder: Path, facts: Facts, person: Prepared, done: Sequence[JobResult], measured: Measurements) -> None:
+def write(folder: Path, facts: Facts, baked: BakedPerson, done: Sequence[JobResult], measured: Measurements) -> None:
     """Fill ``folder``; the manifest comes last, so that it can account for all the rest."""
     move_artifacts(done, folder)
-    target = person.cases[0]
-    write_reference(folder, person.cases, person.reference)
-    rows = [outcome.preview_row("PyTorch", target, person.reference)]
+    target = baked.cases[0]
+    write_reference(folder, baked.cases, baked.reference)
+    rows = [outcome.preview_row("PyTorch", target, baked.reference)]
     for one in done:
         psnr_db = measured.parity[one.job.backend][0].swapped_psnr_db
         label = f"{BACKENDS[one.job.backend].TITLE}\n{one.job.recipe_name}\n{psnr_db:.1f} dB"
         rows.append(outcome.preview_row(label, target, parity.Outputs.of(one.outputs)))
     picture = target.frame if target.frame is not None else target.crop
-    preview.write(folder / PREVIEW, person.person.crop, picture, rows, target.truth)
+    preview.write(folder / PREVIEW, baked.person.crop, picture, rows, target.truth)
     if measured.calibration is not None:
         (folder / ranges_file.NAME).write_text(ranges_file.text(measured.calibration.kept), "utf-8")
     manifest.write(folder, _manifest(folder, facts, done, measured))

@@ -13,12 +13,11 @@ from mfs_deploy.backends import launch as workers
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.registry import BACKENDS, has
 from mfs_deploy.evaluate import outcome, parity
-from mfs_deploy.export import write_bundle
+from mfs_deploy.exporter import write_bundle
 from mfs_deploy.progress import Progress
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.quant.recipe import Recipe
 
-AUTO = "auto"
 DEFAULT = "fp16"  # where nothing can be measured, or nothing passes
 ALIKE = 1.05  # frame times within this factor count as the same, and the smaller artifact is taken
 
@@ -41,12 +40,12 @@ class Trial:
     chosen: bool
 
 
-def candidates(targets: Sequence[str], *, calibrated: bool) -> list[tuple[str, Recipe]]:
+def candidates(backends: Sequence[str], *, calibrated: bool) -> list[tuple[str, Recipe]]:
     """Backends with each recipe that is to be tried there; static ones only where ranges can be had."""
     every = [recipes.load(name) for name in recipes.names()]
     return [
         (backend, recipe)
-        for backend in targets
+        for backend in backends
         for recipe in every
         if has(backend, recipe) and (calibrated or not recipe.is_static) and (BACKENDS[backend].RUNS_HERE or recipe.name == DEFAULT)
     ]
