@@ -37,7 +37,6 @@ from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats, Netwo
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant import recipe as recipes
 from mfs_deploy.stamping import kit as kits_format
-from mfs_deploy.stamping import person
 from mfs_deploy.stamping.kit import Kit
 
 RESULTS = pages.RESULTS / "stamping.json"
@@ -93,7 +92,7 @@ def stamping(kit: Kit, folder: Path) -> dict[str, float]:
     for i, weights in enumerate(w for _ in range(PEOPLE // max(BATCHES)) for w in kit.bake(people)):
         place = folder / str(i)
         place.mkdir(parents=True)
-        times.append(seconds(lambda w=weights, p=place: person.stamp_bundle(kit, list(kit.templates), w, p)))  # type: ignore[misc]
+        times.append(seconds(lambda w=weights, p=place: kits_format.write_bundle(kit.common, kit.templates, w, p)))  # type: ignore[misc]
     found["stamp_ms"] = 1000 * statistics.median(times)
     found["bundle_bytes"] = sum(path.stat().st_size for path in (folder / "0").rglob("*") if path.is_file())
     return found

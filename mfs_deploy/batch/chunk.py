@@ -102,7 +102,7 @@ class ChunkWorker:
         began = time.perf_counter()
         try:
             with self.store.staging(name) as folder:
-                manifest = person.stamp_bundle(self.kit, self.templates, weights, folder)
+                manifest = kits.write_bundle(self.kit.common, self.templates, weights, folder)
                 size = sum(facts["bytes"] for facts in manifest["files"].values())
                 result = PersonResult(name, "done", sha256, weights.digest, size, _seconds(began, shared_s))
                 self.store.publish(folder, result)

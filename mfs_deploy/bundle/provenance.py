@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -98,4 +99,9 @@ def artifact_entry(
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Installed versions of ``TOOLS`` and of the given distributions."""
-    return {package: distributions.version(package) for package in sorted({*TOOLS, *packages})}
+    return {package: _version(package) for package in sorted({*TOOLS, *packages})}
+
+
+@functools.cache
+def _version(package: str) -> str:
+    return distributions.version(package)

@@ -41,8 +41,7 @@ def export(request: ExportRequest, progress: Progress = SILENT) -> Exported:
     progress.start(6 + is_static + len(pairs))
     with publish.staging(request.out) as folder, workers.scratch() as scratch:
         baked = prepare(request.network, request.person, request.parity, progress)
-        stages = check_stages(baked)
-        encode = encode_with(baked.models)
+        stages = {} if request.parity.level == "off" else check_stages(baked)
 
         progress.step("scan the float16 headroom")
         headroom = float16_headroom.scan(baked.graph, baked.crops)
@@ -56,6 +55,7 @@ def export(request: ExportRequest, progress: Progress = SILENT) -> Exported:
             publish.publish(folder, request.out)
             progress.finish()
             return Exported(request.out, manifest.read(request.out))
+        encode = encode_with(baked.models)
         done = artifacts.make_artifacts(formats, baked, jobs, scratch, progress)
         trials: Sequence[auto_recipe.Trial] = ()
         if formats.recipe == AUTO:

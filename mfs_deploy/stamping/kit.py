@@ -233,7 +233,13 @@ def write_bundle(common: Mapping[str, Any], templates: Iterable[Template], weigh
 
     Returns:
         the manifest.
+
+    Raises:
+        ConversionError: a weight is NaN or infinite, or does not fit into a template's formats.
     """
+    bad = next((key for key, value in weights.baked.items() if not np.isfinite(value).all()), None)
+    if bad is not None:
+        raise ConversionError(f"{bad} holds values that are not finite", hint="look at the identity's values", kind="not-finite")
     files, written = make_bundle(common, templates, weights)
     write_files(files, folder)
     manifest.write(folder, written)

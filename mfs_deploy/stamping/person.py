@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mfs_deploy.architectures import source_face
 from mfs_deploy.bundle import publish as bundle
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
-from mfs_deploy.errors import CheckpointError, ConversionError, UsageError
+from mfs_deploy.errors import CheckpointError, UsageError
 from mfs_deploy.faces import find
 from mfs_deploy.faces.detectors import open_detector
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.stamping import kit as kits
 from mfs_deploy.stamping.kit import Kit
-from mfs_deploy.stamping.template import PersonWeights, Template
+from mfs_deploy.stamping.template import Template
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def export(request: StampRequest, progress: Progress = SILENT) -> dict[str, Any]
     progress.step("bake and stamp")
     (weights,) = kit.bake([person])
     with bundle.staging(request.out) as folder:
-        manifest = stamp_bundle(kit, templates, weights, folder)
+        manifest = kits.write_bundle(kit.common, templates, weights, folder)
         bundle.publish(folder, request.out)
     progress.finish()
     return manifest
@@ -96,11 +94,3 @@ def read_identity(kit: Kit, path: Path) -> IdentityArrays:
             kind="identity",
         )
     return person
-
-
-def stamp_bundle(kit: Kit, templates: list[Template], weights: PersonWeights, folder: Path) -> dict[str, Any]:
-    """As ``kit.write_bundle``.  Raises ConversionError where a weight is not a number."""
-    bad = next((key for key, value in weights.baked.items() if not np.isfinite(value).all()), None)
-    if bad is not None:
-        raise ConversionError(f"{bad} holds values that are not finite", hint="look at the identity's values", kind="not-finite")
-    return kits.write_bundle(kit.common, templates, weights, folder)

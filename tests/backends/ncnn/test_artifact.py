@@ -55,7 +55,7 @@ def test_opening_and_running_over_and_over_neither_crashes_nor_leaks(fp32, contr
     script = f"""{PEAK}
 import numpy as np
 from pathlib import Path
-from mfs_deploy.backends import ncnn
+from mfs_deploy.backends.ncnn import backend as ncnn
 from mfs_deploy.contract import Contract, TensorSpec
 contract = {contract!r}
 target = np.full((1, 3, 224, 224), 0.5, np.float32)

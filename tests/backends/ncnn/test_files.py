@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 
-import numpy as np
 import pytest
 
 from mfs_deploy.backends.ncnn import backend as ncnn
@@ -176,17 +175,5 @@ def test_flipped_tag_is_refused(copy, contract):
             ncnn.open(copy, contract)
 
 
-def test_any_flipped_byte_of_the_graph_is_refused_or_harmless(copy, contract, crop):
-    """A byte that survives the check must leave something that ncnn can run: it must not bring the process down."""
-    data = copy.read_bytes()
-    refused = 0
-    rng = np.random.default_rng(0)
-    for at, bit in zip(rng.integers(0, len(data), 200), rng.integers(0, 8, 200), strict=True):
-        damaged = bytearray(data)
-        damaged[at] ^= 1 << int(bit)
-        copy.write_bytes(damaged)
-        try:
-            ncnn.open(copy, contract)
-        except BundleError:
-            refused += 1
-    assert refused > 60
+def test_any_flipped_bit_of_the_graph_is_refused_or_harmless(copy, flips_refused):
+    assert flips_refused(copy) > 60

@@ -16,12 +16,6 @@ from mfs_deploy.quant.ranges import observe
 
 
 @pytest.fixture(scope="session")
-def lowered(graph, contract, once) -> bytes:
-    """The network as the converter has it, to be finished."""
-    return (once("lowered", lambda folder: tflite.lower(graph, contract, folder / tflite.FILES[0])) / tflite.FILES[0]).read_bytes()
-
-
-@pytest.fixture(scope="session")
 def make(lowered: bytes, graph, contract, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """The name of a recipe, and nodes to keep in float32, to the path of an artifact."""
 

@@ -257,7 +257,7 @@ ENDS = """
 import sys
 from pathlib import Path
 from mfs_deploy import architectures
-from mfs_deploy.backends import tflite
+from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.errors import BundleError
 contract = architectures.interface("mobilefaceswap").contract(224)
 for path in map(Path, sys.argv[1:]):

@@ -29,6 +29,8 @@ from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant import recipe as recipes
 
+pytestmark = pytest.mark.long
+
 # Instructions of a frame of MobileFaceSwap at 224, Cortex-A76; measured 71.3 and 59.4 million.  More is a regression.
 BUDGET = {("ncnn", "fp16"): 72.0e6, ("ncnn", "w8a8"): 60.0e6}
 
