@@ -27,7 +27,11 @@ def installed(wheel, tmp_path_factory) -> Path:
     reached = subprocess.run([*pip, "download", "--no-deps", "-d", place, "click"], capture_output=True, text=True, check=False)
     if reached.returncode:
         pytest.skip(f"pip cannot reach its index: {reached.stderr.splitlines()[-1]}")
-    subprocess.run([*pip, "install", "--no-compile", "-c", ROOT / "constraints.txt", wheel], check=True, capture_output=True)
+    subprocess.run(
+        [*pip, "install", "--ignore-installed", "--no-compile", "-c", ROOT / "constraints.txt", wheel],
+        check=True,
+        capture_output=True,
+    )
     return place
 
 
