@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks import pages
 from mfs_deploy.architectures.mobilefaceswap.architecture import random_identity
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
@@ -34,8 +34,7 @@ from mfs_deploy.exporter import kit as kits
 from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
 from mfs_deploy.exporter.prepare import open_models, prepare
 from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats, Network, ParityOptions, Person
-from mfs_deploy.quant import ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges_file, recipes
 from mfs_deploy.stamping import kit as kits_format
 from mfs_deploy.stamping.kit import Kit
 
@@ -66,11 +65,11 @@ def full_conversion() -> dict[str, float]:
     baked = models.arch.bake(models.generator, models.arch.random_identity(rng))
     facts = provenance.Facts(models.arch.INTERFACE.contract(224), models.files, provenance.weights_sha256(baked))
     pairs = [(name, recipes.load("fp16")) for name in BACKENDS]
-    with workers.scratch() as scratch:
+    with launch.scratch() as scratch:
         jobs = artifacts.make_jobs(Formats(BACKENDS), pairs, kits.NO_HEADROOM, facts, None)
         target = np.zeros((1, 3, 224, 224), np.float32)
         before = _children_s()
-        took = seconds(lambda: workers.run(jobs, target, scratch, weights=baked))
+        took = seconds(lambda: launch.run(jobs, target, scratch, weights=baked))
         return {"full_conversion_s": took, "full_conversion_core_s": _children_s() - before}
 
 

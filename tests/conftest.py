@@ -217,7 +217,7 @@ def new_artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
     from mfs_deploy import architectures
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.registry import BACKENDS
-    from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant import recipes
 
     def run(backend: str, network, recipe: str, keep=(), size: int = 224, coreml_io: str = "image", into: Path | None = None):
         folder = tmp_path_factory.mktemp(backend) if into is None else into
@@ -246,7 +246,7 @@ def artifact(new_artifact, once, graph, contract, request) -> Callable[..., Path
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.registry import BACKENDS
     from mfs_deploy.backends.tflite import backend as tflite
-    from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant import recipes
 
     def path(backend: str, recipe: str, **options: str) -> Path:
         def make(folder: Path) -> None:

@@ -18,7 +18,7 @@ from mfs_deploy import architectures
 from mfs_deploy.architectures.card import DEMO, GENERATOR, SourceFile, card
 from mfs_deploy.bundle import manifest
 from mfs_deploy.contract import Contract
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 
 PREVIEW = "preview.png"
 WEIGHTS_KEY = "mfs.weights_sha256"  # of an artifact's metadata

@@ -124,7 +124,7 @@ def _not_one(name: str, what: str) -> CheckpointError:
 
 
 def _sorted_header(data: bytes) -> bytes:
-    """The library writes metadata in the order of a hash table seeded at random; the format allows any order.
+    """Sort the header: safetensors writes metadata in random order (https://github.com/safetensors/safetensors/issues/584).
 
     Format: header length as 8 bytes little-endian, JSON header padded with spaces to a multiple of 8, then the arrays.
     """

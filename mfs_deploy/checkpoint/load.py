@@ -15,9 +15,7 @@ import torch
 
 from mfs_deploy.architectures import FILES
 from mfs_deploy.architectures.card import ARCHIVE, DETECTOR, ENCODER, GENERATOR, MEMBER, WHOLE, SourceFile
-from mfs_deploy.checkpoint import pdparams, safetensors_file
-from mfs_deploy.checkpoint import tar_archive as tar
-from mfs_deploy.checkpoint import torch_file as torch_zip
+from mfs_deploy.checkpoint import pdparams, safetensors_file, tar_archive, torch_file
 from mfs_deploy.checkpoint.byte_source import (
     MAX_FILE_BYTES,
     Readable,
@@ -114,7 +112,7 @@ def role_of(name: str, arch: str) -> str | None:
         return DETECTOR
     if len(parts) != 1 or file.suffix.lower() not in WEIGHT_SUFFIXES:
         return None
-    return next((role for role, known in FILES[arch].names.items() if known.fullmatch(file.stem.lower())), None)
+    return next((role for role, pattern in FILES[arch].names.items() if pattern.fullmatch(file.stem.lower())), None)
 
 
 class _Reader:
@@ -155,7 +153,7 @@ class _Reader:
                 unpacked = cast(Readable, gzip.GzipFile(fileobj=cast(Any, _Short(source))))
                 inner = Source(unpacked, MAX_FILE_BYTES, path.name, hashed=False)
             try:
-                for member in tar.members(inner):
+                for member in tar_archive.members(inner):
                     role = self._choose(member.name, path.name)
                     if role is not None:
                         self._from_source(member.source, role)
@@ -177,7 +175,7 @@ class _Reader:
                 self._from_source(source, role)
                 return
             self._announce(source, role)
-            opened = safetensors_file.opened if suffix == ".safetensors" else torch_zip.opened
+            opened = safetensors_file.opened if suffix == ".safetensors" else torch_file.opened
             with opened(path, path.name) as stored:
                 self.networks[role] = match_state_dict(stored, self._arch, role, path.name)
             self.files.append(describe(role, path.name, source.size, source.sha256()))

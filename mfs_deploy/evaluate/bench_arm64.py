@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import Job
 from mfs_deploy.devices.arm64 import count
 from mfs_deploy.devices.arm64 import machine as arm64
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.bench import open_artifacts, result_head
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 LANES = {"float32": 4, "float16": 8, "int8": 16, "int16": 8}  # multiply-adds of one 128-bit instruction
 
@@ -31,17 +31,17 @@ def on_arm64(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
     progress.start(len(jobs) * (1 + by_layer))
     macs = _macs(said)
     found = {}
-    with workers.scratch() as scratch:
+    with launch.scratch() as scratch:
         for name, job in jobs.items():
             target = parity.inputs(cases[:1])
             counts, place = scratch / f"{name}.counts", scratch / "frame"
-            workers.run([replace(job, count=count.FRAMES)], target, place, machine=arm64.machine(cpu, counts=counts))
+            launch.run([replace(job, count=count.FRAMES)], target, place, machine=arm64.machine(cpu, counts=counts))
             frame = count.frame(counts)
             found[name] = {"recipe": job.recipe_name, "instructions": frame, "bound": macs // _lanes(job, cpu)}
             progress.step(f"{name}: {frame[count.TOTAL] / 1e6:.1f} M instructions")
             if by_layer:
                 counts, place = scratch / f"{name}.layers", scratch / "layers"
-                (done,) = workers.run([replace(job, count_layers=True)], target, place, machine=arm64.machine(cpu, counts=counts))
+                (done,) = launch.run([replace(job, count_layers=True)], target, place, machine=arm64.machine(cpu, counts=counts))
                 found[name]["layers"] = count.layers(counts, done)
                 progress.step(f"{name}, by layer")
     return {**result_head(said, list(jobs)), "cpu": cpu, "multiply_adds": macs, "artifacts": found}

@@ -16,8 +16,7 @@ from mfs_deploy.exporter.prepare import Models, open_models
 from mfs_deploy.exporter.request import CalibrationOptions, Formats, Network, check_formats, check_network
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges_file, recipes
 from mfs_deploy.quant.float16_headroom import Headroom
 from mfs_deploy.stamping import build
 from mfs_deploy.stamping.kit import FACE_INPUT, Kit

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.bundle import manifest, provenance, publish
 from mfs_deploy.evaluate import outcome, parity
 from mfs_deploy.evaluate.reference import write_reference
@@ -39,7 +39,7 @@ def export(request: ExportRequest, progress: Progress = SILENT) -> Exported:
     calibrate.check(formats, pairs)
     is_static = any(recipe.is_static for _, recipe in pairs)
     progress.start(6 + is_static + len(pairs))
-    with publish.staging(request.out) as folder, workers.scratch() as scratch:
+    with publish.staging(request.out) as folder, launch.scratch() as scratch:
         baked = prepare(request.network, request.person, request.parity, progress)
         stages = {} if request.parity.level == "off" else check_stages(baked)
 

@@ -26,8 +26,8 @@ from mfs_deploy.errors import ConversionError, MfsError
 from mfs_deploy.files import cache_folder, write
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant.recipe import Range
-from mfs_deploy.quant.scales import fit
+from mfs_deploy.quant.recipes import Range
+from mfs_deploy.quant.scales import scale_of_range
 from mfs_deploy.stamping import encodings, locate, template_file
 from mfs_deploy.stamping.template import (
     NO_WEIGHTS_SHA256,
@@ -172,8 +172,8 @@ def read(folder: Path) -> dict[str, bytes]:
 
 def _steps(job: Job) -> Iterable[float]:
     """Steps that inputs may have; a bias's steps are multiples of one."""
-    return [fit("int8", Range(*pair)).step for pair in job.ranges.values()] + [
-        fit("int16", Range(*pair)).step for pair in job.ranges.values()
+    return [scale_of_range("int8", Range(*pair)).step for pair in job.ranges.values()] + [
+        scale_of_range("int16", Range(*pair)).step for pair in job.ranges.values()
     ]
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mfs_deploy import onnx_runtime
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.architectures.base import Interface
-from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
 from mfs_deploy.bundle.provenance import artifact_entry, weights_sha256
@@ -29,7 +29,7 @@ from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.faces import pixels
 from mfs_deploy.files import write
-from mfs_deploy.quant.recipe import without_name
+from mfs_deploy.quant.recipes import without_name
 from mfs_deploy.stamping import template_file
 from mfs_deploy.stamping.template import (
     NO_WEIGHTS_SHA256,
@@ -153,7 +153,7 @@ class _Network:
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
         except Exception as exc:  # onnxruntime's own classes, whose common base is this
-            raise kit_error(f"has a {title} that cannot be opened: {last_line(exc)}") from exc
+            raise kit_error(f"has a {title} that cannot be opened: {error_text(exc)}") from exc
         if (found := self._shapes(self._session.get_inputs())) != inputs:
             raise kit_error(f"has a {title} that takes {found}, not {inputs}")
         self.outputs = self._shapes(self._session.get_outputs())
@@ -163,7 +163,7 @@ class _Network:
         try:
             values = self._session.run(list(self.outputs), dict(feeds))
         except Exception as exc:  # as above
-            raise kit_error(f"has a {self._title} that cannot be run: {last_line(exc)}") from exc
+            raise kit_error(f"has a {self._title} that cannot be run: {error_text(exc)}") from exc
         for (name, shape), value in zip(self.outputs.items(), values, strict=True):
             if value.shape != (people, *shape):
                 raise kit_error(f"has a {self._title} that gives {name} as {value.shape}, not {(people, *shape)}")
@@ -173,8 +173,8 @@ class _Network:
         found = {}
         for value in values:
             people, *shape = value.shape or [0]
-            known = all(type(n) is int and n > 0 for n in shape) and math.prod(shape) <= MAX_VALUES
-            if value.type != "tensor(float)" or type(people) is int or not known:
+            fixed = all(type(n) is int and n > 0 for n in shape) and math.prod(shape) <= MAX_VALUES
+            if value.type != "tensor(float)" or type(people) is int or not fixed:
                 raise kit_error(f"has a {self._title} with {value.name} as {value.type} {value.shape}"[:300])
             found[value.name] = tuple(shape)
         return found

@@ -48,7 +48,7 @@ def pack(templates: Sequence[Template], facts: Mapping[str, Any], arrays: Mappin
         entries.append({**entry, "slots": [asdict(place) for place in template.places]})
         tensors |= {f"{i}/{name}": np.frombuffer(content, np.uint8) for name, content in template.files.items()}
     header = json.dumps({"templates": entries, "facts": facts}, sort_keys=True)
-    # One entry: safetensors writes several in an order that changes from run to run.
+    # One entry: safetensors writes several in random order (https://github.com/safetensors/safetensors/issues/584).
     return save(dict(sorted(tensors.items())), {FORMAT: f"{VERSION} {_checksum(header, tensors)} {header}"})
 
 
@@ -95,7 +95,7 @@ def _template(i: int, entry: dict[str, Any], tensors: Mapping[str, Array]) -> Te
     """Raises ValueError, KeyError or TypeError where something differs from what ``pack`` writes."""
     from mfs_deploy.backends.base import ArtifactInfo
     from mfs_deploy.backends.registry import BACKENDS
-    from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant import recipes
 
     backend = BACKENDS[entry["backend"]]
     files = {key.partition("/")[2]: array for key, array in tensors.items() if key.partition("/")[0] == str(i)}

@@ -13,9 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mfs_deploy.checkpoint import pdparams, safetensors_file
-from mfs_deploy.checkpoint import tar_archive as tar
-from mfs_deploy.checkpoint import torch_file as torch_zip
+from mfs_deploy.checkpoint import pdparams, safetensors_file, tar_archive, torch_file
 from mfs_deploy.checkpoint.byte_source import Source
 from mfs_deploy.checkpoint.match import match_parameters
 from mfs_deploy.errors import CheckpointError
@@ -69,7 +67,7 @@ def test_damaged_pdparams(read_pickle, tiny, protocol: int) -> None:
 def test_damaged_torch_files(tiny_specs, tiny_state, tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"x{suffix}"
     save_file(tiny_state, file) if suffix == ".safetensors" else torch.save(tiny_state, file)
-    opened = safetensors_file.opened if suffix == ".safetensors" else torch_zip.opened
+    opened = safetensors_file.opened if suffix == ".safetensors" else torch_file.opened
 
     def run(data: bytes) -> dict[str, torch.Tensor]:
         file.write_bytes(data)
@@ -91,7 +89,7 @@ def test_damaged_archives(tiny, tiny_specs) -> None:
 
     def run(data: bytes) -> dict[str, torch.Tensor]:
         state: dict[str, torch.Tensor] = {}
-        for member in tar.members(Source(io.BytesIO(data), len(data), "a.tar")):
+        for member in tar_archive.members(Source(io.BytesIO(data), len(data), "a.tar")):
             if member.name.endswith(".pdparams"):
                 state = match_parameters(pdparams.read(member.source), tiny_specs, "generator", member.name)
         return state

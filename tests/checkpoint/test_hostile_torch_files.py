@@ -15,8 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mfs_deploy.checkpoint import safetensors_file
-from mfs_deploy.checkpoint import torch_file as torch_zip
+from mfs_deploy.checkpoint import safetensors_file, torch_file
 from mfs_deploy.checkpoint.match import match_parameters
 from mfs_deploy.errors import CheckpointError
 
@@ -26,7 +25,7 @@ State = dict[str, torch.Tensor]
 @pytest.fixture
 def read(tiny_specs) -> Callable[[Path], State]:
     def run(path: Path) -> State:
-        opened = safetensors_file.opened if path.suffix == ".safetensors" else torch_zip.opened
+        opened = safetensors_file.opened if path.suffix == ".safetensors" else torch_file.opened
         with opened(path, path.name) as stored:
             return match_parameters(stored, tiny_specs, "generator", path.name)
 

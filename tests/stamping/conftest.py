@@ -53,7 +53,7 @@ def template() -> Callable[..., Template]:
     from dataclasses import asdict, fields
 
     from mfs_deploy.backends.base import ArtifactInfo
-    from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant import recipes
 
     info = {f.name: None for f in fields(ArtifactInfo)}
 

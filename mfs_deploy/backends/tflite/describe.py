@@ -1,4 +1,4 @@
-"""What a .tflite file says of itself: its interface, its weights, its work."""
+"""Reads a TFLite artifact: inputs and outputs, parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.backends.tflite.blocks import blocks
 
 SIGNATURE = "serving_default"
-OWN_METADATA = ("min_runtime_version", "reduced_precision_support")  # the runtime's, not ours to report
+OWN_METADATA = ("min_runtime_version", "reduced_precision_support")  # the runtime's
 
 
 def info(model: tfl.Model) -> ArtifactInfo:
@@ -48,13 +48,13 @@ def borders(model: tfl.Model) -> tuple[list[tuple[str, Any]], list[tuple[str, An
 
 
 def interface(model: tfl.Model) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """The same in short."""
+    """``borders`` as ``TensorInfo``."""
     inputs, outputs = (tuple(TensorInfo(n, tfl.shape(t), tfl.dtype(t)) for n, t in pairs) for pairs in borders(model))
     return inputs, outputs
 
 
 def stored(model: tfl.Model) -> dict[int, int]:
-    """Each tensor to the one its values are stored in: itself, or the constant that a DEQUANTIZE operator makes it from."""
+    """Each tensor to the one that is stored: itself, or the constant input of its DEQUANTIZE operator."""
     graph = model.subgraphs[0]
     found = {i: i for i in range(len(graph.tensors))}
     for operator in graph.operators:
@@ -64,7 +64,7 @@ def stored(model: tfl.Model) -> dict[int, int]:
 
 
 def _parameters(model: tfl.Model, origin: dict[int, int]) -> dict[str, int]:
-    """Weights and biases of convolutions and linear layers, but not the biases of zeros that the format asks for."""
+    """Weights and biases of convolutions and linear layers, without the zero biases that the format requires."""
     read = set()
     for kind, operator in tfl.weighted(model):
         read |= {origin[int(i)] for i in operator.inputs[tfl.FILTER : tfl.FILTER + 1]}

@@ -37,7 +37,7 @@ def quantized(graph, contract, seen, tmp_path_factory) -> Callable[..., Path]:
     """What a recipe of int8 leaves in other formats, by layer and by kind, to the path of a new artifact."""
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.ncnn import backend as ncnn
-    from mfs_deploy.quant.recipe import Format, Recipe
+    from mfs_deploy.quant.recipes import Format, Recipe
 
     def make(network=graph, ranges=seen, default=("int8", "int8"), keep=(), **tables) -> Path:
         if default == ("int8", "int8"):  # asked for by kind, so that int8 is tested where it does not pay as well

@@ -8,7 +8,7 @@ import pytest
 
 from mfs_deploy.backends.ncnn import backend as ncnn
 from mfs_deploy.backends.ncnn.files import (
-    Layer,
+    NcnnLayer,
     layout,
     parse_param,
     read_bin,
@@ -30,10 +30,10 @@ def test_artifact_is_written_back_byte_for_byte(recipe, request):
 def test_graph_and_weights_of_pnnx_are_written_back_byte_for_byte(graph, contract, tmp_path):
     import subprocess
 
-    from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
+    from mfs_deploy.backends.ncnn import pnnx
 
-    ncnn_pnnx._trace(graph, contract, tmp_path / "x.pt")
-    command = [str(ncnn_pnnx._pnnx()), "x.pt", "inputshape=[1,3,224,224]f32", "fp16=0"]
+    pnnx._trace(graph, contract, tmp_path / "x.pt")
+    command = [str(pnnx._pnnx()), "x.pt", "inputshape=[1,3,224,224]f32", "fp16=0"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     param, data = (tmp_path / "x.ncnn.param").read_text(), (tmp_path / "x.ncnn.bin").read_bytes()
     layers = parse_param(param)
@@ -41,7 +41,7 @@ def test_graph_and_weights_of_pnnx_are_written_back_byte_for_byte(graph, contrac
     assert write_bin(read_bin(data, layers), layers) == data
 
 
-def _line(text: str) -> Layer:
+def _line(text: str) -> NcnnLayer:
     return parse_param(f"7767517\n2 2\nInput i 0 1 a\n{text}\n")[1]
 
 

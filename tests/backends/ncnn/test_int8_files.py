@@ -23,7 +23,7 @@ from mfs_deploy.backends.ncnn.files import (
 from mfs_deploy.errors import BundleError, CalibrationError
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.quant.recipe import Format, Range, Recipe
+from mfs_deploy.quant.recipes import Format, Range, Recipe
 
 
 @pytest.fixture
