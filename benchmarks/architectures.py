@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import pages
 from mfs_deploy import architectures, metrics
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import provenance
@@ -28,7 +28,7 @@ from mfs_deploy.faces import find, portrait
 from mfs_deploy.graph import simplify
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 from testing import standin, standin_mobilefsgan
 
 RESULTS = pages.RESULTS / "architectures.json"
@@ -55,11 +55,11 @@ def measure_one(name: str) -> dict[str, Any]:
     size = arch.INTERFACE.sizes[0]
     net = generator(name)
     baked = arch.bake(net, arch.random_identity(np.random.default_rng(SEED)))
-    worn = arch.load(baked)
+    baked_net = arch.load(baked)
     face = find.align_face(portrait.read_portrait(), size, find.FaceLocation(portrait.LANDMARKS), None, arch.INTERFACE.alignment)
     targets = judged.inputs([judged.Case("target", face.crop)])
-    reference = run_pytorch(worn, targets)
-    before, after = cost(trace(worn), size), cost(simplify(worn), size)
+    reference = run_pytorch(baked_net, targets)
+    before, after = cost(trace(baked_net), size), cost(simplify(baked_net), size)
     found: dict[str, Any] = {
         "title": arch.INTERFACE.title,
         "size": size,
@@ -71,8 +71,8 @@ def measure_one(name: str) -> dict[str, Any]:
     for recipe in RECIPES:
         for backend in BACKENDS:
             job = Job(backend=backend, arch=name, size=size, recipe=asdict(recipes.load(recipe)), convert=True, time=True)
-            with workers.scratch() as scratch:
-                (done,) = workers.run([job], targets, scratch, weights=baked)
+            with launch.scratch() as scratch:
+                (done,) = launch.run([job], targets, scratch, weights=baked)
                 found["artifacts"][f"{backend} {recipe}"] = {
                     "bytes": write_bundle.artifact_bytes(done),
                     "psnr_db": metrics.psnr_db(done.outputs["swapped"], reference.swapped, peak=1.0),

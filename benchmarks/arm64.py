@@ -24,11 +24,10 @@ from torch.fx.passes.shape_prop import ShapeProp
 from benchmarks import pages
 from mfs_deploy import metrics
 from mfs_deploy.architectures import interface
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.job import Job
-from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
-from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
+from mfs_deploy.backends.ncnn import pnnx, rewrites
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.worker import MARK
@@ -39,7 +38,7 @@ from mfs_deploy.exporter.prepare import prepare
 from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
 from mfs_deploy.graph import merge_output_branches, pad_even_kernels, pad_input_channels
 from mfs_deploy.graph.trace import is_resize, module_of, trace
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 RESULTS = pages.RESULTS / "arm64.json"
 CPU = "cortex-a76"
@@ -62,7 +61,7 @@ RESIZE, ELSE = "resizes", "all else"
 
 def _only_ncnn(n: int) -> Any:
     chosen = (merge_output_branches, pad_even_kernels, pad_input_channels)[:n]
-    return patch.object(ncnn_fit, "rewrite", lambda graph, may: [rewrite.apply(graph, may) for rewrite in chosen])
+    return patch.object(rewrites, "rewrite", lambda graph, may: [rewrite.apply(graph, may) for rewrite in chosen])
 
 
 @contextmanager
@@ -71,7 +70,7 @@ def _only_tflite(n: int) -> Iterator[None]:
         if n < 1:
             stack.enter_context(patch.object(tflite, "split_into_blocks", lambda model: 0))
         if n < 2:
-            stack.enter_context(patch.object(tflite, "fit", lambda job: job))
+            stack.enter_context(patch.object(tflite, "rewritten", lambda job: job))
         yield
 
 
@@ -134,12 +133,12 @@ def converters_own(net: torch.nn.Module, target: np.ndarray, folder: Path) -> di
     """The baseline: no rewrite of ours."""
     contract, graph = interface(ARCH).contract(SIZE), trace(net)
     np.save(folder / "target.npy", target)
-    ncnn_pnnx._trace(graph, contract, folder / "swap.pt")
+    pnnx._trace(graph, contract, folder / "swap.pt")
     found = {}
     for recipe, half in (("fp32", 0), ("fp16", 1)):
         place = folder / recipe
         place.mkdir()
-        command = [str(ncnn_pnnx._pnnx()), str(folder / "swap.pt"), f"inputshape=[1,3,{SIZE},{SIZE}]f32", f"fp16={half}"]
+        command = [str(pnnx._pnnx()), str(folder / "swap.pt"), f"inputshape=[1,3,{SIZE},{SIZE}]f32", f"fp16={half}"]
         subprocess.run(command, cwd=place, check=True, capture_output=True)
         file = str(folder / "swap.ncnn")
         found[f"ncnn {recipe}"] = guest(NCNN_FRAMES, place, file=file, half=bool(half), target=str(folder / "target.npy"))
@@ -156,7 +155,7 @@ def measure() -> dict[str, Any]:
     context = CalibrationContext(ARCH, SIZE, None)
     ranges = calibrate(CalibrationOptions(photos=DEMO), context, baked.graph, target).kept.ranges
     found: dict[str, Any] = {"cpu": CPU, "versions": machine.versions(), "ours": {}, "layers": {}}
-    with workers.scratch() as scratch:
+    with launch.scratch() as scratch:
         (scratch / "own").mkdir()
         found["work"] = work_of(baked.graph)
         found["converters_own"] = converters_own(baked.net, target, scratch / "own")
@@ -168,7 +167,7 @@ def measure() -> dict[str, Any]:
             BACKENDS[backend].convert(job, folder)
             counts = folder / "counts"
             one = replace(Job.of_artifact(folder, backend, ARCH, SIZE, asdict(recipe)), count=count.FRAMES)
-            (done,) = workers.run([one], target, folder / "run", machine=machine.machine(CPU, counts=counts))
+            (done,) = launch.run([one], target, folder / "run", machine=machine.machine(CPU, counts=counts))
             psnr = metrics.psnr_db(done.outputs["swapped"], baked.reference.swapped[:1], peak=1.0)
             size = sum((folder / file).stat().st_size for file in BACKENDS[backend].FILES)
             found["ours"][f"{backend} {name}"] = {"instructions": count.frame(counts), "psnr_db": psnr, "bytes": size}
@@ -176,7 +175,7 @@ def measure() -> dict[str, Any]:
             if (backend, name) in BY_LAYER:
                 counts = folder / "layer-counts"
                 one = replace(one, count=0, count_layers=True)
-                (done,) = workers.run([one], target, folder / "layers", machine=machine.machine(CPU, counts=counts))
+                (done,) = launch.run([one], target, folder / "layers", machine=machine.machine(CPU, counts=counts))
                 layers = count.layers(counts, done)
                 found["layers"][f"{backend} {name}"] = {layer: kinds[count.TOTAL] for layer, kinds in layers.items()}
     return found
@@ -194,7 +193,7 @@ def ablation(graph: torch.fx.GraphModule, ranges: Any, target: np.ndarray, scrat
                 BACKENDS[backend].convert(Conversion(graph, contract, recipe, ranges=ranges if recipe.is_static else {}), folder)
             counts = folder / "counts"
             one = replace(Job.of_artifact(folder, backend, ARCH, SIZE, asdict(recipe)), count_layers=True)
-            (done,) = workers.run([one], target, folder / "run", machine=machine.machine(CPU, counts=counts))
+            (done,) = launch.run([one], target, folder / "run", machine=machine.machine(CPU, counts=counts))
             layers = {layer: kinds[count.TOTAL] for layer, kinds in count.layers(counts, done).items()}
             step = f"with `{files[n - 1]}`" if n else "none of them"
             found.append({"artifact": f"{backend} {name}", "name": step, "instructions": sum(layers.values()), "layers": layers})

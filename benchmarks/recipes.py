@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmarks import pages
 from mfs_deploy import metrics
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.registry import BACKENDS, has
 from mfs_deploy.bundle import provenance
 from mfs_deploy.demo import example
@@ -33,8 +33,7 @@ from mfs_deploy.exporter.prepare import find_person, open_models
 from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats, Network, Person
 from mfs_deploy.faces import pixels
 from mfs_deploy.graph import simplify
-from mfs_deploy.quant import float16_headroom, ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import float16_headroom, ranges_file, recipes
 from models.demo.training import evaluate
 
 RESULTS = pages.RESULTS / "recipes.json"
@@ -103,14 +102,14 @@ def measure() -> dict[str, Any]:
     assert encode is not None
     results: dict[str, Any] = {"pytorch": judge(reference, reference, truth, mask, encode), "recipes": {}}
     facts = provenance.Facts(models.arch.INTERFACE.contract(SIZE), models.files, provenance.weights_sha256(baked))
-    with workers.scratch() as scratch:
-        everything: list[workers.JobResult] = []
+    with launch.scratch() as scratch:
+        everything: list[launch.JobResult] = []
         for name in ORDER:
             recipe = recipes.load(name)
             pairs = [(backend, recipe) for backend in BACKENDS if has(backend, recipe)]
             given: ranges_file.Calibration | None = calibrated if recipe.is_static else None
             jobs = artifacts.make_jobs(formats, pairs, headroom, facts, given)
-            for one in workers.run(jobs, targets, scratch, weights=baked):
+            for one in launch.run(jobs, targets, scratch, weights=baked):
                 entry = judge(parity.Outputs.of(one.outputs), reference, truth, mask, encode)
                 entry["bytes"] = write_bundle.artifact_bytes(one)
                 results["recipes"].setdefault(name, {})[one.job.backend] = entry

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import pages
-from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.architectures.mobilefaceswap.architecture import random_identity
+from mfs_deploy.backends import launch
 from mfs_deploy.bundle import provenance
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
@@ -34,10 +34,8 @@ from mfs_deploy.exporter import kit as kits
 from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
 from mfs_deploy.exporter.prepare import open_models, prepare
 from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats, Network, ParityOptions, Person
-from mfs_deploy.quant import ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges_file, recipes
 from mfs_deploy.stamping import kit as kits_format
-from mfs_deploy.stamping import person
 from mfs_deploy.stamping.kit import Kit
 
 RESULTS = pages.RESULTS / "stamping.json"
@@ -67,11 +65,11 @@ def full_conversion() -> dict[str, float]:
     baked = models.arch.bake(models.generator, models.arch.random_identity(rng))
     facts = provenance.Facts(models.arch.INTERFACE.contract(224), models.files, provenance.weights_sha256(baked))
     pairs = [(name, recipes.load("fp16")) for name in BACKENDS]
-    with workers.scratch() as scratch:
+    with launch.scratch() as scratch:
         jobs = artifacts.make_jobs(Formats(BACKENDS), pairs, kits.NO_HEADROOM, facts, None)
         target = np.zeros((1, 3, 224, 224), np.float32)
         before = _children_s()
-        took = seconds(lambda: workers.run(jobs, target, scratch, weights=baked))
+        took = seconds(lambda: launch.run(jobs, target, scratch, weights=baked))
         return {"full_conversion_s": took, "full_conversion_core_s": _children_s() - before}
 
 
@@ -93,7 +91,7 @@ def stamping(kit: Kit, folder: Path) -> dict[str, float]:
     for i, weights in enumerate(w for _ in range(PEOPLE // max(BATCHES)) for w in kit.bake(people)):
         place = folder / str(i)
         place.mkdir(parents=True)
-        times.append(seconds(lambda w=weights, p=place: person.stamp_bundle(kit, list(kit.templates), w, p)))  # type: ignore[misc]
+        times.append(seconds(lambda w=weights, p=place: kits_format.write_bundle(kit.common, kit.templates, w, p)))  # type: ignore[misc]
     found["stamp_ms"] = 1000 * statistics.median(times)
     found["bundle_bytes"] = sum(path.stat().st_size for path in (folder / "0").rglob("*") if path.is_file())
     return found

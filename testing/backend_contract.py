@@ -21,7 +21,7 @@ from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
 from mfs_deploy.graph import simplify
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 ARCH, SIZE = "mobilefaceswap", 64
 LEAST_DB = 60  # of fp32, against PyTorch

@@ -16,7 +16,7 @@ from mfs_deploy.bundle.provenance import tensor_entry
 from mfs_deploy.contract import Contract
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.reference import write_reference
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 
 def write_bare(folder: Path, arch: str) -> None:

@@ -12,7 +12,7 @@ from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.coreml import backend as coreml
 from mfs_deploy.backends.coreml import program as mil
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 
 CARRIERS = ("cast", "dequantize", "quantize")
 

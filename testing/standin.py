@@ -17,7 +17,7 @@ from torch import nn
 
 from mfs_deploy.architectures.mobilefaceswap.arcface import ArcFace
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator
-from mfs_deploy.checkpoint.paddle_names import slots
+from mfs_deploy.checkpoint.paddle_names import parameter_specs
 
 GENERATOR_FILE = "MobileFaceSwap_224.pdparams"
 ENCODER_FILE = "arcface.pdparams"
@@ -29,7 +29,7 @@ def write(folder: Path, seed: int) -> Path:
     """Write both files of the published form into ``folder`` (292 MB, a few seconds) and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, net in ((GENERATOR_FILE, Generator()), (ENCODER_FILE, ArcFace())):
-        arrays = {key: _values(key, slot.shape, seed) for key, slot in slots(net).items()}
+        arrays = {key: _values(key, slot.shape, seed) for key, slot in parameter_specs(net).items()}
         names = {key: f"param_{i}.w_0" for i, key in enumerate(arrays)}
         with open(folder / name, "wb") as f:
             pickle.dump({**arrays, "StructuredToParameterName@@": names}, f, protocol=4)
@@ -39,7 +39,7 @@ def write(folder: Path, seed: int) -> Path:
 def fill(net: nn.Module, seed: int) -> None:
     """Give ``net`` the values that ``write`` would store for it, without the files."""
     state = {}
-    for key, slot in slots(net).items():
+    for key, slot in parameter_specs(net).items():
         values = _values(key, slot.shape, seed)
         state[slot.torch_key] = torch.from_numpy(np.ascontiguousarray(values.T if slot.transposed else values))
     net.load_state_dict(state, strict=False)

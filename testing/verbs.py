@@ -161,7 +161,7 @@ def somebody(once, kit) -> Callable[[int], Path]:
     """A number to an identity file of a person who does not exist.  Do not write into it."""
     import numpy as np
 
-    from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
+    from mfs_deploy.architectures.mobilefaceswap.architecture import random_identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 

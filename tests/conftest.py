@@ -217,7 +217,7 @@ def new_artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
     from mfs_deploy import architectures
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.registry import BACKENDS
-    from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant import recipes
 
     def run(backend: str, network, recipe: str, keep=(), size: int = 224, coreml_io: str = "image", into: Path | None = None):
         folder = tmp_path_factory.mktemp(backend) if into is None else into
@@ -230,13 +230,31 @@ def new_artifact(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
 
 @pytest.fixture(scope="session")
-def artifact(new_artifact, once, graph) -> Callable[..., Path]:
-    """The names of a backend and a recipe to the path of the artifact of ``graph``, converted once.  Do not write into it."""
+def lowered(graph, contract, once) -> bytes:
+    """``graph`` as TFLite's converter, which takes 15 s, gives it to be finished by a recipe."""
+    from mfs_deploy.backends.tflite import backend as tflite
+
+    return (once("lowered", lambda folder: tflite.lower(graph, contract, folder / tflite.FILES[0])) / tflite.FILES[0]).read_bytes()
+
+
+@pytest.fixture(scope="session")
+def artifact(new_artifact, once, graph, contract, request) -> Callable[..., Path]:
+    """The names of a backend and a recipe to the path of the artifact of ``graph``, converted once.  Do not write into it.
+
+    tests/backends/every holds its bytes against those of a whole conversion in another process.
+    """
+    from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.registry import BACKENDS
+    from mfs_deploy.backends.tflite import backend as tflite
+    from mfs_deploy.quant import recipes
 
     def path(backend: str, recipe: str, **options: str) -> Path:
         def make(folder: Path) -> None:
-            new_artifact(backend, graph, recipe, into=folder, **options)
+            if backend == "tflite":
+                job = Conversion(graph, contract, recipes.load(recipe), frozenset(), METADATA)
+                (folder / tflite.FILES[0]).write_bytes(tflite.finish(request.getfixturevalue("lowered"), job))
+            else:
+                new_artifact(backend, graph, recipe, into=folder, **options)
 
         return once("-".join((backend, recipe, *options.values())), make) / BACKENDS[backend].FILES[0]
 

@@ -30,10 +30,10 @@ from benchmarks.peers.contestant import CONTESTANTS
 from benchmarks.peers.environment import ENVIRONMENT, PEERS, REQUIREMENTS, command, failure, last_line, python_of, set_up, versions
 from mfs_deploy import metrics
 from mfs_deploy.architectures import interface
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.coreml import package as mil_package
-from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
+from mfs_deploy.backends.ncnn import pnnx
 from mfs_deploy.backends.onnx import backend as onnx
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.tflite import backend as tflite
@@ -44,7 +44,7 @@ from mfs_deploy.exporter.calibrate import CalibrationContext, calibrate
 from mfs_deploy.exporter.prepare import prepare
 from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Network, ParityOptions, Person
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 RESULTS = pages.RESULTS / "peers.json"
 ARCH, SIZE = "mobilefaceswap", 224
@@ -98,12 +98,12 @@ def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.nda
 def converters_own(net: torch.nn.Module, folder: Path) -> None:
     """What each converter gives for the network as it was trained; ONNX is written for the peers anyway."""
     contract, graph = interface(ARCH).contract(SIZE), trace(net)
-    ncnn_pnnx._trace(graph, contract, folder / "net.pt")
+    pnnx._trace(graph, contract, folder / "net.pt")
     for name, half in (("fp32", 0), ("fp16", 1)):
         place = folder / f"pnnx-{name}"
         place.mkdir()
         (place / "net.pt").symlink_to(folder / "net.pt")
-        command = [str(ncnn_pnnx._pnnx()), "net.pt", f"inputshape=[1,3,{SIZE},{SIZE}]f32", f"fp16={half}"]
+        command = [str(pnnx._pnnx()), "net.pt", f"inputshape=[1,3,{SIZE},{SIZE}]f32", f"fp16={half}"]
         subprocess.run(command, cwd=place, check=True, capture_output=True)
     tflite.lower(graph, contract, folder / "net.tflite")
     ct = mil_package.coremltools()
@@ -171,7 +171,7 @@ def measure() -> dict[str, Any]:
     machine.check_cpu(arm64.CPU)
     failed = set_up()
     found: dict[str, dict[str, Any]] = {}
-    with workers.scratch() as folder:
+    with launch.scratch() as folder:
         _, swapped, mask = make_files(folder, failed)
         for one in CONTESTANTS:
             entry = found[one.key] = {"maker": one.maker, "title": one.title, "precision": one.precision, "runtime": one.runtime}

@@ -103,12 +103,12 @@ class Architecture(Protocol):
         """The identity encoder of a checkpoint's state dict, in eval mode."""
         ...
 
-    def encode(self, encoder: nn.Module, face: Image) -> Identity:
+    def embed(self, encoder: nn.Module, face: Image) -> Identity:
         """The identity of an aligned source face (S, S, 3), of ``INTERFACE.source_size``."""
         ...
 
     def random_identity(self, rng: np.random.Generator) -> Identity:
-        """An identity of nobody, with the shapes and scale of an encoder's."""
+        """A random identity, with the shapes and scale of an encoder's output."""
         ...
 
     def predictor(self, generator: nn.Module, keys: Sequence[str]) -> nn.Module:

@@ -1,7 +1,7 @@
-"""What a backend is: a module with the names of ``Backend`` at top level.  ``all.py`` lists them.
+"""What a backend is: a module with the names of ``Backend`` at top level.  ``registry.py`` lists them.
 
-A backend turns a simplified graph into an artifact on disk, opens an artifact with the runtime that will run it, and says what
-an artifact holds.  It measures nothing and judges nothing; ``parity.py`` does.
+A backend converts a simplified graph to an artifact on disk, opens an artifact in its runtime, and describes what an artifact
+holds.  It measures and judges nothing; ``evaluate/parity.py`` does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant.recipe import Format, Range, Recipe
+from mfs_deploy.quant.recipes import Format, Range, Recipe
 
 if TYPE_CHECKING:
     from torch import fx
@@ -28,11 +28,11 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Conversion:
-    """All that a converter is told.
+    """A converter's input.
 
     Attributes:
         graph: the simplified network in float32, from ``graph.simplify``.
-        recipe: one that ``all.check_recipe`` lets pass for the backend; no backend looks again.
+        recipe: one that ``registry.check_recipe`` accepts for the backend; no backend checks it again.
         keep_float32: names of nodes of ``graph`` to be stored and computed in float32, whatever the recipe says.
         metadata: strings to embed where the format has a place for them.
         coreml_io: "image" for pixel buffers in and out, "tensor" for arrays.
@@ -53,7 +53,7 @@ class Conversion:
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _ = self.formats  # raises now, and not when a converter has worked for seconds
+        _ = self.formats  # raises now, before a converter works for seconds
 
     @property
     def formats(self) -> dict[str, Format]:
@@ -66,7 +66,7 @@ class Conversion:
 
     @property
     def value_ranges(self) -> dict[str, Range]:
-        """``ranges``, but of the input and the outputs what the contract says: pixels are bytes, so one step is one 255th of it."""
+        """``ranges``, with the contract's ranges for the input and the outputs: a byte of a pixel is 1/255 of the range."""
         (output,) = (node for node in self.graph.graph.nodes if node.op == "output")
         nodes = [*(node for node in self.graph.graph.nodes if node.op == "placeholder"), *output.all_input_nodes]
         specs = (self.contract.input, *self.contract.outputs)
@@ -95,7 +95,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class ArtifactInfo:
-    """What an artifact on disk says of itself.
+    """What an artifact on disk holds.
 
     Attributes:
         format: the file format and its version, such as "ONNX opset 20".
@@ -115,13 +115,13 @@ class ArtifactInfo:
 
 
 def threads() -> int:
-    """How many threads a runner uses: ``OMP_NUM_THREADS``, else one."""
+    """The number of threads of a runner: ``OMP_NUM_THREADS``, else one."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return int(text) if text.isdecimal() and int(text) > 0 else 1
 
 
 def check_target(target: Array, contract: Contract) -> None:
-    """Raises UsageError where a runner is given something other than one frame of its contract."""
+    """Raises UsageError where ``target`` is not one frame of the contract."""
     if target.shape != contract.input.shape:
         raise UsageError(f"the input has shape {target.shape}, must be {contract.input.shape}")
 
@@ -129,7 +129,7 @@ def check_target(target: Array, contract: Contract) -> None:
 class Runner(Protocol):
     """An artifact opened from disk.
 
-    ``runtime`` names what executes it, with its version; ``pixels`` says that it gives ``swapped`` as bytes, rounded.
+    ``runtime`` is the runtime's name and version; ``pixels`` is true if ``swapped`` is rounded to bytes.
     """
 
     runtime: str
@@ -140,7 +140,7 @@ class Runner(Protocol):
         ...
 
     def frame(self, target: Array) -> Callable[[], object]:
-        """What an app does for every frame, to be timed or counted: input and outputs stay in the runtime's own layout."""
+        """A function that does what an app does for every frame, to time or count it; arrays stay in the runtime's own layout."""
         ...
 
 
@@ -151,14 +151,14 @@ class Backend(Protocol):
     PACKAGES: tuple[str, ...]  # distributions; their versions go into the manifest
     LAYOUT: str  # of the artifact's input and outputs: "NCHW", "CHW" or "NHWC"; of arrays, where it can also take pixel buffers
     RUNS_HERE: bool  # whether its runtime runs on this machine, so that its speed can be measured
-    FORMATS: tuple[Format, ...]  # what an operation can have
-    FILES: tuple[str, ...]  # what one artifact consists of; the first is the one to open
+    FORMATS: tuple[Format, ...]  # number formats that an operation can have
+    FILES: tuple[str, ...]  # an artifact's files or folders; the first is the one to open
 
     def convert(self, job: Conversion, directory: Path) -> None:
         """Write FILES into ``directory``, and nothing else.
 
         Raises:
-            ConversionError: the converter failed, with its own words.
+            ConversionError: the converter failed; the message is the converter's.
         """
         ...
 
@@ -171,34 +171,34 @@ class Backend(Protocol):
         ...
 
     def describe(self, path: Path) -> ArtifactInfo:
-        """Read an artifact's own account of itself.  Raises BundleError where it cannot be read."""
+        """Read an artifact's description.  Raises BundleError where it cannot be read."""
         ...
 
 
-ACTIVATED = "+activation"  # behind a node's name: its value once the activation that follows it is applied
-Weights = dict[str, tuple[Array, Array | None]]  # by node: weight (O, I, H, W), and bias (O,) where there is one
+ACTIVATED = "+activation"  # after a node's name: its value after the activation that follows it
+ConvWeights = dict[str, tuple[Array, Array | None]]  # by node: weight (O, I, H, W), and bias (O,) where there is one
 
 
 def differences(sections: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """``layer_costs`` of sections that each do all that the one before does, and one layer more."""
+    """``layer_costs`` of sections that each compute the layers of the one before and one more."""
     return {name: cost - before for (_, before), (name, cost) in pairwise([("", 0), *sections])}
 
 
 class Layered(Protocol):
-    """The inside of a backend's artifacts, by the graph's nodes: to find the layer at which a runtime departs from PyTorch."""
+    """Weights and values inside a backend's artifacts, by the graph's nodes: to find the first layer that differs from PyTorch."""
 
-    def weights(self, path: Path) -> Weights:
-        """What each convolution multiplies by, integers as the floats they stand for."""
+    def weights(self, path: Path) -> ConvWeights:
+        """Weights and bias of each convolution, as floats; integers are dequantized."""
         ...
 
     def values(self, path: Path, contract: Contract, target: Array) -> dict[str, Array]:
-        """(1, C, H, W) of each node for one frame, where the runtime lets it be seen."""
+        """The value (1, C, H, W) of each node for one frame, as far as the runtime gives access."""
         ...
 
     def sections(self, path: Path, contract: Contract, target: Array) -> Iterator[tuple[str, Callable[[], object]]]:
-        """Pieces of work, in order, from whose costs ``layer_costs`` tells what each layer costs; names are of layers."""
+        """Named pieces of work, in order; ``layer_costs`` computes each layer's cost from theirs."""
         ...
 
     def layer_costs(self, sections: Sequence[tuple[str, int]]) -> dict[str, int]:
-        """The cost of each layer from those of the sections, whatever is counted."""
+        """The cost of each layer, in the unit of the sections' costs."""
         ...

@@ -1,6 +1,6 @@
 """Backends of other installed packages: entry points of the group ``mfs_deploy.backends``, each a name and a module.
 
-Which there are is read from the packages' metadata, once, when somebody asks for a name that is not ours or for all of them.  A
+Names come from the packages' metadata, which is read once, when a name that is not ours or the list of all names is asked for.  A
 module is imported and checked when its backend is looked up.
 """
 
@@ -14,7 +14,7 @@ from typing import cast
 
 from mfs_deploy.backends.base import Backend
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 GROUP = "mfs_deploy.backends"
 TEXTS = ("NAME", "TITLE", "EXTRA", "LAYOUT")
@@ -27,7 +27,7 @@ class Backends(Mapping[str, Backend]):
     """Our backends by name, then those of installed packages.
 
     Raises:
-        ConversionError: kind backend: a package's backend takes a name that is not free, or does not satisfy ``base.Backend``.
+        ConversionError: kind backend: a package's backend has a name that is taken, or does not satisfy ``base.Backend``.
     """
 
     def __init__(self, ours: Mapping[str, Backend]) -> None:
@@ -74,7 +74,7 @@ def _load(point: EntryPoint) -> Backend:
 
 
 def problems_of(module: object, name: str) -> list[str]:
-    """What keeps a module from being the backend called ``name``, in words; empty where it is one."""
+    """Reasons why a module is not a backend called ``name``; empty if it is one."""
     problems = [f"{key} must be text" for key in TEXTS if not isinstance(getattr(module, key, None), str)]
     if not problems and name != module.NAME:  # type: ignore[attr-defined]
         problems.append(f"NAME must be {name!r}, as its entry point")
@@ -89,7 +89,7 @@ def problems_of(module: object, name: str) -> list[str]:
             or not all(isinstance(value, kind) for value in values)
             or (not values and key != "PACKAGES")
         ):
-            problems.append(f"{key} must be a tuple of {'text' if kind is str else 'recipe.Format'}")
+            problems.append(f"{key} must be a tuple of {'text' if kind is str else 'quant.recipes.Format'}")
     for key, parameters in FUNCTIONS.items():
         try:
             inspect.signature(getattr(module, key)).bind(*parameters)

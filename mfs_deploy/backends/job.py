@@ -1,4 +1,4 @@
-"""What a worker is given and what it answers; ``launch.py`` writes and reads it on one side, ``worker.py`` on the other.
+"""A worker's job and its result, which pass between ``launch.py`` and ``worker.py`` as files.
 
 A job is a folder:
 
@@ -32,7 +32,7 @@ class Job:
     """One artifact to convert, open and run.
 
     Attributes:
-        recipe: what ``recipe.from_dict`` takes.
+        recipe: what ``recipes.from_dict`` takes.
         ranges: lowest and highest by name of node; empty where the recipe needs none.
         convert: false to run the artifact at ``artifact`` without converting.
         artifact: path of the artifact's first file; set by the worker where it converts.

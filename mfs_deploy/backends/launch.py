@@ -52,7 +52,7 @@ class _Process:
 
 @contextlib.contextmanager
 def scratch(parent: Path | None = None) -> Iterator[Path]:
-    """A private folder that is gone afterwards, whatever happens."""
+    """A private folder that is deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix=".mfs-", dir=parent) as folder:
         yield Path(folder)
 
@@ -70,11 +70,11 @@ def run(
     """Run jobs in processes of their own; results in the order of ``jobs``.
 
     Args:
-        targets: (N, 3, S, S) float32, given to every artifact.
+        targets: crops (N, 3, S, S) float32, for every artifact.
         folder: where job folders and artifacts go; the caller's to delete.
         weights: the baked network, needed where a job converts.
         side_by_side: as many at once as there are cores, else one after another.
-        machine: what runs them.
+        machine: where they run.
 
     Raises:
         the first job's error, after the others were stopped; ConversionError if a worker crashed.
@@ -134,7 +134,7 @@ def _prepare(job: Job, targets: Array, folder: Path, weights: Mapping[str, Tenso
         from safetensors.torch import save
 
         assert weights is not None
-        (place / "weights.safetensors").write_bytes(save(dict(weights)))  # its own writes lose the error number too
+        (place / "weights.safetensors").write_bytes(save(dict(weights)))  # save_file loses the error number too
     return job, place
 
 
@@ -151,7 +151,7 @@ def _start(jobs: list[JobInFolder], machine: Machine) -> _Process:
             stderr=subprocess.STDOUT,
             # TMPDIR: what converters leave behind goes with the job.
             env={**os.environ, **threads, **machine.environment, "TMPDIR": str(temporary)},
-            start_new_session=True,  # so that what a converter starts can be stopped with it, and Ctrl-C reaches only us
+            start_new_session=True,  # a converter's own children can be stopped with it, and Ctrl-C reaches only the parent
         )
     return _Process(jobs, popen)
 

@@ -1,7 +1,7 @@
-"""Which operation of a converted model is which node of the graph that was converted.
+"""Matches the operations of a converted model with the nodes of the graph.
 
-Converters rename everything but keep the order: the k-th convolution of the graph is the k-th convolution of the model.  So a
-backend can give operations back their names, and names of ``Conversion.keep_float32`` mean something in every format.
+Converters rename operations but keep their order: the k-th convolution of the graph is the k-th convolution of the model.  So a
+backend can restore the names, and ``Conversion.keep_float32`` works in every format.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Operation = TypeVar("Operation")
 
 
-def pair(graph: fx.GraphModule, operations: Iterable[tuple[str, Operation]]) -> list[tuple[fx.Node, Operation]]:
+def match(graph: fx.GraphModule, operations: Iterable[tuple[str, Operation]]) -> list[tuple[fx.Node, Operation]]:
     """Each node of ``graph`` with its operation, given the (kind, operation) pairs of a converted model in order.
 
     Raises:
@@ -34,8 +34,8 @@ def pair(graph: fx.GraphModule, operations: Iterable[tuple[str, Operation]]) -> 
         before, after = len(nodes.get(kind, [])), len(found.get(kind, []))
         if before != after:
             raise ConversionError(
-                f"the graph has {before} operations of kind {kind}, the converted model {after}; their names cannot be matched",
-                hint="convert the graph that graph.simplify gives; if it is that, the converter changed and needs a look",
+                f"the graph has {before} operations of kind {kind}, the converted model {after}; so their names cannot be matched",
+                hint="convert the result of graph.simplify; if it is that, please report the converter's version",
             )
     return [match for kind in nodes for match in zip(nodes[kind], found[kind], strict=True)]
 
@@ -44,10 +44,10 @@ def check_names(graph: fx.GraphModule, keep_float32: frozenset[str]) -> None:
     """Refuse names that no operation of ``graph`` has.
 
     Raises:
-        ConversionError: naming them.
+        ConversionError: with those names.
     """
     from mfs_deploy.graph.operation_kinds import nodes_by_kind
 
-    known = {node.name for nodes in nodes_by_kind(graph).values() for node in nodes}
-    if unknown := sorted(keep_float32 - known):
-        raise ConversionError(f"cannot keep in float32 what the graph does not have: {', '.join(unknown)}")
+    names = {node.name for nodes in nodes_by_kind(graph).values() for node in nodes}
+    if unknown := sorted(keep_float32 - names):
+        raise ConversionError(f"keep_float32 names nodes that the graph does not have: {', '.join(unknown)}")

@@ -1,4 +1,4 @@
-"""Third-party converters without their chatter: notes on optional packages, progress, deprecations of each other's interfaces."""
+"""Silences the logs and warnings of third-party converters, and reads their errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No log records up to WARNING and no Python warnings.  Errors are exceptions, or logged as such, and still get out."""
+    """Suppress log records up to WARNING and Python warnings.  Errors still pass."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -21,7 +21,7 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def last_line(exc: BaseException) -> str:
-    """What a tool said last, or the name of its exception if it said nothing."""
+def error_text(exc: BaseException) -> str:
+    """The last line of an exception's message, or the exception's name if there is none."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     return lines[-1] if lines else type(exc).__name__

@@ -20,8 +20,8 @@ from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.tflite import layers as tflite_layers
 from mfs_deploy.backends.tflite import runner as tflite_runner
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant import recipes
+from mfs_deploy.quant.recipes import Recipe
 
 OURS: dict[str, Backend] = {"onnx": onnx, "tflite": tflite, "ncnn": ncnn, "coreml": coreml}
 BACKENDS: Mapping[str, Backend] = Backends(OURS)
@@ -31,12 +31,12 @@ OPINIONS: dict[str, Callable[[], Machine | None]] = {"tflite": tflite_runner.ten
 
 
 def has(name: str, recipe: Recipe) -> bool:
-    """Whether a backend can give every format that a recipe names."""
+    """Whether a backend has every number format of a recipe."""
     return all(wanted in BACKENDS[name].FORMATS for wanted in recipe.all_formats())
 
 
 def check_recipe(name: str, recipe: Recipe) -> None:
-    """Raises UsageError where a backend does not have a recipe; lists those it has."""
+    """Raises UsageError where a backend does not have a recipe, with those it has."""
     if has(name, recipe):
         return
     missing = next(wanted for wanted in recipe.all_formats() if wanted not in BACKENDS[name].FORMATS)

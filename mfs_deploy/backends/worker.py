@@ -32,14 +32,14 @@ TIMING_S = 2.0  # no longer than this for more than MIN_FRAMES
 
 
 def work(folder: Path) -> Result:
-    """Do the job in ``folder``.  Raises what the backend raises."""
+    """Do the job in ``folder``.  Raises the backend's errors."""
     import numpy as np
 
     from mfs_deploy import architectures
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.registry import BACKENDS, LAYERED
-    from mfs_deploy.quant import recipe as recipes
-    from mfs_deploy.quant.recipe import Range
+    from mfs_deploy.quant import recipes
+    from mfs_deploy.quant.recipes import Range
 
     job = _job(folder)
     backend = BACKENDS[job.backend]
@@ -110,7 +110,7 @@ def frame_ms(runner: Runner, target: Array) -> float:
 
 
 def time_frames(runner: Runner, target: Array, runs: int) -> dict[str, Any]:
-    """See ``Result``."""
+    """``Result.timing`` without ``load_ms``."""
     frame = runner.frame(target)
 
     def took_ms() -> float:
@@ -126,7 +126,7 @@ def time_frames(runner: Runner, target: Array, runs: int) -> dict[str, Any]:
 
 
 def _peak_mb() -> float | None:
-    """The most memory this process had; None where the system does not say."""
+    """This process's peak memory in MiB; None where the system does not tell it."""
     try:
         status = Path("/proc/self/status").read_text("ascii")
     except OSError:
@@ -135,9 +135,9 @@ def _peak_mb() -> float | None:
 
 
 def mark_frames(runner: Runner, target: Array, frames: int) -> None:
-    """Run frames with a mark before the first and after each: a system call that fails and that the counting plugin sees.
+    """Run frames with a mark before the first and after each: a failing system call, which the counting plugin sees.
 
-    The runner has run a frame before, so what is done once is not counted.
+    The runner has run a frame before, so one-time work is not counted.
     """
     frame = runner.frame(target)
     mark()
@@ -158,14 +158,14 @@ def _job(folder: Path) -> Job:
 
 
 def end_with(parent: int) -> None:
-    """End this process when its parent is gone, so that nothing works on for nobody."""
+    """End this process when its parent has ended."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 def main(folders: Sequence[Path]) -> int:
-    """To the first job that fails, whose exit code it returns."""
+    """Do the jobs, up to the first that fails.  Returns its exit code, else 0."""
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     for folder in folders:
         try:
@@ -182,7 +182,7 @@ def main(folders: Sequence[Path]) -> int:
 
 
 def fail(folder: Path, error: errors.MfsError) -> int:
-    """Pass an error on.  MissingExtra travels as its base, since it is made of other arguments; its exit code travels too."""
+    """Write ``error.json`` and return the exit code.  MissingExtra is written as its base class: its constructor differs."""
     name = "MfsError" if isinstance(error, errors.MissingExtra) else type(error).__name__
     (folder / "error.json").write_text(json.dumps({"class": name, **error.as_dict()}), "utf-8")
     return error.exit_code
@@ -192,5 +192,5 @@ if __name__ == "__main__":
     code = main([Path(folder) for folder in sys.argv[1:]])
     sys.stdout.flush()
     sys.stderr.flush()
-    # Some runtimes crash while unloading, after the work is done and written; nothing is left to clean up here.
+    # Some runtimes crash while unloading, after the work is written.  Nothing is left to clean up.
     os._exit(code)

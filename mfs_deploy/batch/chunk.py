@@ -22,7 +22,7 @@ from mfs_deploy.faces.pixels import Image
 from mfs_deploy.stamping import kit as kits
 from mfs_deploy.stamping import person
 from mfs_deploy.stamping.kit import Kit
-from mfs_deploy.stamping.template import Template, Weights
+from mfs_deploy.stamping.template import PersonWeights, Template
 
 Chunk = list[PersonEntry]
 
@@ -94,15 +94,15 @@ class ChunkWorker:
     def _identities(self, faces: Sequence[IdentityArrays | Image]) -> list[IdentityArrays]:
         """Identities in the order of ``faces``; the photos among them are encoded together."""
         crops = [face for face in faces if not isinstance(face, IdentityArrays)]
-        encoded = iter(self.kit.encode(crops) if crops else [])
+        encoded = iter(self.kit.embed(crops) if crops else [])
         return [face if isinstance(face, IdentityArrays) else next(encoded) for face in faces]
 
-    def _publish(self, name: str, sha256: str, weights: Weights, shared_s: float) -> PersonResult:
+    def _publish(self, name: str, sha256: str, weights: PersonWeights, shared_s: float) -> PersonResult:
         """Stamp one person's bundle and publish it.  Raises OutputError as ``run``."""
         began = time.perf_counter()
         try:
             with self.store.staging(name) as folder:
-                manifest = person.stamp_bundle(self.kit, self.templates, weights, folder)
+                manifest = kits.write_bundle(self.kit.common, self.templates, weights, folder)
                 size = sum(facts["bytes"] for facts in manifest["files"].values())
                 result = PersonResult(name, "done", sha256, weights.digest, size, _seconds(began, shared_s))
                 self.store.publish(folder, result)

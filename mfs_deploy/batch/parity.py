@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mfs_deploy import architectures
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import Job
 from mfs_deploy.batch import stores
 from mfs_deploy.batch.chunk import BatchRequest, read_person
@@ -50,23 +50,23 @@ def measure(request: BatchRequest, entries: Sequence[PersonEntry]) -> Iterator[P
     templates = person.choose(kit, request.backends, request.recipe)
     detector = None if request.detector is None else open_detector(request.detector)
     arch = architectures.get(kit.common["architecture"])
-    known = kit.interface
+    interface = kit.interface
     face = find.align_face(
-        portrait.read_portrait(), templates[0].size, find.FaceLocation(portrait.LANDMARKS), None, known.alignment
+        portrait.read_portrait(), templates[0].size, find.FaceLocation(portrait.LANDMARKS), None, interface.alignment
     )
-    cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)]
+    cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=interface.paste_back)]
     targets = parity.inputs(cases)
     for entry in entries:
         found = read_person(entry, kit, detector)
-        (weights,) = kit.bake([found if isinstance(found, IdentityArrays) else kit.encode([found])[0]])
-        with store.fetched(entry.id) as folder, workers.scratch() as scratch:
+        (weights,) = kit.bake([found if isinstance(found, IdentityArrays) else kit.embed([found])[0]])
+        with store.fetched(entry.id) as folder, launch.scratch() as scratch:
             if manifest.read(folder)["weights"]["sha256"] != weights.digest:
                 raise ParityError(
                     f"the bundle of {entry.id} has other weights than its entry gives now", hint="run mfs batch again"
                 )
             net = arch.load({key: torch.from_numpy(value.copy()) for key, value in weights.baked.items()})
             jobs = [Job.of_artifact(folder, t.backend, t.arch, t.size, t.recipe) for t in templates]
-            done = workers.run(jobs, targets, scratch)
+            done = launch.run(jobs, targets, scratch)
             reference = run_pytorch(net, targets)
             judged = parity.judge(outcome.outputs_of(done), cases, reference, outcome.recipes_of(done), None)
         worst = min((measured[0].swapped_psnr_db for measured in judged.measured.values()), default=float("nan"))

@@ -1,6 +1,7 @@
 """A batch's chunks on the machines of a Ray cluster, by actors that open the kit once.
 
-Plain actors, not Ray Data: its actor pool retries a chunk that kills its actor without end, so one such photo would stop the run.
+Plain actors, not Ray Data: its actor pool retries a chunk that kills its actor without end, so one such photo would stop the run
+(https://github.com/ray-project/ray/issues/51946).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,7 @@ from mfs_deploy.bundle.manifest_types import (
     TensorEntry,
 )
 from mfs_deploy.contract import Contract
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 
 PREVIEW = "preview.png"
 WEIGHTS_KEY = "mfs.weights_sha256"  # of an artifact's metadata
@@ -139,4 +140,9 @@ def tensor_entry(info: Mapping[str, Any], spec: SpecEntry) -> TensorEntry:
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Installed versions of ``TOOLS`` and of the given distributions."""
-    return {package: distributions.version(package) for package in sorted({*TOOLS, *packages})}
+    return {package: _version(package) for package in sorted({*TOOLS, *packages})}
+
+
+@functools.cache
+def _version(package: str) -> str:
+    return distributions.version(package)

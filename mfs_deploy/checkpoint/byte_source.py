@@ -1,4 +1,4 @@
-"""Bytes from a stranger: read once, front to back, hashed on the way, never past a stated size."""
+"""Bytes of an untrusted file: read once, front to back, hashed while reading, never past a stated size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Readable(Protocol):
 
 
 def shown(text: str) -> str:
-    """``text`` fit for one line of a message: printable and at most 80 characters."""
+    """``text`` made safe for one line of a message: printable and at most 80 characters."""
     clean = "".join(c if c.isprintable() else "?" for c in text[:81])
     return clean if len(clean) <= 80 else clean[:79] + "…"
 
@@ -68,7 +68,7 @@ class Source:
         return data
 
     def readinto(self, buffer: Any) -> int:
-        """As a stream of its own, for the members of an archive."""
+        """Fill ``buffer`` as far as there are bytes; makes a source a stream, for the members of an archive."""
         view = memoryview(buffer).cast("B")
         count = min(len(view), self.left)
         self._claim(count)

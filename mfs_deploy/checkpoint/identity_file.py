@@ -84,7 +84,7 @@ def load(path: Path, arch: str | None = None) -> IdentityArrays:
             if metadata.get("format") != FORMAT:
                 raise _not_one(path.name, f"safetensors of {len(dtypes)} arrays without the mark of an identity")
             if set(dtypes.values()) - {"F32"}:
-                raise _not_one(path.name, f"it holds {', '.join(sorted(set(dtypes.values())))}; float32 is due")
+                raise _not_one(path.name, f"it holds {', '.join(sorted(set(dtypes.values())))}; expected float32")
             arrays = {key: np.array(f.get_tensor(key)) for key in dtypes}
     except SafetensorError as exc:
         raise _not_one(path.name, f"no safetensors file ({shown(str(exc))})") from exc
@@ -104,17 +104,17 @@ def _check(name: str, arrays: dict[str, NDArray[np.float32]], metadata: dict[str
     if not HEX_SHA256.fullmatch(metadata.get("encoder_sha256", "")):
         raise _not_one(name, "the encoder's SHA-256 is not 64 hexadecimal digits")
     shapes = {key: array.shape for key, array in arrays.items()}
-    due = dict(INTERFACES[metadata["arch"]].identity)
-    if shapes != due:
-        raise _not_one(name, f"it holds {shown(str(shapes))}; due is {due}")
+    expected = dict(INTERFACES[metadata["arch"]].identity)
+    if shapes != expected:
+        raise _not_one(name, f"it holds {shown(str(shapes))}; expected {expected}")
     for key, array in arrays.items():
         if array.dtype != np.float32:
-            raise _not_one(name, f"{key} is {array.dtype}; float32 is due")
+            raise _not_one(name, f"{key} is {array.dtype}; expected float32")
         if not np.isfinite(array).all():
             raise _not_one(name, f"{key} holds NaN or infinite values")
     length = float(np.linalg.norm(arrays["embedding"].astype(np.float64)))
     if abs(length - 1) > NORM_TOLERANCE:
-        raise _not_one(name, f"the embedding's length is {length:.4f}; 1 is due")
+        raise _not_one(name, f"the embedding's length is {length:.4f}; expected 1")
 
 
 def _not_one(name: str, what: str) -> CheckpointError:
@@ -124,7 +124,7 @@ def _not_one(name: str, what: str) -> CheckpointError:
 
 
 def _sorted_header(data: bytes) -> bytes:
-    """The library writes metadata in the order of a hash table seeded at random; the format allows any order.
+    """Sort the header: safetensors writes metadata in random order (https://github.com/safetensors/safetensors/issues/584).
 
     Format: header length as 8 bytes little-endian, JSON header padded with spaces to a multiple of 8, then the arrays.
     """

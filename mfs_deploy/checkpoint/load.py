@@ -1,4 +1,4 @@
-"""The entry: a path from the user to checked weights, whatever form they come in."""
+"""A checkpoint's path to checked weights: an archive, a folder or single files, in Paddle's or PyTorch's formats."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ import torch
 
 from mfs_deploy.architectures import FILES
 from mfs_deploy.architectures.card import ARCHIVE, DETECTOR, ENCODER, GENERATOR, MEMBER, WHOLE, SourceFile
-from mfs_deploy.checkpoint import pdparams, safetensors_file
-from mfs_deploy.checkpoint import tar_archive as tar
-from mfs_deploy.checkpoint import torch_file as torch_zip
+from mfs_deploy.checkpoint import pdparams, safetensors_file, tar_archive, torch_file
 from mfs_deploy.checkpoint.byte_source import (
     MAX_FILE_BYTES,
     Readable,
@@ -26,12 +24,12 @@ from mfs_deploy.checkpoint.byte_source import (
     unreadable,
 )
 from mfs_deploy.checkpoint.known_files import describe
-from mfs_deploy.checkpoint.match import fit
+from mfs_deploy.checkpoint.match import match_state_dict
 from mfs_deploy.errors import CheckpointError
 
 __all__ = ["Checkpoint", "SourceFile", "load", "load_encoder"]
 
-Weights = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 Progress = Callable[[str], None]
 
 WEIGHT_SUFFIXES = (".pdparams", ".pth", ".pt", ".safetensors")
@@ -50,8 +48,8 @@ class Checkpoint:
     None when no such file was found.  ``detector`` is the SCRFD model's bytes, when the archive or folder has one.
     """
 
-    generator: Weights
-    encoder: Weights | None
+    generator: StateDict
+    encoder: StateDict | None
     detector: bytes | None
     files: tuple[SourceFile, ...]
 
@@ -66,7 +64,7 @@ def load(
             or one generator file.
         encoder: identity encoder file; takes the place of the one that the archive or folder has.
         arch: whose checkpoint it is.
-        progress: told what is being read, a line at a time.
+        progress: called with a line for each file that is read.
 
     Raises:
         CheckpointError: kind checkpoint-missing, checkpoint-unreadable, checkpoint-unsafe, checkpoint-keys, checkpoint-shape or
@@ -90,7 +88,7 @@ def load(
     return reader.checkpoint(path.name)
 
 
-def load_encoder(path: Path, arch: str = "mobilefaceswap") -> tuple[Weights, SourceFile]:
+def load_encoder(path: Path, arch: str = "mobilefaceswap") -> tuple[StateDict, SourceFile]:
     """Read and check an identity encoder's file by itself.  Raises as ``load``."""
     reader = _Reader(arch, skip=set(), progress=lambda text: None)
     reader.file(path, ENCODER)
@@ -114,18 +112,18 @@ def role_of(name: str, arch: str) -> str | None:
         return DETECTOR
     if len(parts) != 1 or file.suffix.lower() not in WEIGHT_SUFFIXES:
         return None
-    return next((role for role, known in FILES[arch].names.items() if known.fullmatch(file.stem.lower())), None)
+    return next((role for role, pattern in FILES[arch].names.items() if pattern.fullmatch(file.stem.lower())), None)
 
 
 class _Reader:
-    """Collects what is found, one file of a role."""
+    """Collects a checkpoint's files, one for each role."""
 
     def __init__(self, arch: str, skip: set[str], progress: Progress) -> None:
         self._arch = arch
         self._skip = skip
         self._progress = progress
         self._names: dict[str, str] = {}  # role to the name chosen for it
-        self.networks: dict[str, Weights] = {}
+        self.networks: dict[str, StateDict] = {}
         self._detector: bytes | None = None
         self.files: list[SourceFile] = []
 
@@ -155,7 +153,7 @@ class _Reader:
                 unpacked = cast(Readable, gzip.GzipFile(fileobj=cast(Any, _Short(source))))
                 inner = Source(unpacked, MAX_FILE_BYTES, path.name, hashed=False)
             try:
-                for member in tar.members(inner):
+                for member in tar_archive.members(inner):
                     role = self._choose(member.name, path.name)
                     if role is not None:
                         self._from_source(member.source, role)
@@ -177,9 +175,9 @@ class _Reader:
                 self._from_source(source, role)
                 return
             self._announce(source, role)
-            opened = safetensors_file.opened if suffix == ".safetensors" else torch_zip.opened
+            opened = safetensors_file.opened if suffix == ".safetensors" else torch_file.opened
             with opened(path, path.name) as stored:
-                self.networks[role] = fit(stored, self._arch, role, path.name)
+                self.networks[role] = match_state_dict(stored, self._arch, role, path.name)
             self.files.append(describe(role, path.name, source.size, source.sha256()))
 
     def _choose(self, name: str, where: str) -> str | None:
@@ -207,7 +205,7 @@ class _Reader:
                 raise unreadable(name, f"a detector of {source.size:,} bytes; at most {MAX_DETECTOR_BYTES:,} make sense")
             self._detector = source.read(source.size)
         else:
-            self.networks[role] = fit(pdparams.read(source), self._arch, role, name)
+            self.networks[role] = match_state_dict(pdparams.read(source), self._arch, role, name)
         self.files.append(describe(role, name, source.size, source.sha256()))
 
     def _announce(self, source: Source, role: str) -> None:
@@ -226,7 +224,7 @@ class _Short:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Source]:
-    """A regular file of a size that makes sense; what the system says of it otherwise becomes a ``CheckpointError``."""
+    """A regular file of a size that makes sense; raises CheckpointError otherwise."""
     if not path.is_file():
         raise unreadable(path.name, "not a regular file", hint=GET_WEIGHTS)
     try:

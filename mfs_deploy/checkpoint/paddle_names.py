@@ -14,17 +14,17 @@ BATCHNORM = {"weight": "weight", "bias": "bias", "running_mean": "_mean", "runni
 
 
 @dataclass(frozen=True)
-class Slot:
-    """Where one published array belongs in a network, and the shape it has in the published file."""
+class ParameterSpec:
+    """A network's parameter or statistic: its PyTorch name, its shape in the published file, and whether it is transposed there."""
 
     torch_key: str
     shape: tuple[int, ...]
     transposed: bool
 
 
-def slots(net: nn.Module) -> dict[str, Slot]:
-    """Published key to slot, for every parameter and statistic of ``net``."""
-    found: dict[str, Slot] = {}
+def parameter_specs(net: nn.Module) -> dict[str, ParameterSpec]:
+    """By key in the published file, for every parameter and statistic of ``net``."""
+    found: dict[str, ParameterSpec] = {}
     for prefix, module in net.named_modules():
         tensors = dict(module.named_parameters(recurse=False)) | dict(module.named_buffers(recurse=False))
         tensors.pop("num_batches_tracked", None)  # PyTorch's own count; evaluation does not use it
@@ -37,5 +37,5 @@ def slots(net: nn.Module) -> dict[str, Slot]:
             transposed = isinstance(module, nn.Linear) and leaf == "weight"
             shape = tuple(reversed(tensor.shape)) if transposed else tuple(tensor.shape)
             dot = f"{prefix}." if prefix else ""
-            found[f"{dot}{name}"] = Slot(f"{dot}{leaf}", shape, transposed)
+            found[f"{dot}{name}"] = ParameterSpec(f"{dot}{leaf}", shape, transposed)
     return found

@@ -22,7 +22,7 @@ from mfs_deploy.checkpoint.pickle_reader import (
     Vocabulary,
 )
 from mfs_deploy.checkpoint.pickle_reader import read as read_pickle
-from mfs_deploy.checkpoint.stored_array import Stored, to_float32
+from mfs_deploy.checkpoint.stored_array import StoredArray, to_float32
 from mfs_deploy.errors import CheckpointError
 
 NAME_TABLE = "StructuredToParameterName@@"
@@ -34,7 +34,7 @@ OTHER_DTYPES = {"b1": "bool", "i1": "int8", "u1": "uint8", "i4": "int32", "i8": 
 NDARRAY = "numpy.ndarray"
 
 
-def read(source: Source) -> dict[str, Stored]:
+def read(source: Source) -> dict[str, StoredArray]:
     """Arrays by their key in the file.
 
     Raises:
@@ -48,7 +48,7 @@ def read(source: Source) -> dict[str, Stored]:
     return {str(key): _stored(source.name, key, value) for key, value in found.items() if key != NAME_TABLE}
 
 
-def _stored(name: str, key: object, value: object) -> Stored:
+def _stored(name: str, key: object, value: object) -> StoredArray:
     if isinstance(value, tuple) and len(value) == 2 and type(value[0]) is str:
         value = value[1]
     if not isinstance(value, _Array) or value.stored is None:
@@ -81,7 +81,7 @@ class _Array(Buildable):
     """Stands for an ``ndarray``; its contents come with BUILD, as a tuple, or from ``_frombuffer``."""
 
     def __init__(self, owner: _Arrays) -> None:
-        self.stored: Stored | None = None
+        self.stored: StoredArray | None = None
         self._owner = owner
 
     def build(self, state: object) -> None:
@@ -157,12 +157,12 @@ class _Arrays:
                 return array
         raise self.unexpected("_frombuffer")
 
-    def stored(self, payload: object, dtype: _Dtype, shape: tuple[Any, ...], order: Literal["C", "F"]) -> Stored:
+    def stored(self, payload: object, dtype: _Dtype, shape: tuple[Any, ...], order: Literal["C", "F"]) -> StoredArray:
         """``payload`` as an array, if its length is exactly what type and shape say."""
         if len(shape) > MAX_DIMS or not all(type(n) is int and n >= 0 for n in shape):
             raise unreadable(self.name, "an array with an impossible shape")
         if dtype.code not in DTYPES:
-            return Stored(OTHER_DTYPES.get(dtype.code, f"NumPy {shown(dtype.code)}"), shape, _never)
+            return StoredArray(OTHER_DTYPES.get(dtype.code, f"NumPy {shown(dtype.code)}"), shape, _never)
         if not isinstance(payload, (bytes, bytearray)):
             raise self.unexpected("ndarray")
         claimed = math.prod(shape) * int(dtype.code[1])
@@ -175,7 +175,7 @@ class _Arrays:
             flat = np.frombuffer(payload, in_file)
             return to_float32(flat.astype(in_file.newbyteorder("="), copy=False), name).reshape(shape, order=order)
 
-        return Stored(name, shape, values)
+        return StoredArray(name, shape, values)
 
 
 def _never() -> NDArray[np.float32]:

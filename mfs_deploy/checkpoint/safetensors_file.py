@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.checkpoint.byte_source import shown, unreadable
-from mfs_deploy.checkpoint.stored_array import Stored
+from mfs_deploy.checkpoint.stored_array import StoredArray
 
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
 @contextmanager
-def opened(path: Path, name: str) -> Iterator[dict[str, Stored]]:
+def opened(path: Path, name: str) -> Iterator[dict[str, StoredArray]]:
     """Arrays by their key in the file, readable while the context lasts.
 
     Raises:
@@ -33,7 +33,7 @@ def opened(path: Path, name: str) -> Iterator[dict[str, Stored]]:
         yield {key: _stored(f, key) for key in f.keys()}  # type: ignore[no-untyped-call]  # noqa: SIM118 (not a dict)
 
 
-def _stored(f: Any, key: str) -> Stored:
+def _stored(f: Any, key: str) -> StoredArray:
     described = f.get_slice(key)
     dtype = described.get_dtype()
 
@@ -41,4 +41,4 @@ def _stored(f: Any, key: str) -> Stored:
         # The library maps the file; a copy does not change when the file does.
         return np.array(f.get_tensor(key).float().numpy())
 
-    return Stored(DTYPES.get(dtype, dtype), tuple(described.get_shape()), values)
+    return StoredArray(DTYPES.get(dtype, dtype), tuple(described.get_shape()), values)

@@ -1,4 +1,4 @@
-"""One array as it lies in a file: known by type and shape before any of it is trusted."""
+"""One array of a file, with type and shape; its numbers are read later."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredArray:
     """``dtype`` by its plain name; ``read`` gives float32 of ``shape``, and may be called only if ``dtype`` is in ``FLOATS``.
 
-    ``read`` raises ``CheckpointError`` where the numbers cannot be had.
+    ``read`` raises ``CheckpointError`` where the numbers cannot be read.
     """
 
     dtype: str
@@ -32,5 +32,5 @@ def to_float32(array: NDArray[np.generic], dtype: str) -> NDArray[np.float32]:
     """Native float32; without a copy where it already is."""
     if dtype == "bfloat16":
         return from_bfloat16(array.astype(np.uint16, copy=False))
-    with np.errstate(over="ignore"):  # becomes infinite, which is refused by its key
+    with np.errstate(over="ignore"):  # becomes infinite; ``match`` refuses that, with the key
         return array.astype(np.float32, copy=False)

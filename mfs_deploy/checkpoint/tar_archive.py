@@ -1,9 +1,10 @@
-"""The members of a tar, in one pass and in memory: nothing is ever extracted to disk.
+"""The members of a tar, in one pass and in memory: nothing is extracted to disk.
 
-Why not ``tarfile``: it reads a header's claimed length whole, recurses through chained headers, and up to Python 3.11.9 can be
-made to hang by one (CVE-2024-6232).  Here every length is bounded first, and the pass that hashes the archive feeds the readers.
+``tarfile`` is not used: it reads a header's whole claimed length, recurses through chained headers, and up to Python 3.11.9 can be
+made to hang by one (https://nvd.nist.gov/vuln/detail/CVE-2024-6232).  Here every length is bounded first, and the pass that hashes
+the archive also feeds the readers.
 
-Format: POSIX.1-2001 ustar and pax, and GNU's long names.  512-byte blocks; two zero blocks end it, of which one is demanded.
+Format: POSIX.1-2001 ustar and pax, and GNU's long names.  512-byte blocks; two zero blocks end it, of which one is required.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``data.pkl`` names tensors by storage, offset, size and stride; each storage is an uncompressed member ``data/<key>``.  Source:
 PyTorch, ``torch/serialization.py`` and ``torch/_utils.py``.  Read with the same inert pickle reader as ``.pdparams`` and not with
-``torch.load``: see ``pickles.py``.
+``torch.load``: see ``pickle_reader.py``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mfs_deploy.checkpoint.pickle_reader import (
     Vocabulary,
 )
 from mfs_deploy.checkpoint.pickle_reader import read as read_pickle
-from mfs_deploy.checkpoint.stored_array import Stored, to_float32
+from mfs_deploy.checkpoint.stored_array import StoredArray, to_float32
 from mfs_deploy.errors import CheckpointError
 
 WRAPPER = "state_dict"
@@ -75,7 +75,7 @@ class Tensor:
 
 
 @contextmanager
-def opened(path: Path, name: str) -> Iterator[dict[str, Stored]]:
+def opened(path: Path, name: str) -> Iterator[dict[str, StoredArray]]:
     """Arrays by their key in the file, readable while the context lasts.
 
     Raises:
@@ -90,7 +90,7 @@ def opened(path: Path, name: str) -> Iterator[dict[str, Stored]]:
         yield _arrays(archive, path.stat().st_size, name)
 
 
-def _arrays(archive: zipfile.ZipFile, size: int, name: str) -> dict[str, Stored]:
+def _arrays(archive: zipfile.ZipFile, size: int, name: str) -> dict[str, StoredArray]:
     root = _root(archive, name)
     with _damage(name):
         if f"{root}/byteorder" in archive.namelist() and _member(archive, f"{root}/byteorder", name, 6) != b"little":
@@ -161,7 +161,7 @@ def _member(archive: zipfile.ZipFile, entry: str, name: str, limit: int) -> byte
         return Source(cast(Readable, f), info.file_size, name, hashed=False).payload(info.file_size)
 
 
-def _stored(archive: zipfile.ZipFile, entry: str, tensor: Tensor, name: str, budget: Budget) -> Stored:
+def _stored(archive: zipfile.ZipFile, entry: str, tensor: Tensor, name: str, budget: Budget) -> StoredArray:
     storage = tensor.storage
     last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride, strict=True))
     if math.prod(tensor.shape) == 0 or last >= storage.count:
@@ -174,12 +174,12 @@ def _stored(archive: zipfile.ZipFile, entry: str, tensor: Tensor, name: str, bud
         with _damage(name):
             data = _member(archive, entry, name, count)
         if len(data) != count:
-            raise unreadable(name, f"member {shown(entry)} has {len(data):,} bytes where {count:,} are due")
+            raise unreadable(name, f"member {shown(entry)} has {len(data):,} bytes, expected {count:,}")
         flat = np.frombuffer(data, in_file)
         steps = tuple(step * in_file.itemsize for step in tensor.stride)
         return to_float32(as_strided(flat[tensor.offset :], tensor.shape, steps), storage.dtype)
 
-    return Stored(storage.dtype, tensor.shape, values)
+    return StoredArray(storage.dtype, tensor.shape, values)
 
 
 # What the pickle may say

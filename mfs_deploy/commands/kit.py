@@ -118,5 +118,5 @@ def as_dict(template: Template) -> dict[str, Any]:
         "recipe": template.recipe["name"],
         "size": template.size,
         "bytes": sum(map(len, template.files.values())),
-        "slots": len(template.slots),
+        "slots": len(template.places),
     }

@@ -45,7 +45,7 @@ def command(console: Console, backends: str, out: Path, base: str, min_psnr: flo
     from mfs_deploy.errors import OutputError, UsageError
     from mfs_deploy.exporter import mixed_recipe
     from mfs_deploy.exporter.request import Formats
-    from mfs_deploy.quant.recipe import to_toml
+    from mfs_deploy.quant.recipes import to_toml
 
     if out.suffix != ".toml":
         raise UsageError(f"--out {out.name}: a recipe is written as .toml")

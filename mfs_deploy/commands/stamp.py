@@ -29,7 +29,9 @@ def command(console: Console, kit: Path, backends: str, **kwargs: Any) -> None:
     """
     from mfs_deploy.stamping import person
 
-    request = person.Request(kit=kit, targets=options.parse_backends(backends), location=options.pop_location(kwargs), **kwargs)
+    request = person.StampRequest(
+        kit=kit, backends=options.parse_backends(backends), location=options.pop_location(kwargs), **kwargs
+    )
     said = person.export(request, console)
     rows = [(name, entry["recipe"], f"{entry['bytes'] / 1e6:.2f} MB") for name, entry in said["artifacts"].items()]
     text = table(("artifact", "recipe", "size"), rows) + f"\n\nbundle: {request.out} (parity not measured)"

@@ -1,7 +1,8 @@
-"""Phones on a cable: what puts a bundle on one, has it measured there, and brings the answer back.
+"""Phones on a cable, and emulated ones: copy a bundle there, measure it, fetch the report.
 
-phone.py     what a phone is to the rest of this package, and its report, checked
+phone.py     the interface of a phone, and the check of its report
 android.py   two ways to measure: mfs-bench-device by adb, or the demo app
 ios.py       the demo app, by Apple's devicectl
-adb.py, devicectl.py, tool.py   the programs that do the talking, and what their refusals mean
+adb.py, devicectl.py, run_tool.py   the tools that talk to phones, and the meaning of their errors
+arm64/       the runtimes' arm64 builds in an emulator
 """

@@ -1,7 +1,7 @@
-"""The Android Debug Bridge: which phone, what to run on it, and what its refusals mean.
+"""The Android Debug Bridge: list phones, run commands on them, copy files, explain errors.
 
-States and wording are adb's own.  Its exit codes are not relied on for what runs on a phone: where the cable is pulled meanwhile,
-``adb shell`` ends with 0 and half of the output.
+States and wording are adb's.  The exit code of ``adb shell`` is not trusted: if the cable is pulled meanwhile, it can be 0 with
+half of the output.  So the phone's shell prints a mark and the exit code last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from mfs_deploy.devices import run_tool as tool
+from mfs_deploy.devices import run_tool
 from mfs_deploy.devices.choose import Listed
 from mfs_deploy.devices.run_tool import Finished
 from mfs_deploy.errors import DeviceError
@@ -41,7 +41,7 @@ PLUG_IN = "plug it in, unlock it, and turn on USB debugging in its developer opt
 
 
 def program() -> str:
-    """adb's path: of the SDK that ANDROID_HOME names, or on the PATH.
+    """adb's path: in the SDK at ANDROID_HOME, else on the PATH.
 
     Raises:
         DeviceError: there is none.
@@ -54,7 +54,7 @@ def program() -> str:
     found = shutil.which("adb")
     if found is None:
         raise DeviceError(
-            "adb is not here: it talks to Android phones",
+            "adb is not installed; it is needed to talk to Android phones",
             hint="install Android's platform tools and put adb on the PATH, or set ANDROID_HOME",
             kind="device-tool",
         )
@@ -62,7 +62,7 @@ def program() -> str:
 
 
 def listed(adb: str) -> list[Listed]:
-    """Phones that adb sees, in whatever state; waits a moment where one may yet become ready."""
+    """Phones that adb lists, in any state; waits up to SETTLE_S while a state may still change."""
     end = time.monotonic() + SETTLE_S
     while True:
         lines = _lines(adb)
@@ -74,7 +74,7 @@ def listed(adb: str) -> list[Listed]:
 
 def _lines(adb: str) -> list[tuple[str, str, str]]:
     """Serial, state, and model or else state; of lines like ``SERIAL  device usb:1-2 model:Pixel_8 transport_id:3``."""
-    done = tool.run([adb, "devices", "-l"], ANSWER_S)
+    done = run_tool.run([adb, "devices", "-l"], ANSWER_S)
     if done.code != 0:
         raise DeviceError(f"adb does not work: {done.last_words}", kind="device-tool")
     found = []
@@ -99,7 +99,7 @@ class Adb:
         self._adb, self.serial = adb, serial
 
     def shell(self, *words: str, timeout_s: float = ANSWER_S) -> Finished:
-        """A command on the phone, which may fail there.  Words reach it as they are.
+        """Run a command on the phone, which may fail there.  Words are quoted for its shell.
 
         Raises:
             DeviceError: the phone went away before the command had ended.
@@ -112,14 +112,14 @@ class Adb:
         return Finished(int(code), out, done.err)
 
     def call(self, *words: str) -> str:
-        """A command on the phone that must not fail; what it printed."""
+        """The output of a command on the phone.  Raises DeviceError where it fails."""
         done = self.shell(*words)
         if done.code != 0:
             raise self.failure(f"'{' '.join(words[:2])}' ran there", done)
         return done.out.strip()
 
     def push(self, files: Mapping[PurePosixPath, Path]) -> None:
-        """Files by the paths that they get.  Their folders are made first: adb's own making of folders fails on some phones."""
+        """Copy files to the phone, by destination path.  Folders are made first: adb push fails to make them on some phones."""
         self.call("mkdir", "-p", *sorted({str(remote.parent) for remote in files}))
         for remote, local in files.items():
             done = self._run("push", str(local), str(remote), timeout_s=COPY_S)
@@ -127,13 +127,13 @@ class Adb:
                 raise self.failure(f"{remote.name} was copied there", done)
 
     def pull(self, remote: PurePosixPath, local: Path) -> None:
-        """A file."""
+        """Copy a file from the phone."""
         done = self._run("pull", str(remote), str(local), timeout_s=COPY_S)
         if done.code != 0:
             raise self.failure(f"{remote.name} was fetched", done)
 
     def failure(self, doing: str, done: Finished) -> DeviceError:
-        """Why a step failed: the phone is gone, or full, or in its own words."""
+        """The error of a failed step: the phone is gone, or full, or the command's own message."""
         if not self.is_there() or done.code == 0:
             return DeviceError(
                 f"the phone {self.serial} went away while {doing}", hint="plug it in again, and run this again", kind="device-lost"
@@ -146,4 +146,4 @@ class Adb:
         return any((serial, state) == (self.serial, READY) for serial, state, _ in _lines(self._adb))
 
     def _run(self, *words: str, timeout_s: float) -> Finished:
-        return tool.run([self._adb, "-s", self.serial, *words], timeout_s)
+        return run_tool.run([self._adb, "-s", self.serial, *words], timeout_s)

@@ -1,4 +1,4 @@
-"""Android phones: measured by ``mfs-bench-device``, pushed to where adb may run programs, or by the demo app's BenchActivity."""
+"""Android phones: measured by ``mfs-bench-device``, which adb pushes and runs, or by the demo app's BenchActivity."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.bundle import manifest, reference_file
-from mfs_deploy.devices import adb, phone
-from mfs_deploy.devices import run_tool as tool
+from mfs_deploy.devices import adb, phone, run_tool
 from mfs_deploy.devices.adb import Adb
 from mfs_deploy.devices.choose import choose
-from mfs_deploy.devices.phone import Measured, Refused, Run
+from mfs_deploy.devices.phone import NoRuntime, PhoneResult, Run
 from mfs_deploy.devices.run_tool import Finished
 from mfs_deploy.errors import BundleError, DeviceError, UsageError
 
@@ -34,9 +33,9 @@ LITERT = "libLiteRt.so"
 APP = "mfs.demo"
 FILES = PurePosixPath(f"/sdcard/Android/data/{APP}/files")
 POLL_S = 1.0
-FIRST_S = 20.0  # that the app's first start may take
+FIRST_START_S = 20.0  # for the app's first start
 
-# Exit codes of mfs-bench-device, which are this package's; of the phone's shell; and of a program that a signal ended.
+# Exit codes: of mfs-bench-device (this package's), of the phone's shell, and of a program ended by a signal.
 UNSUPPORTED, PARITY, BUNDLE, CANNOT_RUN, SIGNALS = 5, 7, 8, (126, 127), range(129, 193)
 MFS_ERROR_UNSUPPORTED = 3  # of mobile_core, as the app reports it
 
@@ -51,16 +50,17 @@ PROPERTIES = (
 
 @dataclass(frozen=True)
 class Found:
-    """A phone that has answered, is new enough, and has the right processor."""
+    """A phone that answers, is new enough, and has a supported processor."""
 
     adb: Adb
     name: str
 
 
 def connect(serial: str | None) -> Found:
-    """
+    """Find a phone.
+
     Args:
-        serial: None takes adb's own choice, ANDROID_SERIAL, or else the only phone there is.
+        serial: None takes adb's own choice, ANDROID_SERIAL, or else the only phone.
 
     Raises:
         DeviceError: no adb, no phone, several, one that refuses, or one that is too old.
@@ -68,8 +68,8 @@ def connect(serial: str | None) -> Found:
     program = adb.program()
     serial = serial or os.environ.get("ANDROID_SERIAL") or None
     link = Adb(program, choose(adb.listed(program), serial, adb.PLUG_IN).serial)
-    said = dict(re.findall(r"^\[(.*?)\]: \[(.*)\]$", link.call("getprop"), re.MULTILINE))
-    release, level, abis, maker, model = (said.get(name, "") for name in PROPERTIES)
+    properties = dict(re.findall(r"^\[(.*?)\]: \[(.*)\]$", link.call("getprop"), re.MULTILINE))
+    release, level, abis, maker, model = (properties.get(name, "") for name in PROPERTIES)
     if not level.isdecimal() or int(level) < OLDEST:
         raise DeviceError(
             f"the phone has Android {release} (API {level}); {OLDEST_NAME} (API {OLDEST}) or newer is needed",
@@ -84,10 +84,10 @@ def connect(serial: str | None) -> Found:
 
 
 def check_runner(path: Path) -> None:
-    """That a file is a program for 64-bit ARM that a phone can start.
+    """Check that a file is a program for 64-bit ARM that a phone can start.
 
     Raises:
-        UsageError: it is not; says what it is.
+        UsageError: it is not; the message tells what it is.
     """
     hint = "build it as mobile_core/README.md says: -DMFS_STATIC=ON for aarch64, or by the NDK"
     kind, loader = _elf(path, "--runner", hint)
@@ -98,18 +98,18 @@ def check_runner(path: Path) -> None:
 
 
 def check_litert(path: Path) -> None:
-    """That a file is a library for 64-bit ARM.  Raises UsageError."""
+    """Check that a file is a library for 64-bit ARM.  Raises UsageError."""
     hint = "take it from LiteRT's package for Android, arm64-v8a"
     kind, _ = _elf(path, "--litert", hint)
     if kind != LIBRARY:
-        raise UsageError(f"--litert {path} is no library", hint=hint)
+        raise UsageError(f"--litert {path} is not a library", hint=hint)
 
 
-LIBRARY = 3  # ET_DYN, which programs that may lie anywhere in memory are too, with a loader
+LIBRARY = 3  # ET_DYN: a library, or a position-independent program, which has a loader
 
 
 def _elf(path: Path, option: str, hint: str) -> tuple[int, str]:
-    """The kind of an ELF file for 64-bit ARM, and the loader that it asks for or "" (System V ABI, chapters 4 and 5)."""
+    """The type of an ELF file for 64-bit ARM, and its loader's path or "" (System V ABI, chapters 4 and 5)."""
     try:
         with open(path, "rb") as f:
             head = f.read(1 << 16)
@@ -133,7 +133,7 @@ def _elf(path: Path, option: str, hint: str) -> tuple[int, str]:
 
 
 def clear(link: Adb, places: Sequence[PurePosixPath], *stop: str) -> str:
-    """Stop what measures by the command ``stop`` and delete the places.  What is left, and where, or ""."""
+    """Run the command ``stop`` and delete ``places``.  Returns a hint where something is left, else ""."""
     try:
         link.shell(*stop)
         if link.shell("rm", "-rf", *map(str, places)).code == 0:
@@ -149,7 +149,7 @@ def contents(bundle: Path, target: PurePosixPath) -> dict[PurePosixPath, Path]:
 
 
 class Runner:
-    """By ``mfs-bench-device``: needs no app, leaves nothing behind."""
+    """Measures with ``mfs-bench-device``: needs no app, leaves nothing behind."""
 
     way = RUNNER
 
@@ -161,9 +161,9 @@ class Runner:
         return ("ncnn",) if self._litert is None else ("ncnn", "tflite")
 
     @contextlib.contextmanager
-    def place(self, bundle: Path) -> Iterator[PlacedForRunner]:
+    def push(self, bundle: Path) -> Iterator[PushedForRunner]:
         root = TEMPORARY / f"mfs-{secrets.token_hex(6)}"
-        # After Ctrl-C the program would go on.  The brackets keep the pattern from finding the shell that asks.
+        # After Ctrl-C the program would keep running.  The brackets keep pkill from matching its own shell.
         stop = ("pkill", "-f", f"{root.name}/[m]{RUNNER[1:]}")
         with phone.clearing(lambda: clear(self._adb, (root,), *stop)):
             with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
@@ -173,34 +173,36 @@ class Runner:
                 files |= {} if self._litert is None else {root / LITERT: self._litert}
                 self._adb.push(files)
             self._adb.call("chmod", "755", str(root / RUNNER))
-            yield PlacedForRunner(self._adb, root, bundle, has_litert=self._litert is not None)
+            yield PushedForRunner(self._adb, root, bundle, has_litert=self._litert is not None)
 
 
 @dataclass(frozen=True)
-class PlacedForRunner:
+class PushedForRunner:
     adb: Adb
     root: PurePosixPath
     bundle: Path
     has_litert: bool
 
-    def measure(self, run: Run) -> Measured:
+    def measure(self, run: Run) -> PhoneResult:
         out = self.root / "out"
         words = [str(self.root / RUNNER), "--bundle", str(self.root / "bundle"), "--backend", run.backend]
         words += ["--reference", str(self.root / "reference"), "--threads", str(run.threads), "--warmup", str(run.warmup)]
         words += ["--runs", str(run.runs), "--sustained", str(run.sustained)]
         words += ["--litert", str(self.root / LITERT)] if self.has_litert else []
         words += ["--dump", str(out)] if run.dump else []
-        done = self.adb.shell(*words, timeout_s=run.patience_s)
+        done = self.adb.shell(*words, timeout_s=run.timeout_s)
         if done.code not in (0, PARITY):
             raise self._failure(run, done)
         report = phone.check(done.out, run, self.bundle)
-        return Measured(report, fetch(self.adb, out, self.bundle) if run.dump else {})
+        return PhoneResult(report, fetch(self.adb, out, self.bundle) if run.dump else {})
 
     def _failure(self, run: Run, done: Finished) -> DeviceError | BundleError:
-        said = next((line.removeprefix("error: ") for line in done.err.splitlines() if line.startswith("error: ")), done.last_words)
-        words = tool.one_line(said)
+        message = next(
+            (line.removeprefix("error: ") for line in done.err.splitlines() if line.startswith("error: ")), done.last_words
+        )
+        words = run_tool.one_line(message)
         if done.code == UNSUPPORTED:
-            return Refused(f"{run.backend}: {words}")
+            return NoRuntime(f"{run.backend}: {words}")
         if done.code == BUNDLE:
             return BundleError(f"on the phone: {words}")
         if done.code in CANNOT_RUN:
@@ -211,7 +213,7 @@ class PlacedForRunner:
 
 
 class App:
-    """By the demo app: as apps run it, and with what is inside the app."""
+    """Measures with the demo app and the runtimes inside it."""
 
     way = "app"
     runs = ("ncnn", "tflite")
@@ -226,8 +228,8 @@ class App:
             )
 
     @contextlib.contextmanager
-    def place(self, bundle: Path) -> Iterator[PlacedForApp]:
-        """adb's own writing into an app's folder fails on some phones, so the phone copies from where it never does."""
+    def push(self, bundle: Path) -> Iterator[PushedForApp]:
+        """Push to a temporary folder and copy from there: on some phones adb cannot write into an app's folder."""
         name = f"mfs-{secrets.token_hex(6)}"
         copied, inside, report = TEMPORARY / name, FILES / "bundles" / name, FILES / "bench" / name
         places = (inside, copied, report, report.with_suffix(".json"))
@@ -237,11 +239,11 @@ class App:
             self._adb.call("mkdir", "-p", str(inside.parent))
             self._adb.call("cp", "-r", str(copied), str(inside))
             self._adb.call("rm", "-rf", str(copied))
-            yield PlacedForApp(self._adb, name, bundle)
+            yield PushedForApp(self._adb, name, bundle)
 
     def _make_folder(self) -> None:
-        """By starting the app: in a folder that the shell made, the app could not read."""
-        end = time.monotonic() + FIRST_S
+        """Start the app until it has made its folder: it cannot read a folder that the shell made."""
+        end = time.monotonic() + FIRST_START_S
         while self._adb.shell("ls", str(FILES)).code != 0:
             if time.monotonic() > end:
                 raise DeviceError(
@@ -252,21 +254,21 @@ class App:
 
 
 def start(link: Adb, *extras: str) -> None:
-    """Start BenchActivity, in place of one that runs.  Raises DeviceError where Android refuses."""
+    """Start BenchActivity and stop a running one.  Raises DeviceError where Android refuses."""
     done = link.shell("am", "start", "-S", "-W", "-n", f"{APP}/.BenchActivity", *extras)
     wrong = [line for line in (done.out + "\n" + done.err).splitlines() if "Error" in line or "Exception" in line]
     if wrong or done.code != 0:
-        words = tool.one_line(wrong[-1] if wrong else done.last_words)
+        words = run_tool.one_line(wrong[-1] if wrong else done.last_words)
         raise DeviceError(f"the app cannot be started: {words}", hint="install android_demo again", kind="device-app")
 
 
 @dataclass(frozen=True)
-class PlacedForApp:
+class PushedForApp:
     adb: Adb
-    name: str  # of the bundle on the phone, of the report and of the folder with outputs
+    name: str  # of the bundle on the phone, the report and the folder with outputs
     bundle: Path
 
-    def measure(self, run: Run) -> Measured:
+    def measure(self, run: Run) -> PhoneResult:
         report, out = FILES / "bench" / f"{self.name}.json", FILES / "bench" / self.name
         self.adb.call("rm", "-f", str(report))
         extras = ["--es", "bundle", self.name, "--es", "backend", run.backend, "--es", "report", report.name]
@@ -274,21 +276,21 @@ class PlacedForApp:
         for key in ("threads", "warmup", "runs", "sustained"):
             extras += ["--ei", key, str(getattr(run, key))]
         start(self.adb, *extras)
-        self._wait(report, run.patience_s)
+        self._wait(report, run.timeout_s)
         with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
             local = Path(scratch, "report.json")
             self.adb.pull(report, local)
             text = local.read_text("utf-8", errors="replace")
-        said = phone.error(text)
-        if said is not None:
-            words = f"{run.backend}: {said.words}"
-            raise Refused(words) if said.status == MFS_ERROR_UNSUPPORTED else DeviceError(words, kind="device-app")
+        error = phone.app_error(text)
+        if error is not None:
+            words = f"{run.backend}: {error.words}"
+            raise NoRuntime(words) if error.status == MFS_ERROR_UNSUPPORTED else DeviceError(words, kind="device-app")
         found = phone.check(text, run, self.bundle)
-        return Measured(found, fetch(self.adb, out, self.bundle) if run.dump else {})
+        return PhoneResult(found, fetch(self.adb, out, self.bundle) if run.dump else {})
 
-    def _wait(self, report: PurePosixPath, patience_s: float) -> None:
-        """Until the report is there: the app writes it whole, whatever happens, unless it dies."""
-        end = time.monotonic() + patience_s
+    def _wait(self, report: PurePosixPath, timeout_s: float) -> None:
+        """Wait for the report.  The app writes it whole in any case, unless it crashes."""
+        end = time.monotonic() + timeout_s
         while self.adb.shell("ls", str(report)).code != 0:
             if self.adb.shell("pidof", APP).code != 0 and self.adb.shell("ls", str(report)).code != 0:
                 raise DeviceError(
@@ -298,7 +300,7 @@ class PlacedForApp:
                 )
             if time.monotonic() > end:
                 raise DeviceError(
-                    f"the app has written no report for {patience_s:.0f} s",
+                    f"the app has written no report for {timeout_s:.0f} s",
                     hint="unlock the phone and leave the app in front",
                     kind="device-silent",
                 )
@@ -306,7 +308,7 @@ class PlacedForApp:
 
 
 def fetch(link: Adb, folder: PurePosixPath, bundle: Path) -> dict[str, NDArray[np.float32]]:
-    """Outputs that were written on a phone, which are deleted there."""
+    """Fetch the outputs and delete them on the phone."""
     with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
         for name in phone.output_names(bundle):
             link.pull(folder / f"{name}.npy", Path(scratch, f"{name}.npy"))

@@ -1,4 +1,4 @@
-"""Which of the phones that are connected is meant."""
+"""Chooses among the connected phones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mfs_deploy.errors import DeviceError
 class Listed:
     """A phone as adb or devicectl lists it.
 
-    ``problem`` is why it cannot be used, "" where it can, and ``hint`` what to do; ``also`` is another name of its for ``serial``.
+    ``problem`` is the reason why it cannot be used, or ""; ``hint`` tells what to do; ``also`` is another serial of it.
     """
 
     serial: str
@@ -24,14 +24,14 @@ class Listed:
 
 
 def choose(phones: Sequence[Listed], serial: str | None, plug_in: str) -> Listed:
-    """The one that is meant, ready for use.
+    """The chosen phone, ready for use.
 
     Args:
-        serial: None takes the only one that is ready.
-        plug_in: what to do where there is none.
+        serial: None takes the only phone that is ready.
+        plug_in: the hint where there is none.
 
     Raises:
-        DeviceError: there is none, there are several, or it is not ready; says which, and what to do.
+        DeviceError: there is none, there are several, or it is not ready.
     """
     there = ", ".join(f"{phone.serial} ({phone.name})" for phone in phones)
     if serial is not None:

@@ -1,7 +1,7 @@
-"""Apple's ``xcrun devicectl``: which phone, files to and from an app's container, starting the app.
+"""Apple's ``xcrun devicectl``: list phones, copy files to and from an app's container, start the app.
 
-It comes with Xcode; waiting for an app to end came with Xcode 16, and phones need iOS 17.  Only its JSON is read, which Apple calls
-stable; what it prints is not.
+It needs Xcode 16, which can wait for an app to end, and iOS 17.  Only its JSON is read, which Apple documents as stable; its
+printed output is not.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mfs_deploy.devices import run_tool as tool
+from mfs_deploy.devices import run_tool
 from mfs_deploy.devices.choose import Listed
 from mfs_deploy.errors import DeviceError
 
 ANSWER_S = 60
-COPY_S = 300  # it waits without end where an app's container cannot be reached
+COPY_S = 300  # devicectl waits without end where an app's container cannot be reached
 OLDEST = 17
 PLUG_IN = "plug it in, unlock it, and trust this Mac; 'xcrun devicectl list devices' must list it"
 
 
 def listed() -> list[Listed]:
-    """What devicectl sees, in whatever state; watches and televisions left out."""
+    """iPhones and iPads that devicectl lists, in any state."""
     found = []
     for entry in call("list", "devices").get("devices", []):
         hardware, own, link = (_object(entry, key) for key in ("hardwareProperties", "deviceProperties", "connectionProperties"))
         if not hardware or not own or not link:
             raise DeviceError(
-                "this Xcode's devicectl lists phones in a form that is not known here",
+                "this Xcode's devicectl lists phones in an unknown format",
                 hint="xcrun devicectl --version tells it: report it, or use Xcode 16",
                 kind="device-tool",
             )
@@ -55,25 +55,25 @@ def call(*words: str, timeout_s: float = ANSWER_S) -> dict[str, Any]:
     """Run a command and return its ``result``.
 
     Raises:
-        DeviceError: there is no devicectl, or it refuses; in its own words.
+        DeviceError: devicectl is not installed, or failed; with its message.
     """
     if shutil.which("xcrun") is None:
         raise DeviceError(
-            "xcrun is not here: iPhones are reached from a Mac with Xcode 16 or later", hint="run this there", kind="device-tool"
+            "xcrun is not installed: iPhones need a Mac with Xcode 16 or later", hint="run this there", kind="device-tool"
         )
     with tempfile.TemporaryDirectory(prefix=".mfs-") as scratch:
         path = Path(scratch, "result.json")
         command = ["xcrun", "devicectl", *words]
         at = command.index("--") if "--" in command else len(command)  # what follows is the app's
-        done = tool.run([*command[:at], "--json-output", str(path), *command[at:]], timeout_s)
+        done = run_tool.run([*command[:at], "--json-output", str(path), *command[at:]], timeout_s)
         try:
-            said = json.loads(path.read_text("utf-8"))
+            answer = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
-            said = {}
-    result = _object(said, "result")
-    if done.code == 0 and _object(said, "info").get("outcome") == "success":
+            answer = {}
+    result = _object(answer, "result")
+    if done.code == 0 and _object(answer, "info").get("outcome") == "success":
         return result
-    raise DeviceError(f"devicectl {words[0]} {words[1]} failed: {_description(_object(said, 'error')) or done.last_words}")
+    raise DeviceError(f"devicectl {words[0]} {words[1]} failed: {_description(_object(answer, 'error')) or done.last_words}")
 
 
 class Container:
@@ -85,15 +85,15 @@ class Container:
         self._app = app
 
     def push(self, local: Path, remote: PurePosixPath) -> None:
-        """A file or a folder, to a path where nothing is yet; folders above it are made."""
+        """Copy a file or folder to a new path; parent folders are made."""
         self._copy("to", str(local), str(remote))
 
     def pull(self, remote: PurePosixPath, local: Path) -> None:
-        """A file, to a path where nothing is yet."""
+        """Copy a file from the container to a new path."""
         self._copy("from", str(remote), str(local))
 
     def start(self, *arguments: str, timeout_s: float) -> None:
-        """Run the app to its end, in place of one that runs.  What it returns does not come through; its report does."""
+        """Run the app to its end and stop a running one.  Its exit code is not available; its report is."""
         words = ("device", "process", "launch", "--console", "--terminate-existing", *self._device, self._app)
         call(*words, "--", *arguments, timeout_s=timeout_s)
 
@@ -103,21 +103,21 @@ class Container:
 
 
 def apps(identifier: str) -> dict[str, str]:
-    """Identifiers of the apps that developers have put on a phone, by the name under which they show."""
+    """Bundle identifiers of the apps that developers installed, by display name."""
     entries = call("device", "info", "apps", "--device", identifier).get("apps", [])
     return {str(entry.get("name")): str(entry.get("bundleIdentifier")) for entry in entries if isinstance(entry, dict)}
 
 
-def _object(said: Any, key: str) -> dict[str, Any]:
-    value = said.get(key) if isinstance(said, dict) else None
+def _object(answer: Any, key: str) -> dict[str, Any]:
+    value = answer.get(key) if isinstance(answer, dict) else None
     return value if isinstance(value, dict) else {}
 
 
 def _description(error: dict[str, Any]) -> str:
-    """The innermost description that an error of Apple's carries."""
+    """The innermost description in an error of devicectl."""
     if not error:
         return ""
     info = _object(error, "userInfo")
     inner = _description(_object(_object(info, "NSUnderlyingError"), "error"))
     outer = _object(info, "NSLocalizedDescription").get("string", "")
-    return inner or str(outer)[: tool.SHOWN]
+    return inner or str(outer)[: run_tool.SHOWN]

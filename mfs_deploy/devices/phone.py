@@ -1,4 +1,4 @@
-"""What a phone is to the rest of this package: something that holds a bundle for a while and measures artifacts of it."""
+"""The interface of a phone: it takes a copy of a bundle and measures its artifacts.  Also checks the reports of phones."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from mfs_deploy.backends.job import Job, Result
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import manifest
 from mfs_deploy.bundle.schema import parse, schema_error, without_unknown
-from mfs_deploy.devices import run_tool as tool
+from mfs_deploy.devices import run_tool
 from mfs_deploy.devices.report_types import PhoneReport, RuntimeEntry
 from mfs_deploy.errors import DeviceError, MfsError, ParityError
 
 SCHEMA = 1
 MAX_BYTES = 10_000_000  # of a report
-PATIENCE_S = 300  # for opening and checking a bundle; frames and sustained runs come on top
-FRAME_S = 15  # that the slowest frame may take; an emulated phone takes 8
+OPEN_TIMEOUT_S = 300  # to open and check a bundle; frames and sustained runs come on top
+FRAME_S = 15  # for the slowest frame; an emulated phone takes 8
 
-AROUND = ("align_max", "paste_max")  # what complaints about the steps around the network begin with
+AROUND_NETWORK = ("align_max", "paste_max")  # prefixes of the complaints about the steps around the network
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement of one artifact.  ``sustained``: seconds of frames without a pause; ``dump``: bring back the outputs too."""
+    """One measurement of one artifact.  ``sustained``: seconds of frames without a pause; ``dump``: fetch the outputs too."""
 
     backend: str
     threads: int = 1
@@ -41,31 +41,32 @@ class Run:
     dump: bool = False
 
     @property
-    def patience_s(self) -> float:
-        return PATIENCE_S + self.sustained + FRAME_S * (self.warmup + self.runs)
+    def timeout_s(self) -> float:
+        return OPEN_TIMEOUT_S + self.sustained + FRAME_S * (self.warmup + self.runs)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """``outputs``: by name, (N, C, S, S) float32 on the reference's crops, where they were asked for."""
+class PhoneResult:
+    """``outputs`` (N, C, S, S) float32 by name, for the reference's crops; empty unless asked for."""
 
     report: PhoneReport
     outputs: dict[str, NDArray[np.float32]]
 
 
-class Refused(DeviceError):
+class NoRuntime(DeviceError):
     """The phone has no runtime for an artifact; other artifacts may run."""
 
     kind = "device-runtime"
 
 
-class Placed(Protocol):
+class PushedBundle(Protocol):
     """A bundle on a phone."""
 
-    def measure(self, run: Run) -> Measured:
-        """
+    def measure(self, run: Run) -> PhoneResult:
+        """Measure one artifact.
+
         Raises:
-            Refused: this artifact cannot run there.
+            NoRuntime: the phone cannot run this artifact.
             DeviceError: the phone is gone, or a step failed.
         """
 
@@ -83,18 +84,18 @@ class Phone(Protocol):
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """Backends whose artifacts can be tried there."""
+        """Backends whose artifacts it may be able to run."""
 
-    def place(self, bundle: Path) -> AbstractContextManager[Placed]:
-        """Copy a bundle there, under a name that tells nothing; it is deleted afterwards where the phone allows that."""
+    def push(self, bundle: Path) -> AbstractContextManager[PushedBundle]:
+        """Copy a bundle to the phone under a random name; it is deleted afterwards where the phone allows that."""
 
 
 @contextmanager
 def clearing(clear: Callable[[], str]) -> Iterator[None]:
-    """Whatever happens inside, ``clear`` is called; it deletes what lies on a phone, and says what it could not.
+    """Call ``clear`` at the end, in any case.  It deletes copies on a phone, and returns a hint where that failed, else "".
 
     Raises:
-        DeviceError: something is left there.  Where another error is on its way, that one says so too.
+        DeviceError: something is left there.  If another error was raised, its hint says so instead.
     """
     try:
         yield
@@ -110,9 +111,9 @@ def clearing(clear: Callable[[], str]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class OnPhone:
-    """A phone as a place for ``recheck`` to run a bundle's artifacts.
+    """A phone as a machine that checks a bundle's parity.
 
-    ``refused``: by artifact, why the phone did not run it.
+    ``refused``: by artifact, the reason why the phone did not run it.
     """
 
     phone: Phone
@@ -130,24 +131,24 @@ class OnPhone:
     def run(
         self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: Callable[[Job], None]
     ) -> list[JobResult]:
-        """The phone has the targets already: they are the bundle's own reference crops.
+        """Results without ``targets``: the phone reads the bundle's own reference crops, which are the same.
 
         Raises:
-            DeviceError: as ``Placed.measure``; or no artifact runs there.
-            ParityError: the phone aligns or pastes a face otherwise than the exporter.
+            DeviceError: as ``PushedBundle.measure``; or no artifact runs there.
+            ParityError: the phone's alignment or paste-back differs from the exporter's.
         """
         found = []
-        with self.phone.place(self.bundle) as placed:
+        with self.phone.push(self.bundle) as pushed:
             for job in jobs:
                 try:
-                    measured = placed.measure(Run(job.backend, warmup=0, runs=0, dump=True))
-                except Refused as exc:
+                    measured = pushed.measure(Run(job.backend, warmup=0, runs=0, dump=True))
+                except NoRuntime as exc:
                     self.refused[job.backend] = exc.message
                     on_done(job)
                     continue
                 on_done(job)
-                # What it says of the network is judged here, by the outputs themselves.
-                around = [line for line in measured.report["parity"]["complaints"] if line.startswith(AROUND)]
+                # Its complaints about the network are ignored: the outputs are judged here.
+                around = [line for line in measured.report["parity"]["complaints"] if line.startswith(AROUND_NETWORK)]
                 if around:
                     raise ParityError(
                         f"on {self.name}: {around[0]}", hint="the runner or app is of another version: build it again"
@@ -160,21 +161,21 @@ class OnPhone:
 
 
 def require_one(ran: Sized, refused: Mapping[str, str]) -> None:
-    """Raises Refused where no artifact ran on a phone."""
+    """Raises NoRuntime where no artifact ran on a phone."""
     if not ran:
-        raise Refused("no artifact ran on the phone: " + "; ".join(refused.values()))
+        raise NoRuntime("no artifact ran on the phone: " + "; ".join(refused.values()))
 
 
 def runtime(report: RuntimeEntry) -> str:
-    """Who ran an artifact, in words."""
+    """The runtime that ran an artifact, with version and precision."""
     return f"{report['runtime']}, {report['precision']}"
 
 
 def check(text: str, run: Run, bundle: Path) -> PhoneReport:
-    """What is used of a report as a phone wrote it, checked: of this bundle's artifact, and every entry of its type.
+    """Parse and check a phone's report: it is of this bundle's artifact, and every entry used has its form.
 
     Raises:
-        DeviceError: it is not one, or of something else.
+        DeviceError: it is not a report, or of another bundle or artifact.
     """
     try:
         if len(text) > MAX_BYTES:
@@ -207,22 +208,22 @@ def _problem(found: Any, run: Run) -> str | None:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What went wrong in an app, which it writes in place of a report; ``status`` is its mfs_status, where mobile_core refused."""
+class AppError:
+    """An app's error, which it writes instead of a report; ``status`` is mobile_core's mfs_status, if the error came from there."""
 
     words: str
     status: object
 
 
-def error(text: str) -> Said | None:
-    """None where a report says of no error; what else may be wrong with it is for ``check``."""
+def app_error(text: str) -> AppError | None:
+    """The error in a report, or None; ``check`` checks the rest."""
     try:
-        said = json.loads(text)
+        report = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or "error" not in said:
+    if not isinstance(report, dict) or "error" not in report:
         return None
-    return Said(tool.one_line(str(said["error"])), said.get("status"))
+    return AppError(run_tool.one_line(str(report["error"])), report.get("status"))
 
 
 def output_names(bundle: Path) -> list[str]:
@@ -230,18 +231,18 @@ def output_names(bundle: Path) -> list[str]:
 
 
 def read_outputs(folder: Path, bundle: Path) -> dict[str, NDArray[np.float32]]:
-    """Outputs that a phone has written, ``<name>.npy`` by the names of the bundle's contract.
+    """A phone's outputs, ``<name>.npy`` by the names in the bundle's contract.
 
     Raises:
         DeviceError: one is missing or of another type or shape.
     """
-    said = manifest.read(bundle)
+    held = manifest.read(bundle)
     try:
         return {
-            spec["name"]: _read_output(folder / f"{spec['name']}.npy", spec["shape"][1:]) for spec in said["contract"]["outputs"]
+            spec["name"]: _read_output(folder / f"{spec['name']}.npy", spec["shape"][1:]) for spec in held["contract"]["outputs"]
         }
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as exc:
-        raise DeviceError(f"the outputs that the phone wrote cannot be read: {exc}") from exc
+        raise DeviceError(f"the phone's outputs cannot be read: {exc}") from exc
 
 
 def _read_output(path: Path, sides: Sequence[int]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Programs of others that talk to phones: started, waited for, and never for ever."""
+"""Runs external tools that talk to phones, with a time limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mfs_deploy.errors import DeviceError
 
-SHOWN = 300  # characters of what a program said
+SHOWN = 300  # characters of a program's output
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Finished:
 
     @property
     def last_words(self) -> str:
-        """What it said last, errors first, fit for one line."""
+        """The last line of stderr, else of stdout, on one line."""
         lines = [line for text in (self.err, self.out) for line in reversed(text.splitlines()) if line.strip()]
         return one_line(lines[0]) if lines else f"exit code {self.code}, without a word"
 
 
 def one_line(words: str) -> str:
-    """What a program of others said, fit for a message."""
+    """External text made safe for one line of a message."""
     return "".join(c for c in words.strip() if c.isprintable())[:SHOWN]
 
 
@@ -33,7 +33,7 @@ def run(command: Sequence[str], timeout_s: float) -> Finished:
     """Run a program to its end.
 
     Raises:
-        DeviceError: it has not ended in time, or cannot be started.
+        DeviceError: it did not end in time, or cannot be started.
     """
     try:
         done = subprocess.run(

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mfs_deploy.architectures import INTERFACES
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.machine import LOCAL
 from mfs_deploy.backends.registry import BACKENDS
@@ -43,10 +43,10 @@ def on_host(folder: Path, *, runs: int, threads: int, progress: Progress = SILEN
     said, cases, jobs = open_artifacts(folder, lambda name: BACKENDS[name].RUNS_HERE)
     progress.start(len(jobs) + 1)
     found: dict[str, TimedEntry] = {}
-    with workers.scratch() as scratch:
+    with launch.scratch() as scratch:
         for name, job in jobs.items():
             here = replace(LOCAL, threads=threads)
-            (done,) = workers.run([replace(job, runs=runs)], parity.inputs(cases[:1]), scratch, machine=here)
+            (done,) = launch.run([replace(job, runs=runs)], parity.inputs(cases[:1]), scratch, machine=here)
             timing = done.result.timing
             assert timing is not None
             median, p90, p99 = (_rounded(value) for value in np.percentile(timing["times_ms"], (50, 90, 99)))

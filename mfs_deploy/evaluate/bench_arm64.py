@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.devices.arm64 import count
@@ -15,7 +15,7 @@ from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.bench import open_artifacts, result_head
 from mfs_deploy.evaluate.result_types import CountedEntry, InstructionsResult
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 LANES = {"float32": 4, "float16": 8, "int8": 16, "int16": 8}  # multiply-adds of one 128-bit instruction
 
@@ -32,17 +32,17 @@ def on_arm64(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
     progress.start(len(jobs) * (1 + by_layer))
     macs = _macs(said)
     found: dict[str, CountedEntry] = {}
-    with workers.scratch() as scratch:
+    with launch.scratch() as scratch:
         for name, job in jobs.items():
             target = parity.inputs(cases[:1])
             counts, place = scratch / f"{name}.counts", scratch / "frame"
-            workers.run([replace(job, count=count.FRAMES)], target, place, machine=arm64.machine(cpu, counts=counts))
+            launch.run([replace(job, count=count.FRAMES)], target, place, machine=arm64.machine(cpu, counts=counts))
             frame = count.frame(counts)
             found[name] = {"recipe": job.recipe_name, "instructions": frame, "bound": macs // _lanes(job, cpu)}
             progress.step(f"{name}: {frame[count.TOTAL] / 1e6:.1f} M instructions")
             if by_layer:
                 counts, place = scratch / f"{name}.layers", scratch / "layers"
-                (done,) = workers.run([replace(job, count_layers=True)], target, place, machine=arm64.machine(cpu, counts=counts))
+                (done,) = launch.run([replace(job, count_layers=True)], target, place, machine=arm64.machine(cpu, counts=counts))
                 found[name]["layers"] = count.layers(counts, done)
                 progress.step(f"{name}, by layer")
     head = result_head(said, list(jobs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mfs_deploy.bundle import manifest
-from mfs_deploy.devices.phone import Phone, Refused, Run, require_one
+from mfs_deploy.devices.phone import NoRuntime, Phone, Run, require_one
 from mfs_deploy.devices.report_types import PhoneReport
 from mfs_deploy.errors import ParityError
 from mfs_deploy.evaluate.bench import open_artifacts
@@ -29,12 +29,12 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
     progress.start(len(jobs) + 1)
     reports: dict[str, PhoneReport] = {}
     refused: dict[str, str] = {}
-    with phone.place(folder) as placed:
+    with phone.push(folder) as pushed:
         progress.step(f"copied to {phone.name}")
         for name in jobs:
             try:
-                report = placed.measure(Run(name, threads=threads, runs=runs, sustained=sustained)).report
-            except Refused as exc:
+                report = pushed.measure(Run(name, threads=threads, runs=runs, sustained=sustained)).report
+            except NoRuntime as exc:
                 refused[name] = exc.message
                 progress.step(f"{name}: no runtime on the phone, skipped")
                 continue

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import LAYERS, Job
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.machine import LOCAL, Machine
@@ -25,7 +25,7 @@ from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.evaluate.result_types import Agreement
 from mfs_deploy.evaluate.verify import verify_bundle
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Elsewhere(Protocol):
     def runs(self) -> Collection[str]:
         """Backends whose artifacts it can be given."""
 
-    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: workers.OnDone) -> list[JobResult]:
+    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: launch.OnDone) -> list[JobResult]:
         """Answers in the order of ``jobs``, without those of artifacts that turned out not to run there."""
 
 
 @dataclass(frozen=True)
 class Emulated:
-    """A machine that workers are started on."""
+    """A machine that launch are started on."""
 
     machine: Machine
     runs: Collection[str]
@@ -69,8 +69,8 @@ class Emulated:
     def name(self) -> str:
         return self.machine.name
 
-    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: workers.OnDone) -> list[JobResult]:
-        return workers.run(jobs, targets, folder, on_done=on_done, machine=self.machine)
+    def run(self, jobs: Sequence[Job], targets: NDArray[np.float32], folder: Path, on_done: launch.OnDone) -> list[JobResult]:
+        return launch.run(jobs, targets, folder, on_done=on_done, machine=self.machine)
 
 
 HERE = Emulated(LOCAL, BACKENDS)
@@ -103,7 +103,7 @@ def recheck(folder: Path, progress: Progress = SILENT, other: Elsewhere | None =
     jobs = jobs_of(folder, said, contract)
     targets = parity.inputs(cases)
     ran: dict[str, tuple[JobResult, Elsewhere]] = {}
-    with workers.scratch() as scratch:
+    with launch.scratch() as scratch:
         for where, names in ((HERE, list(jobs)), *((where, list(where.runs)) for where in opinions), (other, there)):
             if where is not None and names:
                 done = where.run(

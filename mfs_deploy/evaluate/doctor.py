@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.base import Backend
 from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.registry import BACKENDS, has
 from mfs_deploy.errors import MfsError, install_line
 from mfs_deploy.evaluate import parity
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 REINSTALL = "reinstall the versions in constraints.txt"
 ARCH, SIZE, RECIPE = "mobilefaceswap", 224, "fp32"
@@ -80,9 +80,9 @@ def _try(backend: Backend) -> str:
     cases = [parity.noise_case(SIZE)]
     targets = parity.inputs(cases)
     recipe = recipes.load(RECIPE)
-    with workers.scratch() as scratch:
+    with launch.scratch() as scratch:
         job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=asdict(recipe), convert=True)
-        (done,) = workers.run([job], targets, scratch, weights=net.state_dict())
+        (done,) = launch.run([job], targets, scratch, weights=net.state_dict())
     outputs = {backend.NAME: parity.Outputs.of(done.outputs, pixels=done.result.pixels)}
     judgement = parity.judge(outputs, cases, run_pytorch(net, targets), {backend.NAME: recipe}, None)
     if judgement.complaints:

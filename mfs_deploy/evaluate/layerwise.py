@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.backends.base import ACTIVATED, Weights
+from mfs_deploy.backends.base import ACTIVATED, ConvWeights
 from mfs_deploy.errors import BundleError
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import fx
@@ -42,7 +42,7 @@ class Layer:
         return f"{self.name} ({self.kind}) is off by {self.error:.2g} of its size where what it reads is off by {self.before:.2g}"
 
 
-def compare(arch: str, weights: Weights, got: Mapping[str, Array], target: Array) -> list[Layer]:
+def compare(arch: str, weights: ConvWeights, got: Mapping[str, Array], target: Array) -> list[Layer]:
     """Every node that the runtime showed, in the order of execution.
 
     Args:
@@ -88,7 +88,7 @@ def _error(got: Array, true: Array) -> float:
     return float(error / max(float(np.sqrt(np.mean(true.astype(np.float64) ** 2))), 1e-12))
 
 
-def _worn(arch: str, weights: Weights) -> fx.GraphModule:
+def _worn(arch: str, weights: ConvWeights) -> fx.GraphModule:
     """The simplified graph of an architecture with an artifact's weights."""
     import torch
     from torch import nn
@@ -117,7 +117,7 @@ def _worn(arch: str, weights: Weights) -> fx.GraphModule:
     return graph
 
 
-def _differ(graph: fx.GraphModule, nodes: Sequence[fx.Node], weights: Weights) -> bool:
+def _differ(graph: fx.GraphModule, nodes: Sequence[fx.Node], weights: ConvWeights) -> bool:
     """Whether the artifact has none of these convolutions as they are: it was rewritten there."""
     from torch import nn
 

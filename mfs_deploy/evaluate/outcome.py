@@ -12,8 +12,8 @@ from mfs_deploy.bundle.manifest_types import CaseEntry, ParityEntry
 from mfs_deploy.evaluate import parity
 from mfs_deploy.faces import pixels
 from mfs_deploy.metrics import rounded
-from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant import recipes
+from mfs_deploy.quant.recipes import Recipe
 
 
 def outputs_of(done: Sequence[JobResult]) -> dict[str, parity.Outputs]:

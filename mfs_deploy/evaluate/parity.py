@@ -16,7 +16,7 @@ from mfs_deploy.contract import MASK_NAME, SWAPPED_NAME, Tolerance
 from mfs_deploy.errors import ParityError
 from mfs_deploy.faces import paste_back
 from mfs_deploy.faces.pixels import Image, Landmarks, to_image, to_tensor
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 
 Array = NDArray[np.float32]
 Encode = Callable[[Image], Array]  # an aligned (S, S, 3) crop to its embedding

@@ -12,8 +12,7 @@ from mfs_deploy.bundle import manifest, provenance, reference_file
 from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, UsageError
-from mfs_deploy.quant import ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges_file, recipes
 
 
 def verify_bundle(folder: Path, declared: Manifest) -> Contract:

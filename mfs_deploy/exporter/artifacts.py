@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
 from mfs_deploy.bundle.manifest_types import CommonEntry
@@ -15,15 +15,14 @@ from mfs_deploy.exporter import auto_recipe
 from mfs_deploy.exporter.prepare import BakedPerson
 from mfs_deploy.exporter.request import AUTO, Formats
 from mfs_deploy.progress import Progress
-from mfs_deploy.quant import ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges_file, recipes
 from mfs_deploy.quant.float16_headroom import Headroom
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 from mfs_deploy.stamping import build
 from mfs_deploy.stamping.kit import write_bundle
 from mfs_deploy.stamping.template import (
+    PersonWeights,
     Template,
-    Weights,
     stamp,
     write_files,
 )
@@ -71,7 +70,7 @@ def make_jobs(
 
 def make_artifacts(
     formats: Formats, baked: BakedPerson, jobs: list[Job], scratch: Path, progress: Progress
-) -> list[workers.JobResult]:
+) -> list[launch.JobResult]:
     """Artifacts, opened and run on the person's crops: from templates where there is one, by full conversion otherwise."""
     folders: dict[tuple[str, str], Path] = {}
     if not formats.full_conversion and formats.recipe != AUTO:
@@ -82,7 +81,7 @@ def make_artifacts(
         for name, folder in folders.items():
             write_files(stamp(templates[name], weights), folder / "out")
     todo = [job.as_runnable(folders[job.key] / "out") if job.key in folders else job for job in jobs]
-    done = workers.run(todo, baked.crops, scratch, weights=baked.weights, on_done=lambda job: progress.step(made(job)))
+    done = launch.run(todo, baked.crops, scratch, weights=baked.weights, on_done=lambda job: progress.step(made(job)))
     return [replace(one, folder=folders.get(one.job.key, one.folder)) for one in done]
 
 
@@ -103,8 +102,8 @@ def find_templates(baked: BakedPerson, jobs: list[Job], progress: Progress) -> d
     return templates
 
 
-def weights_of(baked: BakedPerson) -> Weights:
-    return Weights(build.arrays(baked.weights), baked.weights_sha256)
+def weights_of(baked: BakedPerson) -> PersonWeights:
+    return PersonWeights(build.arrays(baked.weights), baked.weights_sha256)
 
 
 def write_stamped(

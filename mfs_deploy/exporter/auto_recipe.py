@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.registry import BACKENDS, has
 from mfs_deploy.evaluate import outcome, parity
 from mfs_deploy.exporter import write_bundle
 from mfs_deploy.progress import Progress
-from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant import recipes
+from mfs_deploy.quant.recipes import Recipe
 
 DEFAULT = "fp16"  # where nothing can be measured, or nothing passes
 ALIKE = 1.05  # frame times within this factor count as the same, and the smaller artifact is taken
@@ -95,7 +95,7 @@ def time(done: Sequence[JobResult], target: parity.Array, scratch: Path) -> list
     One artifact at a time, so that none slows another.
     """
     jobs = [replace(one.job.as_runnable(one.folder / "out"), time=True) for one in done if BACKENDS[one.job.backend].RUNS_HERE]
-    timed = iter(workers.run(jobs, target, scratch / "timing", side_by_side=False))
+    timed = iter(launch.run(jobs, target, scratch / "timing", side_by_side=False))
     return [next(timed).result.frame_ms if BACKENDS[one.job.backend].RUNS_HERE else None for one in done]
 
 

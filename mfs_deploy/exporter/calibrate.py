@@ -15,7 +15,7 @@ from mfs_deploy.exporter.request import DEMO, CalibrationOptions, Formats
 from mfs_deploy.faces.detectors import Detector
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import calibration_set, ranges, ranges_file
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import fx

@@ -16,12 +16,11 @@ from mfs_deploy.exporter.prepare import Models, open_models
 from mfs_deploy.exporter.request import CalibrationOptions, Formats, Network, check_formats, check_network
 from mfs_deploy.graph import simplify
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges_file, recipes
 from mfs_deploy.quant.float16_headroom import Headroom
 from mfs_deploy.stamping import build
-from mfs_deploy.stamping.kit import SOURCE, Kit
-from mfs_deploy.stamping.template import NOBODY, Template
+from mfs_deploy.stamping.kit import FACE_INPUT, Kit
+from mfs_deploy.stamping.template import NO_WEIGHTS_SHA256, Template
 
 NO_HEADROOM = Headroom({}, "", 1.0, frozenset())  # templates keep nothing in float32 for one person's sake
 
@@ -61,7 +60,7 @@ def templates(request: KitRequest, progress: Progress = SILENT) -> Templates:
     calibrate.check(formats, pairs)
     progress.start(2)
     models = open_models(network, progress)
-    facts = provenance.Facts(models.arch.INTERFACE.contract(network.side), models.files, NOBODY)
+    facts = provenance.Facts(models.arch.INTERFACE.contract(network.side), models.files, NO_WEIGHTS_SHA256)
     calibration = None
     if request.ranges is not None:
         names = [node.name for node in simplify(models.arch.blank()).graph.nodes if node.op != "output"]
@@ -104,7 +103,7 @@ def make_kit(models: Models, facts: provenance.Facts, templates: Iterable[Templa
     somebody = arch.random_identity(rng)
     identity, side = tuple(arch.INTERFACE.identity), arch.INTERFACE.encoder_size
     example = tuple(torch.from_numpy(np.repeat(getattr(somebody, name), 2, 0)) for name in identity)
-    encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, side, side),), (SOURCE,), identity)
+    encoder = None if models.encoder is None else to_onnx(models.encoder, (torch.rand(2, 3, side, side),), (FACE_INPUT,), identity)
     return Kit(
         templates=tuple(templates),
         generator=to_onnx(with_patches(predict), example, identity, own),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mfs_deploy import files
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.contract import Tolerance
 from mfs_deploy.errors import ParityError, UsageError
 from mfs_deploy.evaluate import outcome, parity
@@ -24,10 +24,9 @@ from mfs_deploy.exporter import artifacts, calibrate, write_bundle
 from mfs_deploy.exporter.prepare import prepare
 from mfs_deploy.exporter.request import Formats, Network, ParityOptions, Person, check_formats, check_network, check_person
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import float16_headroom, mixed_search
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import float16_headroom, mixed_search, recipes
 from mfs_deploy.quant.mixed_search import Sensitivity, Step
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,9 +90,9 @@ def mix(network: Network, person: Person, formats: Formats, min_psnr_db: float, 
         steps = (*steps, *result.steps)
         recipe = _named(result.recipe, min_psnr_db)
         pairs = [(name, recipe) for name in formats.backends]
-        with workers.scratch() as scratch:
+        with launch.scratch() as scratch:
             jobs = artifacts.make_jobs(formats, pairs, headroom, facts, calibration)
-            done = workers.run(
+            done = launch.run(
                 jobs, baked.crops, scratch, weights=baked.weights, on_done=lambda job: progress.note(artifacts.made(job))
             )
             sizes = {one.job.backend: write_bundle.artifact_bytes(one) for one in done}

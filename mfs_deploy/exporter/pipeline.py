@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.bundle import manifest, provenance, publish
 from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.evaluate import outcome, parity
@@ -39,10 +39,9 @@ def export(request: ExportRequest, progress: Progress = SILENT) -> Exported:
     calibrate.check(formats, pairs)
     is_static = any(recipe.is_static for _, recipe in pairs)
     progress.start(6 + is_static + len(pairs))
-    with publish.staging(request.out) as folder, workers.scratch() as scratch:
+    with publish.staging(request.out) as folder, launch.scratch() as scratch:
         baked = prepare(request.network, request.person, request.parity, progress)
-        stages = check_stages(baked)
-        encode = encode_with(baked.models)
+        stages = {} if request.parity.level == "off" else check_stages(baked)
 
         progress.step("scan the float16 headroom")
         headroom = float16_headroom.scan(baked.graph, baked.crops)
@@ -56,6 +55,7 @@ def export(request: ExportRequest, progress: Progress = SILENT) -> Exported:
             publish.publish(folder, request.out)
             progress.finish()
             return Exported(request.out, manifest.read(request.out))
+        encode = encode_with(baked.models)
         done = artifacts.make_artifacts(formats, baked, jobs, scratch, progress)
         trials: Sequence[auto_recipe.Trial] = ()
         if formats.recipe == AUTO:
@@ -77,7 +77,7 @@ def export(request: ExportRequest, progress: Progress = SILENT) -> Exported:
 def encode_with(models: Models) -> parity.Encode | None:
     """The identity encoder as parity uses it, or None where the checkpoint brings none."""
     encoder = models.encoder
-    return None if encoder is None else lambda crop: models.arch.encode(encoder, crop).embedding
+    return None if encoder is None else lambda crop: models.arch.embed(encoder, crop).embedding
 
 
 def _calibrate(request: ExportRequest, baked: BakedPerson, progress: Progress) -> ranges_file.Calibration:

@@ -60,7 +60,6 @@ class BakedPerson:
         crops: (N, 3, S, S) in [0, 1], one for each case.
         weights: of the baked network, by name.
         net, graph: that network, as it is and simplified.
-        reference: what the network computes on ``crops``.
     """
 
     models: Models
@@ -70,7 +69,11 @@ class BakedPerson:
     weights: Mapping[str, Tensor]
     net: nn.Module
     graph: fx.GraphModule
-    reference: parity.Outputs
+
+    @cached_property
+    def reference(self) -> parity.Outputs:
+        """What the network computes on ``crops``."""
+        return run_pytorch(self.net, self.crops)
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -134,7 +137,7 @@ def find_person(person: Person, models: Models, progress: Progress = SILENT) -> 
             "the checkpoint brings no identity encoder, so a photo cannot be read",
             hint="pass --identity-encoder FILE, or --identity FILE",
         )
-    return EncodedPerson(models.arch.encode(models.encoder, face.crop), face.crop)
+    return EncodedPerson(models.arch.embed(models.encoder, face.crop), face.crop)
 
 
 def target_case(options: ParityOptions, person: Person, size: int, models: Models) -> parity.Case:
@@ -156,7 +159,7 @@ def target_case(options: ParityOptions, person: Person, size: int, models: Model
 
 
 def prepare(network: Network, person: Person, options: ParityOptions, progress: Progress = SILENT) -> BakedPerson:
-    """Bake a person's network and run it on the crops of parity.  Raises as ``open_models`` and ``find_person``."""
+    """Bake and simplify a person's network.  Raises as ``open_models`` and ``find_person``."""
     models = open_models(network, progress)
     encoded = find_person(person, models, progress)
     cases = [target_case(options, person, network.side, models)]
@@ -166,7 +169,7 @@ def prepare(network: Network, person: Person, options: ParityOptions, progress: 
     progress.step("bake and simplify")
     weights = models.arch.bake(models.generator, encoded.identity)
     net = models.arch.load(weights)
-    return BakedPerson(models, encoded, cases, crops, weights, net, simplify(net), run_pytorch(net, crops))
+    return BakedPerson(models, encoded, cases, crops, weights, net, simplify(net))
 
 
 def check_stages(baked: BakedPerson) -> dict[str, float]:

@@ -10,7 +10,7 @@ from mfs_deploy.architectures.base import Interface
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.errors import UsageError
 from mfs_deploy.faces.find import DETECT, FaceLocation
-from mfs_deploy.quant.recipe import METHODS
+from mfs_deploy.quant.recipes import METHODS
 
 # Parity is measured on a real crop and on noise, on the crop alone, or not at all.
 PARITIES = ("full", "sample", "off")

@@ -25,8 +25,7 @@ from mfs_deploy.contract import FLOAT16_MAX
 from mfs_deploy.evaluate import outcome, parity
 from mfs_deploy.evaluate.reference import write_reference
 from mfs_deploy.metrics import rounded
-from mfs_deploy.quant import ranges_file
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges_file, recipes
 
 if TYPE_CHECKING:
     from mfs_deploy.exporter.prepare import BakedPerson

@@ -19,7 +19,7 @@ from mfs_deploy import metrics
 from mfs_deploy.errors import ParityError
 from mfs_deploy.graph.operation_kinds import kinds
 from mfs_deploy.quant import simulate
-from mfs_deploy.quant.recipe import Format, Range, Recipe
+from mfs_deploy.quant.recipes import Format, Range, Recipe
 
 CANDIDATES = 6  # operations that are tried in each step, those that are hurt most
 FLOAT = Format("float16", "float16")

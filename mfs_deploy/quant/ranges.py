@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import fx
 
 from mfs_deploy.errors import CalibrationError, UsageError
-from mfs_deploy.quant.recipe import METHODS, Range
+from mfs_deploy.quant.recipes import METHODS, Range
 
 BINS = 4096
 OUTSIDE = 1e-4  # share of values that ``percentile`` leaves outside on each side

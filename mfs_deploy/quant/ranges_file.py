@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfs_deploy.errors import CalibrationError
-from mfs_deploy.quant.recipe import METHODS, Range
+from mfs_deploy.quant.recipes import METHODS, Range
 
 if TYPE_CHECKING:
     from torch import fx

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.recipes import Range
 
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32767, 32767)}
 LARGEST_WEIGHT = 127  # -128 is not used, so that there is no zero point
@@ -41,7 +41,7 @@ class Scale:
         return (integers.astype(np.float32) - np.float32(self.zero)) * np.float32(self.step)
 
 
-def fit(dtype: str, seen: Range) -> Scale:
+def scale_of_range(dtype: str, seen: Range) -> Scale:
     """The finest scale that holds a range, and zero exactly (padding is zero)."""
     lowest, highest = LIMITS[dtype]
     if dtype == "int16":

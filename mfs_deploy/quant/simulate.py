@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, fx
 
 from mfs_deploy.quant.palettes import to_palette
-from mfs_deploy.quant.recipe import Format, Range
-from mfs_deploy.quant.scales import LIMITS, fit, weights_to_int8
+from mfs_deploy.quant.recipes import Format, Range
+from mfs_deploy.quant.scales import LIMITS, scale_of_range, weights_to_int8
 
 BATCH = 8
 
@@ -91,5 +91,5 @@ def round_values(value: Tensor, kind: str, seen: Range | None) -> Tensor:
     if kind == "float16":
         return value.half().float()
     assert seen is not None
-    scale = fit(kind, seen)
+    scale = scale_of_range(kind, seen)
     return ((value / scale.step).round() + scale.zero).clamp(*LIMITS[kind]).sub(scale.zero) * scale.step

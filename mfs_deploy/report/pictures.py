@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import preview, provenance
 from mfs_deploy.bundle.manifest_types import Manifest
@@ -25,7 +25,7 @@ from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.faces import pixels
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.progress import SILENT, Progress
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 PHOTO_SIDE = 448  # of a photo, at most; crops keep their size
 DECADES = 7  # the error map's colours go from 1e-7, which float32 cannot tell from nothing, to 1, as bad as it can be
@@ -84,10 +84,10 @@ def show(folder: Path, said: Manifest, contract: Contract, progress: Progress = 
     jobs = recheck.jobs_of(folder, said, contract)
     progress.start(len(jobs))
     ran = []
-    with workers.scratch() as scratch:
+    with launch.scratch() as scratch:
         for name, job in jobs.items():
             try:
-                (done,) = workers.run([job], parity.inputs(cases), scratch)
+                (done,) = launch.run([job], parity.inputs(cases), scratch)
                 ran.append(_compared(done, cases, reference))
             except MfsError as exc:  # the page tells of it, and of all the others
                 ran.append(Ran(name, job.recipe_name, "", (f"{name} could not be run: {exc.message}",)))
@@ -95,7 +95,7 @@ def show(folder: Path, said: Manifest, contract: Contract, progress: Progress = 
     return Shown(_reference(folder, cases[0], reference), ran, scale())
 
 
-def _compared(done: workers.JobResult, cases: list[parity.Case], reference: parity.Outputs) -> Ran:
+def _compared(done: launch.JobResult, cases: list[parity.Case], reference: parity.Outputs) -> Ran:
     name, recipe = done.job.backend, recipes.from_dict(done.job.recipe)
     outputs = parity.Outputs.of(done.outputs, pixels=done.result.pixels)
     judgement = parity.judge({name: outputs}, cases, reference, {name: recipe}, encode=None)

@@ -1,7 +1,7 @@
-"""Every form in which a converter may store one tensor of weights: numbers to bytes.  numpy alone.
+"""Every encoding in which a converter may store one weight tensor: numbers to bytes.  NumPy only.
 
-Weights are float32 with the output channel first.  A form is one array of a representation (integers and their steps are two forms
-of the same weights), in one order of axes.  The rules for integers are those that the converters themselves use.
+Weights are float32 with the output channel first.  A representation is one or more arrays (integers and their steps are two), each
+stored in some order of axes.  The rules for integers are those of the converters.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ REPRESENTATIONS: dict[str, Representation] = {
 }
 
 
-BIASES = {"int32": np.int32, "int64": np.int64}  # a bias that integer kernels add as it is
+BIASES = {"int32": np.int32, "int64": np.int64}  # of a bias that integer kernels add
 
 
-def to_counts(bias: Array, steps: Array, dtype: str) -> Array:
-    """A bias (N,) in ``steps`` (N,), as one of ``BIASES``.
+def quantized(bias: Array, steps: Array, dtype: str) -> Array:
+    """A bias (N,) as integers of ``steps`` (N,), in one of ``BIASES``.
 
     Raises:
-        OverflowError: it is more than 2^30 steps, which a converter would have made larger.
+        OverflowError: a value has more than 2^30 steps; a converter would have chosen larger ones.
     """
     counts = np.rint(bias.astype(np.float64) / steps)
     if not (np.abs(counts) <= LARGEST_BIAS).all():
@@ -71,8 +71,8 @@ def to_counts(bias: Array, steps: Array, dtype: str) -> Array:
     return counts.astype(BIASES[dtype])
 
 
-# Steps of int8 weights are rounded in several ways, which for a tensor of few channels may all give the same bytes; and palettes
-# take long to make.
+# Searched only in the files of these backends: converters round the steps of int8 weights differently, and for a tensor of few
+# channels the bytes may still be equal; and palettes are slow to compute.
 ONLY = {
     "int8": ("onnx", "tflite"),
     **dict.fromkeys(("int8 ncnn", "float32 ncnn", "float16 ncnn"), ("ncnn",)),
@@ -81,21 +81,21 @@ ONLY = {
 
 
 def of_backend(backend: str) -> tuple[str, ...]:
-    """The representations that its converter may use."""
+    """The representations that a backend's converter may use."""
     return tuple(name for name in REPRESENTATIONS if backend in ONLY.get(name, (backend,)))
 
 
 @cache
 def parts(representation: str) -> int:
-    """How many arrays it has."""
+    """How many arrays a representation has."""
     return len(REPRESENTATIONS[representation](np.ones((1, 1, 4, 4), np.float32)))
 
 
 def orders(array: Array) -> Iterator[tuple[int, ...]]:
-    """Orders of axes that may give different bytes."""
+    """The orders of axes that may give different bytes."""
     seen = set()
     for axes in permutations(range(array.ndim)):
-        moved = tuple(axis for axis in axes if array.shape[axis] > 1)  # where an axis of length one lies changes nothing
+        moved = tuple(axis for axis in axes if array.shape[axis] > 1)  # the position of an axis of length one changes nothing
         if moved not in seen:
             seen.add(moved)
             yield axes

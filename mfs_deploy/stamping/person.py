@@ -1,33 +1,31 @@
-"""One person's bundle out of a kit: photo or identity file in, stamped bundle out.  No PyTorch, no converter."""
+"""One person's bundle from a kit: photo or identity file in, stamped bundle out.  No PyTorch, no converter."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mfs_deploy.architectures import source_face
 from mfs_deploy.bundle import publish as bundle
 from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
-from mfs_deploy.errors import CheckpointError, ConversionError, UsageError
+from mfs_deploy.errors import CheckpointError, UsageError
 from mfs_deploy.faces import find
 from mfs_deploy.faces.detectors import open_detector
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.stamping import kit as kits
 from mfs_deploy.stamping.kit import Kit
-from mfs_deploy.stamping.template import Template, Weights
+from mfs_deploy.stamping.template import Template
 
 
 @dataclass(frozen=True)
-class Request:
-    """Exactly one of ``source`` and ``identity``."""
+class StampRequest:
+    """A kit, a person and where the bundle goes.  Exactly one of ``source`` and ``identity`` is given."""
 
     kit: Path
     out: Path
-    targets: tuple[str, ...]
+    backends: tuple[str, ...]
     recipe: str
     source: Path | None = None
     location: find.FaceLocation = find.DETECT
@@ -35,7 +33,7 @@ class Request:
     detector: Path | None = None
 
 
-def export(request: Request, progress: Progress = SILENT) -> Manifest:
+def export(request: StampRequest, progress: Progress = SILENT) -> Manifest:
     """Stamp a bundle; parity is not measured.
 
     Returns:
@@ -52,54 +50,47 @@ def export(request: Request, progress: Progress = SILENT) -> Manifest:
     progress.start(3)
     progress.step("open the kit")
     kit = kits.load(request.kit)
-    templates = choose(kit, request.targets, request.recipe)
+    templates = choose(kit, request.backends, request.recipe)
     progress.step("read the face")
     if request.identity is not None:
         person = read_identity(kit, request.identity)
     else:
         assert request.source is not None
         detector = None if request.detector is None else open_detector(request.detector)
-        person = kit.encode([source_face.read(request.source, request.location, detector, kit.interface).crop])[0]
+        person = kit.embed([source_face.read(request.source, request.location, detector, kit.interface).crop])[0]
     progress.step("bake and stamp")
     (weights,) = kit.bake([person])
     with bundle.staging(request.out) as folder:
-        said = stamp_bundle(kit, templates, weights, folder)
+        manifest = kits.write_bundle(kit.common, templates, weights, folder)
         bundle.publish(folder, request.out)
     progress.finish()
-    return said
+    return manifest
 
 
-def choose(kit: Kit, targets: tuple[str, ...], recipe: str) -> list[Template]:
-    """
+def choose(kit: Kit, backends: tuple[str, ...], recipe: str) -> list[Template]:
+    """The kit's templates of one recipe, in the order of ``backends``.
+
     Raises:
-        UsageError: the kit lacks one.
-        ConversionError: kind template: the kit is damaged, so that no bundle can come of it.
+        UsageError: the kit has no such template.
+        ConversionError: kind template: the kit is damaged.
     """
     held = {(t.backend, t.recipe["name"]): t for t in kit.templates}
-    missing = [name for name in targets if (name, recipe) not in held]
+    missing = [name for name in backends if (name, recipe) not in held]
     if missing:
         there = ", ".join(f"{backend} {name}" for backend, name in sorted(held))
         raise UsageError(f"the kit has no template for {missing[0]} {recipe}", hint=f"it has: {there}")
-    chosen = [held[name, recipe] for name in targets]
+    chosen = [held[name, recipe] for name in backends]
     kit.check(chosen)
     return chosen
 
 
 def read_identity(kit: Kit, path: Path) -> IdentityArrays:
-    """Raises CheckpointError where the file is none, or of another encoder than the kit's."""
+    """Raises CheckpointError where the file holds no identity, or one of another encoder than the kit's."""
     person = identity_file.load(path, kit.interface.name)
     if kit.encoder_sha256 and person.encoder_sha256 != kit.encoder_sha256:
         raise CheckpointError(
-            f"{path.name} was read by another identity encoder than this kit's; it means nothing here",
+            f"{path.name} comes from another identity encoder than this kit's",
             hint="read the photo again with mfs identity and this checkpoint",
             kind="identity",
         )
     return person
-
-
-def stamp_bundle(kit: Kit, templates: list[Template], weights: Weights, folder: Path) -> Manifest:
-    """As ``kit.write_bundle``.  Raises ConversionError where a weight is not a number."""
-    bad = next((key for key, value in weights.baked.items() if not np.isfinite(value).all()), None)
-    if bad is not None:
-        raise ConversionError(f"{bad} holds values that are not finite", hint="look at the identity's values", kind="not-finite")
-    return kits.write_bundle(kit.common, templates, weights, folder)

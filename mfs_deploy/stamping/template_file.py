@@ -1,7 +1,7 @@
-"""Templates in a file: safetensors, whose arrays are the artifacts' files as bytes, and whose metadata says what they are.
+"""Template and kit files: safetensors, with the artifacts' files as byte arrays and a JSON description in the metadata.
 
-No pickle, no paths that are followed, nothing unpacked: a reader holds every place and form against what there can be.  A checksum
-finds damage; it is no signature.
+No pickle, no path is followed, nothing is unpacked: the reader checks every place and encoding before use.  The checksum finds
+damage; it is not a signature.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mfs_deploy.errors import ConversionError, MfsError
 from mfs_deploy.stamping.encodings import BIASES, REPRESENTATIONS, parts
-from mfs_deploy.stamping.template import DIGEST, Slot, Template
+from mfs_deploy.stamping.template import DIGEST, Template, WeightPlace
 
 FORMAT = "mfs-template"
 VERSION = "2"
@@ -36,19 +36,19 @@ def pack(templates: Sequence[Template], facts: Mapping[str, Any], arrays: Mappin
     """One file's content; the same templates give the same bytes.
 
     Args:
-        facts: what else is to be known, as JSON.
-        arrays: what else is to be carried, by names without "/".
+        facts: further values, as JSON.
+        arrays: further arrays, by names without "/".
     """
     from safetensors.numpy import save
 
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    said = []
+    entries = []
     for i, template in enumerate(templates):
         entry = {key: getattr(template, key) for key in ("backend", "arch", "size", "recipe", "info", "versions")}
-        said.append({**entry, "slots": [asdict(slot) for slot in template.slots]})
+        entries.append({**entry, "slots": [asdict(place) for place in template.places]})
         tensors |= {f"{i}/{name}": np.frombuffer(content, np.uint8) for name, content in template.files.items()}
-    header = json.dumps({"templates": said, "facts": facts}, sort_keys=True)
-    # In one entry, for safetensors writes several in an order that changes from run to run.
+    header = json.dumps({"templates": entries, "facts": facts}, sort_keys=True)
+    # One entry: safetensors writes several in random order (https://github.com/safetensors/safetensors/issues/584).
     return save(dict(sorted(tensors.items())), {FORMAT: f"{VERSION} {_checksum(header, tensors)} {header}"})
 
 
@@ -70,12 +70,12 @@ def unpack(path: Path) -> tuple[tuple[Template, ...], dict[str, Any], dict[str, 
             tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
         checksum, _, text = content.partition(" ")
         if checksum != _checksum(text, tensors):
-            raise ValueError("its checksum is another")
+            raise ValueError("checksum mismatch")
         header = json.loads(text)
         templates = tuple(_template(i, entry, tensors) for i, entry in enumerate(header["templates"]))
         facts = header["facts"]
         if not isinstance(facts, dict):
-            raise TypeError("facts are no object")
+            raise TypeError("facts are not a JSON object")
     except OSError as exc:
         raise _refused(path, f"cannot be read: {exc.strerror or exc}") from exc
     except (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MfsError) as exc:
@@ -91,76 +91,76 @@ def _checksum(header: str, tensors: Mapping[str, Array]) -> str:
     return found.hexdigest()
 
 
-def _template(i: int, said: dict[str, Any], tensors: Mapping[str, Array]) -> Template:
-    """Raises ValueError, KeyError or TypeError where something is not as ``pack`` makes it."""
+def _template(i: int, entry: dict[str, Any], tensors: Mapping[str, Array]) -> Template:
+    """Raises ValueError, KeyError or TypeError where something differs from what ``pack`` writes."""
     from mfs_deploy.backends.base import ArtifactInfo
     from mfs_deploy.backends.registry import BACKENDS
-    from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant import recipes
 
-    backend = BACKENDS[said["backend"]]
+    backend = BACKENDS[entry["backend"]]
     files = {key.partition("/")[2]: array for key, array in tensors.items() if key.partition("/")[0] == str(i)}
     for name, array in files.items():
         if array.dtype != np.uint8 or array.ndim != 1:
             raise ValueError(f"{name!r} is not bytes")
         if name.split("/")[0] not in backend.FILES or not all(_is_plain(part) for part in name.split("/")):
-            raise ValueError(f"{name!r} is no file of {backend.TITLE}")
+            raise ValueError(f"{name!r} is not a file of {backend.TITLE}")
         if any(other.startswith(f"{name}/") for other in files):
             raise ValueError(f"{name} is both a file and a folder")
     if {name.split("/")[0] for name in files} != set(backend.FILES):
         raise ValueError(f"files of {backend.TITLE} are missing")
-    recipe, info, versions = (dict(_typed(said[key], dict)) for key in ("recipe", "info", "versions"))
+    recipe, info, versions = (dict(_typed(entry[key], dict)) for key in ("recipe", "info", "versions"))
     ArtifactInfo(**info)  # refuses other names
     try:
         name = recipes.from_dict(recipe).name
     except MfsError as exc:
         raise ValueError(exc.message) from exc
     if not _is_plain(_typed(name, str)) or len(name) > MAX_NAME:
-        raise ValueError(f"{name!r} is no name of a recipe")
+        raise ValueError(f"{name!r} is not a recipe's name")
     return Template(
-        backend=said["backend"],
-        arch=_typed(said["arch"], str),
-        size=_typed(said["size"], int),
+        backend=entry["backend"],
+        arch=_typed(entry["arch"], str),
+        size=_typed(entry["size"], int),
         recipe=recipe,
         files={name: array.tobytes() for name, array in files.items()},
-        slots=tuple(_slot(entry, files) for entry in _typed(said["slots"], list)),
+        places=tuple(_place(place, files) for place in _typed(entry["slots"], list)),
         info=info,
         versions={name: _typed(version, str) for name, version in versions.items()},
     )
 
 
-def _slot(said: dict[str, Any], files: Mapping[str, Array]) -> Slot:
-    slot = Slot(**{**said, "axes": tuple(_typed(said["axes"], list))})
-    for value in (slot.offset, slot.length, slot.part, *slot.axes):
+def _place(entry: dict[str, Any], files: Mapping[str, Array]) -> WeightPlace:
+    place = WeightPlace(**{**entry, "axes": tuple(_typed(entry["axes"], list))})
+    for value in (place.offset, place.length, place.part, *place.axes):
         if _typed(value, int) < 0:
             raise ValueError(f"a place or axis is {value!r}")
-    if not _is_plain(_typed(slot.weights, str)) or (_typed(slot.counted_by, str) and not _is_plain(slot.counted_by)):
-        raise ValueError(f"{slot.weights!r} or {slot.counted_by!r} is no name of weights")
-    if slot.offset + slot.length > len(files[slot.file]):
-        raise ValueError(f"{slot.weights} lies outside {slot.file}")
-    if slot.counted_by:
-        if slot.representation not in BIASES or slot.times is None or slot.weights == DIGEST:
-            raise ValueError(f"{slot.weights} is counted by {slot.counted_by} and lacks its type or steps")
-    elif slot.weights != DIGEST and (slot.representation not in REPRESENTATIONS or slot.part >= parts(slot.representation)):
-        raise ValueError(f"{slot.representation!r} has no part {slot.part}")
-    if sorted(slot.axes) != list(range(len(slot.axes))) or len(slot.axes) > MAX_RANK:
-        raise ValueError(f"{slot.axes} is no order of axes")
-    mantissa, exponent = math.frexp(_typed(slot.factor, float))
+    if not _is_plain(_typed(place.weights, str)) or (_typed(place.counted_by, str) and not _is_plain(place.counted_by)):
+        raise ValueError(f"{place.weights!r} or {place.counted_by!r} is not a weight's name")
+    if place.offset + place.length > len(files[place.file]):
+        raise ValueError(f"{place.weights} lies outside {place.file}")
+    if place.counted_by:
+        if place.representation not in BIASES or place.times is None or place.weights == DIGEST:
+            raise ValueError(f"{place.weights} is quantized by {place.counted_by} and lacks its type or steps")
+    elif place.weights != DIGEST and (place.representation not in REPRESENTATIONS or place.part >= parts(place.representation)):
+        raise ValueError(f"{place.representation!r} has no part {place.part}")
+    if sorted(place.axes) != list(range(len(place.axes))) or len(place.axes) > MAX_RANK:
+        raise ValueError(f"{place.axes} is not an order of axes")
+    mantissa, exponent = math.frexp(_typed(place.factor, float))
     if mantissa != 0.5 or abs(exponent) > MAX_EXPONENT:
-        raise ValueError(f"a factor is {slot.factor!r}")
-    if slot.times is not None and not 0 < _typed(slot.times, float) <= LARGEST:
-        raise ValueError(f"steps are multiplied by {slot.times!r}")
-    return slot
+        raise ValueError(f"a factor is {place.factor!r}")
+    if place.times is not None and not 0 < _typed(place.times, float) <= LARGEST:
+        raise ValueError(f"steps are multiplied by {place.times!r}")
+    return place
 
 
 def _typed(value: Any, kind: type) -> Any:
-    """``value``, which must be of this very type: True is no number, and 1.0 no place."""
+    """``value``, which must have exactly this type: True is not an int here, nor 1.0."""
     if type(value) is not kind:
-        raise TypeError(f"{value!r} is no {kind.__name__}")
+        raise TypeError(f"{value!r} is not of type {kind.__name__}")
     return value
 
 
 def _is_plain(name: str) -> bool:
-    """Whether it names one file or folder, here and on every system."""
+    """Whether it is one file's or folder's name on every system."""
     return name not in ("", ".", "..") and name.isprintable() and not set(name) & set("/\\:")
 
 

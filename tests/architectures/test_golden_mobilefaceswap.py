@@ -41,7 +41,7 @@ def test_the_aligned_crop_is_identical(golden, portrait):
 
 
 def test_the_identity_encoder_gives_the_recorded_embedding_and_map(golden, arch, opened):
-    person = arch.encode(arch.encoder(opened.encoder), rgb(golden["target_aligned_bgr"]))
+    person = arch.embed(arch.encoder(opened.encoder), rgb(golden["target_aligned_bgr"]))
     np.testing.assert_allclose(person.embedding, golden["identity_embedding"], atol=2e-6)
     scale = np.abs(golden["identity_feature_map"]).max()
     np.testing.assert_allclose(person.feature_map / scale, golden["identity_feature_map"] / scale, atol=5e-6)

@@ -45,7 +45,7 @@ def person(recorded) -> Identity:
 
 
 @pytest.fixture(scope="module")
-def worn(arch, generator, person):
+def baked_net(arch, generator, person):
     return arch.load(arch.bake(generator, person))
 
 
@@ -64,16 +64,16 @@ def departs(swapped: torch.Tensor, recorded: dict[str, np.ndarray]) -> float:
 def test_the_identity_encoder_gives_the_recorded_embedding(arch, recorded):
     encoder = MobileFaceNet().eval()
     standin.fill(encoder, SEED)
-    found = arch.encode(encoder, recorded["source_rgb"])
+    found = arch.embed(encoder, recorded["source_rgb"])
     assert found.feature_map is None
     assert np.abs(found.embedding - recorded["embedding"]).max() < EMBEDDING
 
 
 @torch.inference_mode()
-def test_the_picture_is_the_recorded_one_before_and_after_baking_and_rewriting(arch, generator, person, worn, target, recorded):
+def test_the_picture_is_the_recorded_one_baked_and_rewritten(arch, generator, person, baked_net, target, recorded):
     (unbaked,) = arch.reference(generator, person)(target)
-    (baked,) = worn(target)
-    (simplified,) = simplify(worn)(target)
+    (baked,) = baked_net(target)
+    (simplified,) = simplify(baked_net)(target)
     for swapped in (unbaked, baked, simplified):
         assert departs(swapped, recorded) < IMAGE
     border = torch.ones(256, 256, dtype=torch.bool)
@@ -97,8 +97,8 @@ def test_only_the_scales_and_shifts_of_the_identity_blocks_are_a_persons_own(arc
     assert sum(a[key].numel() for key in own) == 1152
 
 
-def test_every_normalisation_is_folded_or_one_multiply_add_and_the_small_heads_are_gone(worn):
-    graph = trace(worn)
+def test_every_normalisation_is_folded_or_one_multiply_add_and_the_small_heads_are_gone(baked_net):
+    graph = trace(baked_net)
     counts = {rewrite.__name__.rsplit(".", 1)[1]: rewrite.apply(graph) for rewrite in REWRITES}
     assert counts == {
         "fold_batchnorm": 0,
@@ -113,7 +113,7 @@ def test_every_normalisation_is_folded_or_one_multiply_add_and_the_small_heads_a
     }
     trained = Generator()
     assert sum(p.numel() for p in trained.parameters()) == 2_517_781
-    before, after = cost(trace(worn), 256), cost(simplify(worn), 256)
+    before, after = cost(trace(baked_net), 256), cost(simplify(baked_net), 256)
     assert (before.parameters, after.parameters) == (1_924_495, 1_921_487)
     assert round(after.macs / 1e9, 1) == 32.4
 

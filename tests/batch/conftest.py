@@ -18,7 +18,7 @@ def identities(once, kit) -> Callable[[int], Path]:
     """
     import numpy as np
 
-    from mfs_deploy.architectures.mobilefaceswap.encode import random_identity
+    from mfs_deploy.architectures.mobilefaceswap.architecture import random_identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.stamping import kit as kits
 

@@ -21,8 +21,8 @@ from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.bundle.reference_file import ARRAYS
 from mfs_deploy.bundle.schema import entries
 from mfs_deploy.faces import portrait
-from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant import recipes
+from mfs_deploy.quant.recipes import Format
 from testing import by_the_page
 
 PAGE = Path(__file__).parents[2] / "docs" / "bundle-format.md"

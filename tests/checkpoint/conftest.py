@@ -13,39 +13,39 @@ import torch
 from torch import nn
 
 from mfs_deploy.checkpoint.byte_source import Source
-from mfs_deploy.checkpoint.match import fit_slots
-from mfs_deploy.checkpoint.paddle_names import Slot, slots
+from mfs_deploy.checkpoint.match import match_parameters
+from mfs_deploy.checkpoint.paddle_names import ParameterSpec, parameter_specs
 from mfs_deploy.checkpoint.pdparams import read
 
 Arrays = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="session")
-def tiny_slots() -> dict[str, Slot]:
+def tiny_specs() -> dict[str, ParameterSpec]:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU(), nn.Linear(4, 4), nn.Linear(4, 6))
-    return slots(net)
+    return parameter_specs(net)
 
 
 @pytest.fixture
-def tiny(tiny_slots: dict[str, Slot]) -> Arrays:
+def tiny(tiny_specs: dict[str, ParameterSpec]) -> Arrays:
     """Published keys and layout, float32."""
     rng = np.random.default_rng(5)
-    return {key: rng.random(slot.shape, np.float32) + 0.5 for key, slot in tiny_slots.items()}
+    return {key: rng.random(spec.shape, np.float32) + 0.5 for key, spec in tiny_specs.items()}
 
 
 @pytest.fixture
-def tiny_state(tiny: Arrays, tiny_slots: dict[str, Slot]) -> dict[str, torch.Tensor]:
+def tiny_state(tiny: Arrays, tiny_specs: dict[str, ParameterSpec]) -> dict[str, torch.Tensor]:
     """The same numbers in PyTorch's names and layout."""
-    return {s.torch_key: torch.tensor(tiny[k].T if s.transposed else tiny[k]).contiguous() for k, s in tiny_slots.items()}
+    return {s.torch_key: torch.tensor(tiny[k].T if s.transposed else tiny[k]).contiguous() for k, s in tiny_specs.items()}
 
 
 @pytest.fixture
-def read_pickle(tiny_slots: dict[str, Slot]) -> Callable[[Any], dict[str, torch.Tensor]]:
+def read_pickle(tiny_specs: dict[str, ParameterSpec]) -> Callable[[Any], dict[str, torch.Tensor]]:
     """Bytes, or an object to pickle with protocol 4, through the reader and onto the tiny network."""
 
     def run(content: Any) -> dict[str, torch.Tensor]:
         data = content if isinstance(content, bytes) else pickle.dumps(content, protocol=4)
         stored = read(Source(io.BytesIO(data), len(data), "tiny.pdparams"))
-        return fit_slots(stored, tiny_slots, "generator", "tiny.pdparams")
+        return match_parameters(stored, tiny_specs, "generator", "tiny.pdparams")
 
     return run

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mfs_deploy.checkpoint import tar_archive as tar
+from mfs_deploy.checkpoint import tar_archive
 from mfs_deploy.checkpoint.byte_source import Source
 from mfs_deploy.checkpoint.known_files import describe
 from mfs_deploy.checkpoint.load import load, role_of
@@ -36,7 +36,7 @@ def packed(members: Members, fmt: int = tarfile.PAX_FORMAT, change: Callable[[ta
 
 def unpacked(data: bytes) -> Members:
     source = Source(io.BytesIO(data), len(data), "a.tar")
-    return [(member.name, member.source.read(member.source.size)) for member in tar.members(source)]
+    return [(member.name, member.source.read(member.source.size)) for member in tar_archive.members(source)]
 
 
 @pytest.mark.parametrize("fmt", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])

@@ -13,11 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mfs_deploy.checkpoint import pdparams, safetensors_file
-from mfs_deploy.checkpoint import tar_archive as tar
-from mfs_deploy.checkpoint import torch_file as torch_zip
+from mfs_deploy.checkpoint import pdparams, safetensors_file, tar_archive, torch_file
 from mfs_deploy.checkpoint.byte_source import Source
-from mfs_deploy.checkpoint.match import fit_slots
+from mfs_deploy.checkpoint.match import match_parameters
 from mfs_deploy.errors import CheckpointError
 
 KINDS = {"checkpoint-unreadable", "checkpoint-unsafe", "checkpoint-keys", "checkpoint-shape", "checkpoint-values"}
@@ -66,21 +64,21 @@ def test_damaged_pdparams(read_pickle, tiny, protocol: int) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_damaged_torch_files(tiny_slots, tiny_state, tmp_path: Path, suffix: str) -> None:
+def test_damaged_torch_files(tiny_specs, tiny_state, tmp_path: Path, suffix: str) -> None:
     file = tmp_path / f"x{suffix}"
     save_file(tiny_state, file) if suffix == ".safetensors" else torch.save(tiny_state, file)
-    opened = safetensors_file.opened if suffix == ".safetensors" else torch_zip.opened
+    opened = safetensors_file.opened if suffix == ".safetensors" else torch_file.opened
 
     def run(data: bytes) -> dict[str, torch.Tensor]:
         file.write_bytes(data)
         with opened(file, file.name) as stored:
-            return fit_slots(stored, tiny_slots, "generator", file.name)
+            return match_parameters(stored, tiny_specs, "generator", file.name)
 
     refused = survives(run, file.read_bytes(), 1000, seed=11)
     assert 200 < refused < 1000
 
 
-def test_damaged_archives(tiny, tiny_slots) -> None:
+def test_damaged_archives(tiny, tiny_specs) -> None:
     out = io.BytesIO()
     content = pickle.dumps(tiny, protocol=4)
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -91,9 +89,9 @@ def test_damaged_archives(tiny, tiny_slots) -> None:
 
     def run(data: bytes) -> dict[str, torch.Tensor]:
         state: dict[str, torch.Tensor] = {}
-        for member in tar.members(Source(io.BytesIO(data), len(data), "a.tar")):
+        for member in tar_archive.members(Source(io.BytesIO(data), len(data), "a.tar")):
             if member.name.endswith(".pdparams"):
-                state = fit_slots(pdparams.read(member.source), tiny_slots, "generator", member.name)
+                state = match_parameters(pdparams.read(member.source), tiny_specs, "generator", member.name)
         return state
 
     whole = out.getvalue()

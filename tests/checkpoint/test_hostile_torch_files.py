@@ -15,20 +15,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mfs_deploy.checkpoint import safetensors_file
-from mfs_deploy.checkpoint import torch_file as torch_zip
-from mfs_deploy.checkpoint.match import fit_slots
+from mfs_deploy.checkpoint import safetensors_file, torch_file
+from mfs_deploy.checkpoint.match import match_parameters
 from mfs_deploy.errors import CheckpointError
 
 State = dict[str, torch.Tensor]
 
 
 @pytest.fixture
-def read(tiny_slots) -> Callable[[Path], State]:
+def read(tiny_specs) -> Callable[[Path], State]:
     def run(path: Path) -> State:
-        opened = safetensors_file.opened if path.suffix == ".safetensors" else torch_zip.opened
+        opened = safetensors_file.opened if path.suffix == ".safetensors" else torch_file.opened
         with opened(path, path.name) as stored:
-            return fit_slots(stored, tiny_slots, "generator", path.name)
+            return match_parameters(stored, tiny_specs, "generator", path.name)
 
     return run
 

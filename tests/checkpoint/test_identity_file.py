@@ -104,10 +104,10 @@ def test_another_kind_of_safetensors_is_told_from_an_identity(identity, tmp_path
 def test_changed_contents_are_refused(identity, tmp_path: Path) -> None:
     e, f = identity
     for arrays, said in [
-        ({"embedding": e}, "due is"),
-        ({"embedding": e, "feature_map": f, "photo": e}, "due is"),
+        ({"embedding": e}, "expected {"),
+        ({"embedding": e, "feature_map": f, "photo": e}, "expected {"),
         ({"embedding": e * 2, "feature_map": f}, "length is 2"),
-        ({"embedding": e.astype(np.float16), "feature_map": f}, "float32 is due"),
+        ({"embedding": e.astype(np.float16), "feature_map": f}, "expected float32"),
     ]:
         save_file(arrays, tmp_path / "x", META)
         with pytest.raises(CheckpointError, match=said):

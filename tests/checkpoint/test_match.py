@@ -13,8 +13,8 @@ from mfs_deploy import architectures
 from mfs_deploy.architectures.card import ENCODER, GENERATOR
 from mfs_deploy.architectures.mobilefaceswap.small_encoder import SmallEncoder
 from mfs_deploy.checkpoint.load import load_encoder
-from mfs_deploy.checkpoint.match import fit, layout
-from mfs_deploy.checkpoint.stored_array import Stored
+from mfs_deploy.checkpoint.match import match_state_dict, parameters_of
+from mfs_deploy.checkpoint.stored_array import StoredArray
 from mfs_deploy.errors import CheckpointError
 
 ARCH = "mobilefaceswap"
@@ -173,20 +173,20 @@ def test_torch_names_keep_linear_weights_as_they_are(read_pickle, tiny_state) ->
 @pytest.mark.parametrize(("found", "given_as"), [(ENCODER, GENERATOR), (GENERATOR, ENCODER)])
 @pytest.mark.parametrize("torch_names", [False, True])
 def test_the_other_network_is_recognised(found: str, given_as: str, torch_names: bool) -> None:
-    published = layout(architectures.get(ARCH).NETWORKS[found][0])
-    keys = [slot.torch_key if torch_names else key for key, slot in published.items()]
-    stored = {key: Stored("float32", (1,), lambda: np.zeros(1, np.float32)) for key in keys}
+    published = parameters_of(architectures.get(ARCH).NETWORKS[found][0])
+    keys = [spec.torch_key if torch_names else key for key, spec in published.items()]
+    stored = {key: StoredArray("float32", (1,), lambda: np.zeros(1, np.float32)) for key in keys}
     with pytest.raises(CheckpointError, match=f"this is the {found}, given as the {given_as}") as caught:
-        fit(stored, ARCH, given_as, "x.pth")
+        match_state_dict(stored, ARCH, given_as, "x.pth")
     assert caught.value.kind == "checkpoint-keys"
 
 
 @pytest.mark.parametrize(("arch", "other"), [("mobilefaceswap", "mobilefsgan"), ("mobilefsgan", "mobilefaceswap")])
 def test_the_other_architectures_generator_is_recognised(arch: str, other: str) -> None:
-    keys = [slot.torch_key for slot in layout(architectures.get(other).NETWORKS[GENERATOR][0]).values()]
-    stored = {key: Stored("float32", (1,), lambda: np.zeros(1, np.float32)) for key in keys}
+    keys = [spec.torch_key for spec in parameters_of(architectures.get(other).NETWORKS[GENERATOR][0]).values()]
+    stored = {key: StoredArray("float32", (1,), lambda: np.zeros(1, np.float32)) for key in keys}
     with pytest.raises(CheckpointError, match=f"this is the {other} generator, given as the generator") as caught:
-        fit(stored, arch, GENERATOR, "x.pth")
+        match_state_dict(stored, arch, GENERATOR, "x.pth")
     assert caught.value.hint == f"pass --arch {other}"
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from mfs_deploy.architectures.mobilefaceswap.arcface import ArcFace
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator
 from mfs_deploy.checkpoint.load import Checkpoint, load
-from mfs_deploy.checkpoint.match import layout
+from mfs_deploy.checkpoint.match import parameters_of
 from mfs_deploy.errors import CheckpointError
 from testing import standin
 from testing.memory import PEAK
@@ -73,7 +73,7 @@ def test_each_file_is_recorded_with_its_own_hash(loaded: Checkpoint, checkpoint:
 def test_every_container_and_naming_gives_identical_tensors(loaded: Checkpoint, tmp_path: Path, suffix: str, names: str) -> None:
     state = loaded.generator
     if names == "paddle":
-        published = layout(Generator)
+        published = parameters_of(Generator)
         state = {key: state[s.torch_key].t().contiguous() if s.transposed else state[s.torch_key] for key, s in published.items()}
     file = tmp_path / f"anna{suffix}"
     save_file(state, file) if suffix == ".safetensors" else torch.save({"state_dict": state}, file)
@@ -146,11 +146,11 @@ def test_loading_holds_the_weights_little_more_than_once(checkpoint: Path) -> No
 import sys
 from pathlib import Path
 import torch, safetensors
-from mfs_deploy.checkpoint.match import layout
+from mfs_deploy.checkpoint.match import parameters_of
 from mfs_deploy.checkpoint.load import load
 from mfs_deploy.architectures.mobilefaceswap.arcface import ArcFace
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator
-layout(Generator), layout(ArcFace)
+parameters_of(Generator), parameters_of(ArcFace)
 before = peak()
 load(Path(sys.argv[1]))
 print((peak() - before) * 1024)

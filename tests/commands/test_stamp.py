@@ -44,7 +44,7 @@ def test_the_stamped_artifacts_match_pytorch_within_the_gate_of_the_recipe(stamp
     from mfs_deploy.architectures.base import Identity
     from mfs_deploy.checkpoint import identity_file
     from mfs_deploy.evaluate import parity
-    from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant import recipes
 
     person = identity_file.load(somebody(0))
     net = models.arch.load(models.arch.bake(models.generator, Identity(person.embedding, person.feature_map)))

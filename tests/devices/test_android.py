@@ -334,7 +334,7 @@ def test_an_app_that_crashes_is_reported_with_where_to_look(android, bundle):
 
 def test_an_app_that_never_reports_is_given_up(android, bundle, monkeypatch):
     android.tell(app="is silent")
-    monkeypatch.setattr("mfs_deploy.devices.phone.Run.patience_s", 0)
+    monkeypatch.setattr("mfs_deploy.devices.phone.Run.timeout_s", 0)
     with pytest.raises(DeviceError) as caught:
         bench_phone.on_phone(bundle, phones.App(phones.connect(None)), runs=1, threads=1, sustained=0)
     assert caught.value.kind == "device-silent"
@@ -384,7 +384,7 @@ def test_a_runner_by_the_ndk_is_taken_and_no_library_that_is_none(runner, elf):
     runner.write_bytes(elf(kind=3, loader="/system/bin/linker64"))
     phones.check_runner(runner)
     runner.write_bytes(elf())
-    with pytest.raises(UsageError, match="is no library"):
+    with pytest.raises(UsageError, match="is not a library"):
         phones.check_litert(runner)
 
 

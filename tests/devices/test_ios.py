@@ -93,7 +93,7 @@ def test_several_iphones_are_told_by_their_identifiers(mfs, iphone, bundle):
 
 def test_a_device_list_in_an_unknown_format_is_refused(iphone):
     iphone.tell(phones=[{"identifier": "X", "properties": {"hardware": {"platform": "iOS"}}}])
-    with pytest.raises(DeviceError, match="in a form that is not known here"):
+    with pytest.raises(DeviceError, match="in an unknown format"):
         ios.App(None)
 
 

@@ -14,7 +14,7 @@ from mfs_deploy.evaluate import parity
 from mfs_deploy.faces import pixels
 from mfs_deploy.faces.find import FaceLocation, align_face
 from mfs_deploy.faces.portrait import LANDMARKS
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 FP32, FP16 = recipes.load("fp32"), recipes.load("fp16")
 

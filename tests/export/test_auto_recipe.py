@@ -14,7 +14,7 @@ from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.evaluate import parity
 from mfs_deploy.exporter import auto_recipe as choosing
 from mfs_deploy.progress import SILENT
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 CASES = [parity.Case("target", np.zeros((32, 32, 3), np.uint8))]
 SWAPPED = np.full((1, 3, 32, 32), 0.5, np.float32)

@@ -265,7 +265,7 @@ def test_a_failed_gate_keeps_the_artifact_aside_and_publishes_nothing(mfs, expor
     """The tolerance is set beyond what float16 can do, so the gate must refuse a real artifact."""
     from dataclasses import replace
 
-    from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant import recipes
 
     strict = replace(recipes.load("fp16"), gate=recipes.load("fp32").gate)
     monkeypatch.setattr(recipes, "load", lambda name: strict)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mfs_deploy.backends.registry import has
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import recipes
 
 DEMO = ["export", "--checkpoint", "demo", "--source", "demo", "--quiet", "--backends", "ncnn"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.stamping import build as templating
+from mfs_deploy.stamping import build
 
 
 def test_stamped_and_fully_converted_bundles_hold_the_same_artifacts_and_the_same_parity(mfs, export_args, tmp_path):
@@ -33,8 +33,8 @@ def test_a_template_that_does_not_hold_is_said_and_the_person_converted_in_full(
         raise ConversionError("swap.onnx: 7 bytes differ from the converter's, the first at 5: Encoder.0.0.weight")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(templating, "prove", refuse)
-    monkeypatch.setattr(templating, "PEOPLE", 2)  # the first refusal ends it
+    monkeypatch.setattr(build, "prove", refuse)
+    monkeypatch.setattr(build, "PEOPLE", 2)  # the first refusal ends it
     ran = mfs(*export_args, "--recipe", "fp32", "--out", tmp_path / "face01")
     assert ran.code == 0, ran.err
     assert "onnx fp32 is converted in full, for its template does not hold: swap.onnx: 7 bytes differ" in ran.err

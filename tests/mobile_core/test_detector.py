@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfs_deploy.backends.ncnn.files import Layer, write_param
+from mfs_deploy.backends.ncnn.files import NcnnLayer, write_param
 from mfs_deploy.faces import detectors
 from testing import core_bundles, core_library
 
@@ -18,25 +18,25 @@ STRIDES, ANCHORS, SIDE = (8, 16, 32), 2, 128
 def model(tmp_path_factory) -> Path:
     """A network of SCRFD's form with random weights: for each stride one convolution a kind, then rows over cells and anchors."""
     rng = np.random.default_rng(3)
-    layers, weights = [Layer("Input", "in0", (), ("in0",), text({0: SIDE, 1: SIDE, 2: 3}))], b""
+    layers, weights = [NcnnLayer("Input", "in0", (), ("in0",), text({0: SIDE, 1: SIDE, 2: 3}))], b""
     splits = tuple(f"in0_{i}" for i in range(9))
-    layers.append(Layer("Split", "split", ("in0",), splits, {}))
+    layers.append(NcnnLayer("Split", "split", ("in0",), splits, {}))
     for i, values in enumerate((1, 4, 10)):
         for level, stride in enumerate(STRIDES):
             name, out = f"{values}_{stride}", f"out{level + 3 * i}"
             count = ANCHORS * values
             params = {0: count, 1: stride, 3: stride, 5: 1, 6: count * 3 * stride * stride}
-            layers.append(Layer("Convolution", f"conv_{name}", (splits[level + 3 * i],), (f"c{out}",), text(params)))
+            layers.append(NcnnLayer("Convolution", f"conv_{name}", (splits[level + 3 * i],), (f"c{out}",), text(params)))
             scale = 30 if values == 1 else 8
             kernel = rng.normal(0, scale / (3 * stride * stride) ** 0.5 / 8, count * 3 * stride * stride).astype(np.float32)
             bias = np.full(count, -2.0 if values == 1 else 1.5, np.float32)
             weights += bytes(4) + kernel.tobytes() + bias.tobytes()  # a tag that says float32 stands before a kernel
             before = f"c{out}"
             if values == 1:
-                layers.append(Layer("Sigmoid", f"sigmoid_{name}", (before,), (f"s{out}",), {}))
+                layers.append(NcnnLayer("Sigmoid", f"sigmoid_{name}", (before,), (f"s{out}",), {}))
                 before = f"s{out}"
-            layers.append(Layer("Permute", f"permute_{name}", (before,), (f"p{out}",), text({0: 3})))
-            layers.append(Layer("Reshape", f"reshape_{name}", (f"p{out}",), (out,), text({0: values, 1: -1})))
+            layers.append(NcnnLayer("Permute", f"permute_{name}", (before,), (f"p{out}",), text({0: 3})))
+            layers.append(NcnnLayer("Reshape", f"reshape_{name}", (f"p{out}",), (out,), text({0: values, 1: -1})))
     folder = tmp_path_factory.mktemp("detector")
     (folder / "detector.param").write_text(write_param(tuple(layers)))
     (folder / "detector.bin").write_bytes(weights)

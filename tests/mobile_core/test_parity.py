@@ -165,7 +165,7 @@ def test_int8_in_ncnn_is_what_python_s_ncnn_gives(library, copy, quantized_ncnn,
 def test_integers_in_and_out_of_litert(library, copy, graph, contract, ranges_seen, crop, litert, tmp_path):
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.tflite import backend as tflite
-    from mfs_deploy.quant import recipe as recipes
+    from mfs_deploy.quant import recipes
 
     job = Conversion(graph, contract, recipes.load("w8a8"), tflite_io="uint8", ranges=ranges_seen)
     tflite.convert(job, tmp_path)
@@ -188,7 +188,7 @@ def ranges_seen(graph, crop) -> dict:
 def quantized_ncnn(graph, contract, ranges_seen, tmp_path_factory) -> Path:
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.ncnn import backend as ncnn
-    from mfs_deploy.quant.recipe import Format, Recipe
+    from mfs_deploy.quant.recipes import Format, Recipe
 
     folder = tmp_path_factory.mktemp("int8")
     recipe = Recipe("int8", "int8", "int8", "for tests", operations={"conv": Format("int8", "int8")})

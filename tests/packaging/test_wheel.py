@@ -104,7 +104,7 @@ def test_the_installed_package_is_the_one_that_runs(run, installed):
     assert place.is_relative_to(installed.parent)
 
 
-@pytest.mark.parametrize("verb", verbs(cli.mfs), ids=" ".join)
+@pytest.mark.parametrize("verb", list(verbs(cli.mfs)), ids=" ".join)
 def test_every_verb_says_what_it_does(run, verb):
     assert run("mfs", *verb, "--help").startswith(f"Usage: mfs {' '.join(verb)}".strip())
 

@@ -13,7 +13,7 @@ from mfs_deploy.graph.operation_kinds import kinds
 from mfs_deploy.quant import mixed_search as search
 from mfs_deploy.quant import simulate
 from mfs_deploy.quant.ranges import observe
-from mfs_deploy.quant.recipe import Recipe
+from mfs_deploy.quant.recipes import Recipe
 
 W8A8 = Recipe("w8a8", "int8", "int8", "for a test")
 SIZE = 64

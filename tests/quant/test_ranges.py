@@ -10,7 +10,7 @@ from torch import fx, nn
 from mfs_deploy.errors import CalibrationError, UsageError
 from mfs_deploy.quant import ranges
 from mfs_deploy.quant.ranges import observe, saturation
-from mfs_deploy.quant.recipe import METHODS, Range
+from mfs_deploy.quant.recipes import METHODS, Range
 
 
 @pytest.fixture

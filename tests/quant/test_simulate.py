@@ -10,7 +10,7 @@ from mfs_deploy import metrics
 from mfs_deploy.graph.operation_kinds import kinds
 from mfs_deploy.quant import simulate
 from mfs_deploy.quant.ranges import observe
-from mfs_deploy.quant.recipe import Format, Range
+from mfs_deploy.quant.recipes import Format, Range
 
 INT8 = Format("int8", "int8")
 

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from mfs_deploy.stamping import kit as kits
-from mfs_deploy.stamping import template_file as store
+from mfs_deploy.stamping import template_file
 from testing import small_generator
 
 LANDMARKS = "203,101,247,103,225,126,204.4,140.4,243.6,141.6"
@@ -28,8 +28,8 @@ class Content:
     tensors: dict[str, np.ndarray]
 
     @property
-    def slot(self) -> dict[str, Any]:
-        return next(slot for slot in self.template["slots"] if slot["weights"] == WEIGHT)
+    def place(self) -> dict[str, Any]:
+        return next(place for place in self.template["slots"] if place["weights"] == WEIGHT)
 
     @property
     def template(self) -> dict[str, Any]:
@@ -46,14 +46,14 @@ def spoil(small_kit, tmp_path) -> Callable[[Callable[[Content], object]], Path]:
 
     def run(change: Callable[[Content], object]) -> Path:
         with safe_open(small_kit, framework="np") as f:
-            _, _, header = f.metadata()[store.FORMAT].split(" ", 2)
+            _, _, header = f.metadata()[template_file.FORMAT].split(" ", 2)
             content = Content(json.loads(header), {key: f.get_tensor(key) for key in f.keys()})  # noqa: SIM118
         change(content)
         (tmp_path / "kits").mkdir()
         path = tmp_path / "kits" / "kit.safetensors"
         header = content.header if isinstance(content.header, str) else json.dumps(content.header)
-        checksum = store._checksum(header, content.tensors)  # right: it is there against damage, not against malice
-        save_file(content.tensors, path, {store.FORMAT: f"{store.VERSION} {checksum} {header}"})
+        checksum = template_file._checksum(header, content.tensors)  # right: it is there against damage, not against malice
+        save_file(content.tensors, path, {template_file.FORMAT: f"{template_file.VERSION} {checksum} {header}"})
         return path
 
     return run
@@ -86,7 +86,7 @@ def drop(*keys: Any) -> Callable[[Content], None]:
 
 def generator(**changes: Any) -> Callable[[Content], None]:
     def change(content: Content) -> None:
-        shapes = {slot["weights"]: None for slot in content.template["slots"]}
+        shapes = {place["weights"]: None for place in content.template["slots"]}
         held = kits.Kit((), content.tensors[kits.GENERATOR].tobytes(), None, {}, content.facts["common"], "", 1)
         outputs = {**held._generator.outputs, **changes.pop("outputs", {})}
         assert set(shapes) - {"sha256"} <= set(outputs)
@@ -159,18 +159,18 @@ SPOILED = {
     "info with NaN": put("template", "info", "macs", value=float("nan")),
     "info without inputs": drop("template", "info", "inputs"),
     **{
-        f"factor is {v!r}"[:40]: put("slot", "factor", value=v)
+        f"factor is {v!r}"[:40]: put("place", "factor", value=v)
         for v in ("2", None, [2.0], float("nan"), float("inf"), 1e300, 10**400)
     },
-    **{f"times is {v!r}"[:40]: put("slot", "times", value=v) for v in ("2", [2.0], float("nan"), 1e300)},
-    **{f"part is {value!r}": put("slot", "part", value=value) for value in (7, -1, "0", None, 0.0)},
-    **{f"axes are {value!r}": put("slot", "axes", value=value) for value in ([0], [0, 0, 1, 2], [4, 3, 2, 1], "0123", None, 5)},
-    **{f"offset is {value!r}": put("slot", "offset", value=value) for value in (-1, 10**12, "0", None, 1.5)},
-    **{f"length is {value!r}": put("slot", "length", value=value) for value in (0, 1, 10**12, None)},
-    **{f"representation is {v!r}": put("slot", "representation", value=v) for v in ("float8", "", None, 5, ["float16"], "int8")},
-    **{f"weights are {value!r}": put("slot", "weights", value=value) for value in ("nobody", "sha256", None, 5, ["x"], {"x": 1})},
-    **{f"file is {value!r}": put("slot", "file", value=value) for value in ("../swap.onnx", "", None, ["swap.onnx"])},
-    "a slot has more": put("slot", "more", value=1),
+    **{f"times is {v!r}"[:40]: put("place", "times", value=v) for v in ("2", [2.0], float("nan"), 1e300)},
+    **{f"part is {value!r}": put("place", "part", value=value) for value in (7, -1, "0", None, 0.0)},
+    **{f"axes are {value!r}": put("place", "axes", value=value) for value in ([0], [0, 0, 1, 2], [4, 3, 2, 1], "0123", None, 5)},
+    **{f"offset is {value!r}": put("place", "offset", value=value) for value in (-1, 10**12, "0", None, 1.5)},
+    **{f"length is {value!r}": put("place", "length", value=value) for value in (0, 1, 10**12, None)},
+    **{f"representation is {v!r}": put("place", "representation", value=v) for v in ("float8", "", None, 5, ["float16"], "int8")},
+    **{f"weights are {value!r}": put("place", "weights", value=value) for value in ("nobody", "sha256", None, 5, ["x"], {"x": 1})},
+    **{f"file is {value!r}": put("place", "file", value=value) for value in ("../swap.onnx", "", None, ["swap.onnx"])},
+    "a place has more": put("place", "more", value=1),
     "a file outside": put("tensors", "0/../../evil", value=np.zeros(1, np.uint8)),
     "a file of nobody": put("tensors", "0/evil.sh", value=np.zeros(1, np.uint8)),
     "a file in a file": put("tensors", "0/swap.onnx/evil", value=np.zeros(1, np.uint8)),

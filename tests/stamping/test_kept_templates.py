@@ -12,17 +12,15 @@ from pathlib import Path
 import pytest
 
 from mfs_deploy import architectures
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.base import ArtifactInfo
 from mfs_deploy.backends.job import Job, Result
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import provenance
 from mfs_deploy.errors import ConversionError, OutputError
 from mfs_deploy.graph import simplify
-from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.stamping import build as templating
-from mfs_deploy.stamping import locate
-from mfs_deploy.stamping import template_file as store
+from mfs_deploy.quant import recipes
+from mfs_deploy.stamping import build, locate, template_file
 
 NAME = ("onnx", "fp32")
 
@@ -70,7 +68,7 @@ def conversions(cache, monkeypatch, arch) -> list[str]:
             done.append(JobResult(job, Result(job.backend, "", False, 0, info, None), {"swapped": targets, "mask": targets}, place))
         return done
 
-    monkeypatch.setattr(workers, "convert_people", convert)
+    monkeypatch.setattr(launch, "convert_people", convert)
     return ran
 
 
@@ -79,12 +77,12 @@ def get(conversions, arch, generator) -> Callable[..., tuple[dict, dict]]:
     """What is asked otherwise to templates and reasons."""
 
     def run(**changes) -> tuple[dict, dict]:
-        return templating.get(jobs(**changes), arch, generator)
+        return build.get(jobs(**changes), arch, generator)
 
     return run
 
 
-def jobs(**changes) -> templating.Jobs:
+def jobs(**changes) -> build.Jobs:
     recipe = asdict(recipes.load("fp32"))
     job = replace(Job("onnx", "mobilefaceswap", 224, recipe, convert=True, metadata={"checkpoint": "1"}), **changes)
     return lambda digest: [replace(job, metadata={**job.metadata, provenance.WEIGHTS_KEY: digest})]
@@ -97,17 +95,17 @@ def files(cache: Path) -> set[Path]:
 def test_the_next_person_s_template_comes_from_the_cache_and_no_converter_runs(get, conversions, cache, monkeypatch):
     first, reasons = get()
     assert reasons == {}
-    assert len(conversions) == templating.PEOPLE
-    assert len(first[NAME].slots) == 19
+    assert len(conversions) == build.PROBE_PEOPLE
+    assert len(first[NAME].places) == 19
 
     def fail(*args: object, **kwargs: object) -> None:
         raise AssertionError("a converter ran")
 
-    monkeypatch.setattr(workers, "convert_people", fail)
+    monkeypatch.setattr(launch, "convert_people", fail)
     again, reasons = get()
     assert reasons == {}
     assert again.keys() == first.keys()
-    assert store.pack([again[NAME]], {}, {}) == store.pack([first[NAME]], {}, {})
+    assert template_file.pack([again[NAME]], {}, {}) == template_file.pack([first[NAME]], {}, {})
     assert len(files(cache)) == 1
 
 
@@ -119,7 +117,7 @@ def test_a_damaged_kept_file_is_built_anew(get, conversions, cache, damage):
     kept.write_bytes(damage(whole))
     conversions.clear()
     again, reasons = get()
-    assert len(conversions) == templating.PEOPLE
+    assert len(conversions) == build.PROBE_PEOPLE
     assert (again, reasons) == (first, {})
     assert kept.read_bytes() == whole
 
@@ -136,7 +134,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(get, conversions, monkey
         found, reasons = get()
         assert set(found) == {NAME}
         assert reasons == {}
-    assert len(conversions) == 2 * templating.PEOPLE
+    assert len(conversions) == 2 * build.PROBE_PEOPLE
 
 
 @pytest.mark.parametrize(
@@ -157,7 +155,7 @@ def test_what_the_bytes_depend_on_makes_another_file(get, conversions, cache, ch
     before = files(cache)
     conversions.clear()
     get(**change)
-    assert len(conversions) == templating.PEOPLE
+    assert len(conversions) == build.PROBE_PEOPLE
     assert len(files(cache) - before) == 1
     conversions.clear()
     get(**change)
@@ -177,7 +175,7 @@ def test_a_template_that_does_not_hold_is_not_kept_and_its_reason_is_given(get, 
     def refuse(*args: object) -> None:
         raise ConversionError("3 bytes differ")
 
-    monkeypatch.setattr(templating, "prove", refuse)
+    monkeypatch.setattr(build, "prove", refuse)
     assert get() == ({}, {NAME: "3 bytes differ"})
     assert not cache.exists()
 
@@ -188,7 +186,7 @@ def test_a_generator_whose_weights_are_not_found_is_a_reason_and_no_error(get, c
     def refuse(*args: object) -> None:
         raise ConversionError("a.weight: predicted, but not found")
 
-    monkeypatch.setattr(locate, "sources", refuse)
+    monkeypatch.setattr(locate, "factors", refuse)
     assert get() == ({}, {NAME: "a.weight: predicted, but not found"})
     assert conversions == []
 
@@ -197,7 +195,7 @@ def test_a_converter_that_fails_for_random_people_is_a_reason_and_no_error(get, 
     def fail(*args: object, **kwargs: object) -> None:
         raise ConversionError("beyond float16")
 
-    monkeypatch.setattr(workers, "convert_people", fail)
+    monkeypatch.setattr(launch, "convert_people", fail)
     assert get() == ({}, {NAME: "beyond float16"})
 
 
@@ -205,6 +203,6 @@ def test_a_full_disk_is_an_error_and_not_a_reason(get, monkeypatch):
     def fail(*args: object, **kwargs: object) -> None:
         raise OutputError("No space left on device")
 
-    monkeypatch.setattr(workers, "convert_people", fail)
+    monkeypatch.setattr(launch, "convert_people", fail)
     with pytest.raises(OutputError):
         get()

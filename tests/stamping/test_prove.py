@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.stamping import locate as find
+from mfs_deploy.stamping import locate
 from mfs_deploy.stamping.build import prove
 from mfs_deploy.stamping.template import stamp
 
@@ -19,7 +19,7 @@ def found(person, convert, template):
     """The template of person 1."""
     probe = person(1)
     files = convert(probe)
-    return template(files, find.slots(files, probe.baked, FACTORS, probe.digest, [0.3]))
+    return template(files, locate.places(files, probe.baked, FACTORS, probe.digest, [0.3]))
 
 
 def test_a_template_is_proven_on_another_person_s_bytes(found, person, convert):
@@ -28,14 +28,14 @@ def test_a_template_is_proven_on_another_person_s_bytes(found, person, convert):
 
 @pytest.mark.parametrize("which", range(6))
 def test_a_byte_that_differs_is_named_by_its_tensor(found, person, convert, which):
-    slot = found.slots[which]
+    place = found.places[which]
     converted = convert(person(2))
-    changed = bytearray(converted[slot.file])
-    changed[slot.offset + slot.length - 1] ^= 1
+    changed = bytearray(converted[place.file])
+    changed[place.offset + place.length - 1] ^= 1
     with pytest.raises(ConversionError) as error:
-        prove(found, person(2), {**converted, slot.file: bytes(changed)})
-    at = slot.offset + slot.length - 1
-    assert error.value.message == f"{slot.file}: 1 bytes differ from the converter's, the first at {at}: {slot.weights}"
+        prove(found, person(2), {**converted, place.file: bytes(changed)})
+    at = place.offset + place.length - 1
+    assert error.value.message == f"{place.file}: 1 bytes differ from the converter's, the first at {at}: {place.weights}"
 
 
 @pytest.mark.parametrize("place", [0, -1])
@@ -48,15 +48,15 @@ def test_a_byte_that_differs_beside_the_weights_is_said_to(found, person, conver
 
 
 def test_a_template_with_one_tensor_s_axes_wrong_is_refused(found, person, convert):
-    wrong = [replace(s, axes=(0, 1, 2, 3)) if s.weights == "a.weight" else s for s in found.slots]
+    wrong = [replace(s, axes=(0, 1, 2, 3)) if s.weights == "a.weight" else s for s in found.places]
     with pytest.raises(ConversionError, match=r"a.weight$"):
-        prove(replace(found, slots=tuple(wrong)), person(2), convert(person(2)))
+        prove(replace(found, places=tuple(wrong)), person(2), convert(person(2)))
 
 
 def test_a_template_that_lacks_a_tensor_is_refused(found, person, convert):
-    lacking = tuple(s for s in found.slots if s.weights != "c.weight")
+    lacking = tuple(s for s in found.places if s.weights != "c.weight")
     with pytest.raises(ConversionError, match=r"^swap\.bin: .* outside every known tensor$"):
-        prove(replace(found, slots=lacking), person(2), convert(person(2)))
+        prove(replace(found, places=lacking), person(2), convert(person(2)))
 
 
 def test_files_that_come_and_go_or_grow_with_the_person_are_refused(found, person, convert):
@@ -76,7 +76,7 @@ def test_weights_of_another_network_are_refused_by_name(found, person):
     with pytest.raises(ConversionError, match=r"a.weight has 1 axes"):
         stamp(found, flat)
     short = replace(somebody, baked={**somebody.baked, "c.weight": somebody.baked["c.weight"][:2]}, _made={})
-    with pytest.raises(ConversionError, match=r"c.weight takes 56 bytes, and there is room for 112"):
+    with pytest.raises(ConversionError, match=r"c.weight takes 56 bytes, its place has 112"):
         stamp(found, short)
 
 

@@ -15,8 +15,7 @@ from safetensors.numpy import save_file
 
 from mfs_deploy import files
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.stamping import locate as find
-from mfs_deploy.stamping import template_file as store
+from mfs_deploy.stamping import locate, template_file
 
 FACTORS = {"a.weight": 1.0, "b.weight": 2.0, "c.weight": 1.0}
 ARRAYS = {"shared.weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
@@ -27,32 +26,32 @@ def templates(person, convert, template):
     made = []
     for seed in (1, 2):
         converted = convert(person(seed))
-        made.append(template(converted, find.slots(converted, person(seed).baked, FACTORS, person(seed).digest, [0.3])))
+        made.append(template(converted, locate.places(converted, person(seed).baked, FACTORS, person(seed).digest, [0.3])))
     return tuple(made)
 
 
 @pytest.fixture
 def file(templates, tmp_path) -> Path:
     path = tmp_path / "kept" / "a.safetensors"
-    files.write(path, store.pack(templates, {"said": [1, 2]}, ARRAYS))
+    files.write(path, template_file.pack(templates, {"said": [1, 2]}, ARRAYS))
     return path
 
 
 def assert_refused(path: Path) -> ConversionError:
     with pytest.raises(ConversionError) as error:
-        store.unpack(path)
+        template_file.unpack(path)
     assert error.value.kind == "template"
     assert "\n" not in error.value.message
     return error.value
 
 
 def test_a_file_gives_back_what_was_put_in_and_the_same_bytes_again(templates, file):
-    read, facts, arrays = store.unpack(file)
+    read, facts, arrays = template_file.unpack(file)
     assert read == templates
     assert facts == {"said": [1, 2]}
     assert list(arrays) == list(ARRAYS)
     np.testing.assert_array_equal(arrays["shared.weight"], ARRAYS["shared.weight"])
-    assert store.pack(read, facts, arrays) == file.read_bytes()
+    assert template_file.pack(read, facts, arrays) == file.read_bytes()
     assert os.listdir(file.parent) == [file.name]
 
 
@@ -90,7 +89,7 @@ def test_a_flipped_byte_anywhere_is_refused_or_changes_nothing(file, templates):
             changed[at] ^= bits
             file.write_bytes(changed)
             try:
-                read, facts, arrays = store.unpack(file)
+                read, facts, arrays = template_file.unpack(file)
             except ConversionError:
                 refused += 1
                 continue
@@ -107,13 +106,13 @@ def test_a_file_that_holds_no_template_is_refused(tmp_path):
         assert_refused(tmp_path / "x")
     save_file(ARRAYS, tmp_path / "weights.safetensors")
     assert "version 2" in assert_refused(tmp_path / "weights.safetensors").message
-    save_file(ARRAYS, tmp_path / "later.safetensors", {store.FORMAT: "3 {}"})
+    save_file(ARRAYS, tmp_path / "later.safetensors", {template_file.FORMAT: "3 {}"})
     assert "version 2" in assert_refused(tmp_path / "later.safetensors").message
 
 
 def test_a_file_of_absurd_size_is_refused_unread(tmp_path):
     with open(tmp_path / "x", "wb") as f:
-        f.truncate(store.MAX_BYTES + 1)  # a hole: takes no space
+        f.truncate(template_file.MAX_BYTES + 1)  # a hole: takes no space
     assert "make sense" in assert_refused(tmp_path / "x").message
 
 
@@ -126,7 +125,7 @@ def forge(file) -> Callable[[Callable[[dict[str, Any], dict[str, np.ndarray]], o
 
     def run(change: Callable[[dict[str, Any], dict[str, np.ndarray]], object]) -> Path:
         with safe_open(file, framework="np") as f:
-            header = json.loads(f.metadata()[store.FORMAT].split(" ", 2)[2])
+            header = json.loads(f.metadata()[template_file.FORMAT].split(" ", 2)[2])
             tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
         change(header, tensors)
         return write(file, json.dumps(header), tensors)
@@ -135,17 +134,17 @@ def forge(file) -> Callable[[Callable[[dict[str, Any], dict[str, np.ndarray]], o
 
 
 def write(path: Path, header: str, tensors: dict[str, np.ndarray]) -> Path:
-    save_file(tensors, path, {store.FORMAT: f"{store.VERSION} {store._checksum(header, tensors)} {header}"})
+    save_file(tensors, path, {template_file.FORMAT: f"{template_file.VERSION} {template_file._checksum(header, tensors)} {header}"})
     return path
 
 
 def test_a_forged_file_that_is_as_it_should_be_is_read(forge, templates):
     """Or the refusals below would show nothing."""
-    read, _, _ = store.unpack(forge(lambda header, tensors: None))
+    read, _, _ = template_file.unpack(forge(lambda header, tensors: None))
     assert read == templates
 
 
-SLOTS = {
+PLACES = {
     "a file that is not there": {"file": "swap.onnx"},
     "a file as a list": {"file": ["swap.bin"]},
     "offset below zero": {"offset": -1},
@@ -203,18 +202,18 @@ SLOTS = {
 }
 
 
-@pytest.mark.parametrize("change", SLOTS.values(), ids=SLOTS)
-def test_a_malformed_slot_is_refused(forge, change):
+@pytest.mark.parametrize("change", PLACES.values(), ids=PLACES)
+def test_a_malformed_place_is_refused(forge, change):
     def put(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-        slot = header["templates"][1]["slots"][0]
-        assert slot["weights"] == "c.weight"
-        slot |= change
+        place = header["templates"][1]["slots"][0]
+        assert place["weights"] == "c.weight"
+        place |= change
 
     assert_refused(forge(put))
 
 
 @pytest.mark.parametrize("key", ["file", "offset", "length", "weights", "axes"])
-def test_a_slot_that_lacks_a_fact_is_refused(forge, key):
+def test_a_place_that_lacks_a_fact_is_refused(forge, key):
     assert_refused(forge(lambda header, tensors: header["templates"][0]["slots"][0].pop(key)))
 
 
@@ -229,9 +228,9 @@ ENTRIES = {
     "a recipe as text": {"recipe": "fp16"},
     "a recipe as pairs": {"recipe": [["name", "fp16"]]},
     "an empty recipe": {"recipe": {}},
-    "slots as an object": {"slots": {}},
-    "slots none": {"slots": None},
-    "a slot as text": {"slots": ["x"]},
+    "places as an object": {"slots": {}},
+    "places none": {"slots": None},
+    "a place as text": {"slots": ["x"]},
     "info as text": {"info": "ONNX"},
     "info that lacks a fact": {"info": {"format": "ncnn"}},
     "info with a fact too many": {"info": {"format": "ncnn", "path": "/"}},

@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 
 from mfs_deploy import architectures, files
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
-from mfs_deploy.quant import ranges
-from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.stamping import build as templating
-from mfs_deploy.stamping import template_file as store
+from mfs_deploy.quant import ranges, recipes
+from mfs_deploy.stamping import build, template_file
 from mfs_deploy.stamping.template import (
+    PersonWeights,
     Template,
-    Weights,
     stamp,
     write_files,
 )
@@ -57,9 +55,9 @@ def jobs(graph, crop) -> Callable[[str], list[Job]]:
 
 
 @pytest.fixture(scope="module")
-def portrait_weights(net) -> Weights:
+def portrait_weights(net) -> PersonWeights:
     baked = net.state_dict()
-    return Weights(templating.arrays(baked), provenance.weights_sha256(baked))
+    return PersonWeights(build.arrays(baked), provenance.weights_sha256(baked))
 
 
 @pytest.fixture(scope="module")
@@ -68,24 +66,24 @@ def made(once, jobs, net, portrait_weights) -> Callable[[str, str], tuple[Templa
     from mfs_deploy.architectures.mobilefaceswap.generator import Generator
     from testing import standin
 
-    def build(folder: Path) -> None:
+    def convert_and_stamp(folder: Path) -> None:
         generator = Generator().eval()
         standin.fill(generator, SEED)
-        built, reasons = templating.build(jobs, architectures.get("mobilefaceswap"), generator)
+        built, reasons = build.build(jobs, architectures.get("mobilefaceswap"), generator)
         assert reasons == {}
         for name, template in built.items():
-            files.write(folder / f"{'-'.join(name)}.safetensors", store.pack([template], {}, {}))
+            files.write(folder / f"{'-'.join(name)}.safetensors", template_file.pack([template], {}, {}))
         target = np.zeros((1, 3, 224, 224), np.float32)
-        with workers.scratch() as scratch:
-            for one in workers.run(jobs(portrait_weights.digest), target, scratch, weights=net.state_dict()):
+        with launch.scratch() as scratch:
+            for one in launch.run(jobs(portrait_weights.digest), target, scratch, weights=net.state_dict()):
                 artifact = f"{one.job.backend}-{one.job.recipe_name}"
-                write_files(templating.read(one.folder / "out"), folder / "converted" / artifact)
+                write_files(build.read(one.folder / "out"), folder / "converted" / artifact)
 
-    folder = once("stamped-and-converted", build)
+    folder = once("stamped-and-converted", convert_and_stamp)
 
     def read(backend: str, recipe: str) -> tuple[Template, dict[str, bytes]]:
-        (template,), _, _ = store.unpack(folder / f"{backend}-{recipe}.safetensors")
-        return template, templating.read(folder / "converted" / f"{backend}-{recipe}")
+        (template,), _, _ = template_file.unpack(folder / f"{backend}-{recipe}.safetensors")
+        return template, build.read(folder / "converted" / f"{backend}-{recipe}")
 
     return read
 
@@ -105,6 +103,6 @@ def test_nothing_of_the_probe_is_left_in_a_stamped_file(made, portrait_weights, 
     """A template carries the weights of a random person; stamped, none of that person's may remain."""
     template, _ = made(backend, recipe)
     stamped = stamp(template, portrait_weights)
-    for slot in template.slots:
-        before = template.files[slot.file][slot.offset : slot.offset + slot.length]
-        assert bytes(stamped[slot.file]).find(before) == -1, slot.weights
+    for place in template.places:
+        before = template.files[place.file][place.offset : place.offset + place.length]
+        assert bytes(stamped[place.file]).find(before) == -1, place.weights

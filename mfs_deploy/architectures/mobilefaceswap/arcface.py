@@ -1,7 +1,8 @@
 """The identity encoder: ArcFace's SE-IR ResNet with blocks [3, 4, 23, 3], at 112 x 112.
 
-Source: Deng et al., "ArcFace", CVPR 2019 (arXiv 1801.07698), and the MobileFaceSwap authors' ``models/arcface.py``, whose
-parameter names are kept.  Unlike most ArcFace code it has a 3x3 stem without padding and a max pool, normalises its input
+Source: Deng et al., "ArcFace", CVPR 2019 (https://arxiv.org/abs/1801.07698), and the MobileFaceSwap authors' code, whose parameter
+names are kept: https://github.com/Seanseattle/MobileFaceSwap/blob/f9ce4f38328939b1b9136f86ce58276b73f9f84c/models/arcface.py
+  Unlike most ArcFace code it has a 3x3 stem without padding and a max pool, normalises its input
 with ImageNet statistics, shares one PReLU slope between both activations of a block, and applies the second one after the sum.
 """
 

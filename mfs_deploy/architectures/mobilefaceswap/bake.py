@@ -31,12 +31,12 @@ def bake(generator: Generator, embedding: Tensor, feature_map: Tensor) -> dict[s
     with torch.inference_mode():
         predicted = generator(embedding, feature_map)
     state = BakedNet().state_dict()
-    state |= {key: weights[0] for key, weights in place(predicted).items()}
+    state |= {key: weights[0] for key, weights in weights_by_key(predicted).items()}
     state |= {k: v for k, v in generator.state_dict().items() if k.startswith(SHARED)}
     return {k: v.clone().contiguous() for k, v in state.items()}
 
 
-def place(predicted: PredictedWeights) -> dict[str, Tensor]:
+def weights_by_key(predicted: PredictedWeights) -> dict[str, Tensor]:
     """Predicted weights by key of ``BakedNet``, with N people in front: (N, C, 1, k, k) and (N, out, in, 1, 1)."""
     found = {}
     stages = len(ENCODER) - 1
@@ -48,14 +48,14 @@ def place(predicted: PredictedWeights) -> dict[str, Tensor]:
 
 
 class Predictor(nn.Module):
-    """A generator that gives the weights called ``keys``, in that order, as ``place`` shapes them."""
+    """A generator that gives the weights called ``keys``, in that order, as ``weights_by_key`` shapes them."""
 
     def __init__(self, generator: Generator, keys: Sequence[str]) -> None:
         super().__init__()
         self.generator, self.keys = generator, keys
 
     def forward(self, embedding: Tensor, feature_map: Tensor) -> tuple[Tensor, ...]:
-        found = place(self.generator(embedding, feature_map))
+        found = weights_by_key(self.generator(embedding, feature_map))
         return tuple(found[key] for key in self.keys)
 
 

@@ -1,7 +1,8 @@
-"""MobileFaceSwap in PyTorch: the generator that predicts weights and the small network that wears them.
+"""MobileFaceSwap in PyTorch: the generator, which predicts weights, and the small network, which runs with them.
 
-Source: Xu et al., "MobileFaceSwap: A Lightweight Framework for Video Face Swapping", AAAI 2022 (arXiv 2201.03808),
-section 3, and the authors' ``models/model.py``.  Parameter names follow the published checkpoint, so that a state dict
+Source: section 3 of the paper (https://arxiv.org/abs/2201.03808) and the authors' code,
+https://github.com/Seanseattle/MobileFaceSwap/blob/f9ce4f38328939b1b9136f86ce58276b73f9f84c/models/model.py
+  Parameter names follow the published checkpoint, so that a state dict
 loads without a map; only the framework's own leaf names differ (see ``checkpoint/paddle_names.py``).
 
 Every upsampling is 2x bilinear with aligned corners; every activation is LeakyReLU with slope 0.1.
@@ -124,7 +125,7 @@ class BakedNet(nn.Module):
 
 @dataclass(frozen=True)
 class PredictedWeights:
-    """What the generator says of N identities.
+    """The weights that the generator predicts for N identities.
 
     ``depthwise``: per stage (N, C, k, k).  ``pointwise``: per stage (N, out, in, 1, 1).  Encoder stages first, then decoder.
     """
@@ -227,7 +228,7 @@ class Generator(nn.Module):
         return colour * mask + (1 - mask) * target, mask
 
     def stages(self, predicted: PredictedWeights, target: Tensor, after: AfterStage | None = None) -> list[Tensor]:
-        """What comes out of each encoder stage, then of each decoder stage; ``after`` each, training may normalise it."""
+        """Features after each encoder stage, then after each decoder stage; training may change them with ``after``."""
 
         def stage(x: Tensor, *, stride: int) -> Tensor:
             i = len(outputs)

@@ -1,7 +1,7 @@
 """A small identity encoder with the interface of ``arcface.ArcFace``: 1.1 M parameters instead of 52 M, for the demo weights.
 
-Depthwise-separable residual blocks as in MobileFaceNet (Chen et al. 2018, arXiv 1804.07573).  The embedding comes from pooled trunk
-features; the feature map, which the generator turns into depthwise kernels, from a projection of its own.
+Depthwise-separable residual blocks as in MobileFaceNet (Chen et al. 2018, https://arxiv.org/abs/1804.07573).  The embedding comes
+from pooled trunk features; the feature map, which the generator turns into depthwise kernels, from a projection of its own.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def encoder(state: Mapping[str, Tensor]) -> nn.Module:
     return restore(MobileFaceNet(), state)
 
 
-def encode(encoder: nn.Module, face: Image) -> Identity:
+def embed(encoder: nn.Module, face: Image) -> Identity:
     with torch.inference_mode():
         embedding = encoder(torch.from_numpy(pixels.to_tensor(pixels.resize(face, SIZE) if len(face) != SIZE else face)))
     return Identity(embedding.numpy())

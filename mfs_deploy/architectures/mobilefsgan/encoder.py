@@ -1,4 +1,8 @@
-"""The identity encoder: MobileFaceNet (Chen et al. 2018, arXiv 1804.07573) with an embedding of 512, on the middle of the crop."""
+"""The identity encoder: MobileFaceNet with an embedding of 512, on the middle of the crop.
+
+Paper: Chen et al. 2018, https://arxiv.org/abs/1804.07573
+Source: the authors' code, https://github.com/HoiM/MobileFSGAN/blob/7d630d7529d0d8290a03bf948368b904cd0c0d68/modules/IdentityEncoder.py
+"""
 
 from __future__ import annotations
 

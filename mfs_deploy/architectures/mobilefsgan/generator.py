@@ -1,8 +1,10 @@
-"""The encoder-decoder, in two dresses: as it is trained, modulated by an embedding, and as it is worn by one person.
+"""The encoder-decoder in two forms: trained (modulated by an embedding) and baked for one person.
 
-The head's features go two ways: through attribute blocks that keep what every size has to say of the target, and through identity
-blocks, down to 8 x 8 and up again.  The decoder then blends attributes into the identity's features, where an attention map wants
-them, size by size.  The embedding enters the identity blocks alone, as a scale and a shift of each channel.
+The head's features go into two branches: attribute blocks, which keep the target's features at each size, and identity blocks, down
+to 8 x 8 and up again.  The decoder blends both, size by size, weighted by an attention map.  The embedding enters only the identity
+blocks, as a scale and a shift of each channel.
+
+Source: the authors' code, https://github.com/HoiM/MobileFSGAN/blob/7d630d7529d0d8290a03bf948368b904cd0c0d68/modules/EncoderDecoder.py
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class ModulatedBlock(nn.Module):
         return scale[:, :, None, None, None], self.fc_mean(embedding) - self.normalize.running_mean * scale
 
 
-class WornBlock(nn.Module):
+class BakedBlock(nn.Module):
     """An identity block of one person: normalisation and modulation are one multiply-add a channel, a depthwise 1x1 convolution."""
 
     def __init__(self) -> None:
@@ -113,12 +115,12 @@ class Head(nn.Module):
         self.conv3x3 = conv3x3()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """What the identity's way begins with, and the attributes' way."""
+        """The inputs of the identity branch and of the attribute branch, (N, 64, S, S) each."""
         first = F.leaky_relu(self.conv_image(image), SLOPE)
         return self.conv3x3(F.leaky_relu(self.conv1x1(first), SLOPE)), first
 
 
-class AttributeWay(nn.Module):
+class AttributeBranch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         for size, blocks in ATTRIBUTES.items():
@@ -139,7 +141,7 @@ class AttributeWay(nn.Module):
         return found
 
 
-class IdentityWay(nn.Module):
+class IdentityBranch(nn.Module):
     def __init__(self, block: type[nn.Module]) -> None:
         super().__init__()
         for i, name in enumerate(DOWN):
@@ -215,8 +217,8 @@ class Generator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder_head = Head()
-        self.identity_encoder = IdentityWay(ModulatedBlock)
-        self.attribute_encoder = AttributeWay()
+        self.identity_encoder = IdentityBranch(ModulatedBlock)
+        self.attribute_encoder = AttributeBranch()
         self.decoder = Decoder(tuple(ATTRIBUTES))
 
     def swap(self, embedding: Tensor, target: Tensor) -> Tensor:
@@ -226,7 +228,7 @@ class Generator(nn.Module):
         return (1 + image) / 2
 
     def constants(self, embedding: Tensor) -> dict[str, Tensor]:
-        """What is one person's in a ``BakedNet``, by its keys, with N people in front."""
+        """The weights of a ``BakedNet`` that depend on the person, by its keys, with N people in front."""
         found: dict[str, Tensor] = {}
         for name in (*DOWN, *UP):
             block = self.identity_encoder.get_submodule(name)
@@ -242,8 +244,8 @@ class BakedNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder_head = Head()
-        self.identity_encoder = IdentityWay(WornBlock)
-        self.attribute_encoder = AttributeWay()
+        self.identity_encoder = IdentityBranch(BakedBlock)
+        self.attribute_encoder = AttributeBranch()
         self.decoder = Decoder((256,))
 
     def forward(self, target: Tensor) -> tuple[Tensor]:

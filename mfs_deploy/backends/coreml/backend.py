@@ -1,8 +1,7 @@
 """Core ML: an ML program for iOS 16 and later, in a ``.mlpackage``; for iOS 17 and later where values are integers.
 
-With images in and out the app hands over a pixel buffer and gets one back; the mask comes out as 16-bit floats in [0, 1], so that
-paste-back's threshold of 0.001 keeps its meaning.  The two scalings between bytes and [0, 1] are computed in float32, whatever the
-recipe.
+With images in and out the app passes a pixel buffer and gets one back; the mask is 16-bit floats in [0, 1], so that paste-back's
+threshold of 0.001 stays exact.  The two scalings between bytes and [0, 1] are computed in float32, whatever the recipe.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends import node_names
 from mfs_deploy.backends.base import (
     Array,
     Conversion,
@@ -29,12 +28,12 @@ from mfs_deploy.backends.base import (
 )
 from mfs_deploy.backends.coreml import package as mil_package
 from mfs_deploy.backends.coreml import program as mil
-from mfs_deploy.backends.coreml import quantize as coreml_quantize
+from mfs_deploy.backends.coreml import quantize
 from mfs_deploy.backends.coreml.describe import IMAGE_COLOURS, check_interface, describe
-from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.contract import INPUT_NAME, SWAPPED_NAME, Contract
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 if TYPE_CHECKING:
     from torch import fx
@@ -46,10 +45,10 @@ TITLE = "Core ML"
 EXTRA = "coreml"
 PACKAGES: tuple[str, ...] = ("coremltools",)
 LAYOUT = "NCHW"
-RUNS_HERE = sys.platform == "darwin"  # elsewhere our own evaluator stands in for it
+RUNS_HERE = sys.platform == "darwin"  # elsewhere our own evaluator runs it
 FILES: tuple[str, ...] = ("swap.mlpackage",)
 
-# What an operation can be given; where its values are int8 see coreml_quantize.
+# Number formats that an operation can have; for int8 values see ``quantize``.
 FORMATS: tuple[Format, ...] = (
     Format("float32", "float32"),
     Format("float16", "float16"),
@@ -60,20 +59,20 @@ FORMATS: tuple[Format, ...] = (
 __all__ = ["EXTRA", "FILES", "FORMATS", "LAYOUT", "NAME", "PACKAGES", "RUNS_HERE", "TITLE", "convert", "describe", "open"]
 
 IO = ("image", "tensor")
-# torch.export's operations, as fx_order calls them.
+# torch.export's operations, as node_names calls them.
 KINDS = {"cat": "concat", "conv2d": "conv", "upsample_bilinear2d": "resize"}
 KINDS |= {kind: kind for kind in ("add", "div", "leaky_relu", "linear", "mul", "pad", "sigmoid", "sub", "tanh")}
-INPUT_SCALING = f"{INPUT_NAME}__scaled__"  # what coremltools calls the operation that applies ImageType's scale
+INPUT_SCALING = f"{INPUT_NAME}__scaled__"  # coremltools' name of the operation that applies ImageType's scale
 
 
-# ---- convert ----
+# ---- convert
 
 
 def convert(job: Conversion, directory: Path) -> None:
     """Write ``swap.mlpackage``.  See ``base.Backend``."""
     if job.coreml_io not in IO:
         raise UsageError(f"Core ML input and output {job.coreml_io!r}", hint=f"choose from: {', '.join(IO)}")
-    fx_order.check_names(job.graph, job.keep_float32)
+    node_names.check_names(job.graph, job.keep_float32)
     ct = mil_package.coremltools()
     with tempfile.TemporaryDirectory() as scratch:
         model, names, pinned = _convert(ct, job, Path(scratch))
@@ -85,7 +84,7 @@ def convert(job: Conversion, directory: Path) -> None:
 
 
 def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, str], frozenset[str]]:
-    """coremltools' own model, its operations' names by node of the graph, and those of the operations kept in float32."""
+    """The coremltools model, its operations' names by node of the graph, and the names of operations kept in float32."""
     graph = with_pixel_output(job.graph) if job.coreml_io == "image" else job.graph
     with mil_package.quiet():
         try:
@@ -98,22 +97,23 @@ def _convert(ct: Any, job: Conversion, scratch: Path) -> tuple[Any, dict[str, st
                 convert_to="mlprogram",
                 minimum_deployment_target=ct.target.iOS17 if plan.is_static else ct.target.iOS16,
                 compute_precision=_precision(ct, plan, pinned),
-                pass_pipeline=coreml_quantize.pipeline(ct, plan),
+                pass_pipeline=quantize.pipeline(ct, plan),
                 package_dir=str(scratch / FILES[0]),
                 skip_model_load=True,
                 **_interface(ct, job.contract, image=job.coreml_io == "image"),
             )
         except Exception as exc:
-            # The frames hold a temporary folder, whose late removal would warn on the terminal.
+            # The traceback's frames hold a temporary folder; its late removal would print a warning
+            # (https://github.com/apple/coremltools/issues/2670).
             traceback.clear_frames(exc.__traceback__)
             if isinstance(exc, ConversionError):
                 raise
-            raise ConversionError(f"coremltools failed: {last_line(exc)}") from exc
+            raise ConversionError(f"coremltools failed: {error_text(exc)}") from exc
     return model, names, pinned
 
 
 def with_pixel_output(graph: fx.GraphModule) -> fx.GraphModule:
-    """A copy of a graph whose first output is in [0, 255]; Core ML writes an image as it comes, without a scale."""
+    """A copy of a graph whose first output is in [0, 255]: Core ML applies no scale to an image output."""
     graph = copy.deepcopy(graph)
     output = next(node for node in graph.graph.nodes if node.op == "output")
     swapped, *rest = output.args[0]
@@ -142,14 +142,14 @@ def _interface(ct: Any, contract: Contract, *, image: bool) -> dict[str, Any]:
     return {"inputs": [first], "outputs": outputs}
 
 
-def _plan(job: Conversion, names: dict[str, str]) -> coreml_quantize.Plan:
-    """What is to be stored and computed in fewer bits than ``ct.convert`` leaves it in."""
+def _plan(job: Conversion, names: dict[str, str]) -> quantize.Plan:
+    """What to store and compute in fewer bits than ``ct.convert`` does."""
     (output,) = (node for node in job.graph.graph.nodes if node.op == "output")
-    nodes = {theirs: ours for ours, theirs in names.items()} | {INPUT_SCALING: INPUT_NAME}
-    return coreml_quantize.Plan(job.formats, nodes, job.value_ranges, frozenset(node.name for node in output.all_input_nodes))
+    nodes = {operation: node for node, operation in names.items()} | {INPUT_SCALING: INPUT_NAME}
+    return quantize.Plan(job.formats, nodes, job.value_ranges, frozenset(node.name for node in output.all_input_nodes))
 
 
-def _precision(ct: Any, plan: coreml_quantize.Plan, pinned: frozenset[str]) -> Any:
+def _precision(ct: Any, plan: quantize.Plan, pinned: frozenset[str]) -> Any:
     if not plan.is_half:
         return ct.precision.FLOAT32
     return ct.transform.FP16ComputePrecision(op_selector=lambda op: op.name not in pinned)
@@ -162,15 +162,15 @@ def exported_names(graph: fx.GraphModule, exported: Any) -> dict[str, str]:
         ConversionError: a kind of operation occurs more often in the one than in the other.
     """
     kinds = [(str(node.target.__name__).split(".")[0], node.name) for node in _operations(exported)]
-    known = [(KINDS[kind], name) for kind, name in kinds if kind in KINDS]
-    return {node.name: name for node, name in fx_order.pair(graph, known)}
+    operations = [(KINDS[kind], name) for kind, name in kinds if kind in KINDS]
+    return {node.name: name for node, name in node_names.match(graph, operations)}
 
 
 def _operations(exported: Any) -> list[Any]:
     return [node for node in exported.graph.nodes if node.op == "call_function"]
 
 
-def _pinned(job: Conversion, plan: coreml_quantize.Plan, names: dict[str, str], exported: Any) -> frozenset[str]:
+def _pinned(job: Conversion, plan: quantize.Plan, names: dict[str, str], exported: Any) -> frozenset[str]:
     """Names of the converter's operations that stay in float32 in a float16 program."""
     if not plan.is_half:
         return frozenset()
@@ -179,7 +179,7 @@ def _pinned(job: Conversion, plan: coreml_quantize.Plan, names: dict[str, str], 
 
 
 def _check_pinned(spec: Any, pinned: frozenset[str]) -> None:
-    """Every pinned operation is in the program, with all its floating-point values in float32.  Else ConversionError."""
+    """Raises ConversionError unless every pinned operation is in the program, with all its floats in float32."""
     from coremltools.proto import MIL_pb2
 
     if not pinned:
@@ -207,8 +207,8 @@ def _program(spec: Any) -> Any:
 
 
 def _name_operations(spec: Any, names: dict[str, str]) -> None:
-    """Call operations what the graph calls them; Xcode's performance report shows these names."""
-    nodes = {theirs: ours for ours, theirs in names.items()}
+    """Give operations the names of the graph's nodes, which Xcode's performance report shows."""
+    nodes = {operation: node for node, operation in names.items()}
     for op in _program(spec):
         values = op.attributes["name"].immediateValue.tensor.strings.values
         node = nodes.get(values[0].removesuffix("_cast_fp16"))
@@ -229,11 +229,11 @@ def _describe(spec: Any, job: Conversion) -> None:
         feature.shortDescription = meanings[feature.name]
 
 
-# ---- open ----
+# ---- open
 
 
 def open(path: Path, contract: Contract) -> Runner:
-    """With Core ML on macOS, with our own evaluator elsewhere.  See ``base.Backend``."""
+    """Open with Core ML on macOS, with our own evaluator elsewhere.  See ``base.Backend``."""
     ct = mil_package.coremltools()
     spec, program = mil.load(path)
     image = check_interface(path, spec, program, contract)
@@ -249,7 +249,7 @@ def _compile(ct: Any, path: Path) -> Any:
         try:
             return ct.models.MLModel(str(path))
         except Exception as exc:
-            raise BundleError(f"{path.name}: Core ML cannot load it: {last_line(exc)}") from exc
+            raise BundleError(f"{path.name}: Core ML cannot load it: {error_text(exc)}") from exc
 
 
 class EvaluatorRunner:

@@ -1,6 +1,7 @@
 """Weights of a Core ML program: the MIL blob storage format, version 2, read with every offset checked against the file.
 
-Layout, little-endian (coremltools ``mlmodel/src/MILBlob/Blob/StorageFormat.hpp`` and ``BlobDataType.hpp``)::
+Layout, little-endian (``StorageFormat.hpp`` and ``BlobDataType.hpp`` below
+https://github.com/apple/coremltools/blob/f391218c2714481cd2e964b18492a490fed23a79/mlmodel/src/MILBlob/Blob/)::
 
     file      = header, then per blob: metadata, data      each starts at a multiple of 64
     header    = u32 count | u32 version = 2 | 56 bytes reserved
@@ -110,7 +111,7 @@ class BlobFile:
         """
         where = f"{self.path.name}: blob at {offset}"
         if offset % ALIGNMENT or not HEADER.size <= offset <= self.size - METADATA.size:
-            raise BundleError(f"{where}: no multiple of {ALIGNMENT} inside the file of {self.size} bytes")
+            raise BundleError(f"{where}: not a multiple of {ALIGNMENT} inside the file of {self.size} bytes")
         sentinel, number, size, start, _ = METADATA.unpack(self._bytes(offset, METADATA.size))
         if sentinel != SENTINEL:
             raise BundleError(f"{where}: sentinel is {sentinel:#010x}, must be {SENTINEL:#010x}")

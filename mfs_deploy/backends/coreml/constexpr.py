@@ -1,7 +1,7 @@
 """MIL operations that change the type of their data: casts, quantization, and weights that are stored compressed.
 
 Source: coremltools ``ops/defs/iOS16/constexpr_ops.py``, ``iOS17/quantization_ops.py``, ``iOS18/compression.py``.  Arithmetic is in
-float32; the result is rounded once to the type of the scale (or table).  Only ``mil_ops.py`` imports this module.
+float32; the result is rounded once to the type of the scale (or table).  Only ``operations.py`` imports this module.
 """
 
 from __future__ import annotations

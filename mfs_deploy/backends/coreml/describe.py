@@ -1,4 +1,4 @@
-"""What a Core ML package says of itself: its inputs and outputs against the contract, its weights and its work."""
+"""Reads a Core ML package: inputs and outputs against the contract, parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STORED_IN = {  # of a compressed weight, the parameter that holds its values
 
 
 def check_interface(path: Path, spec: Any, program: mil.Program, contract: Contract) -> bool:
-    """Whether the package takes images.  Raises BundleError where it is not what the contract says."""
+    """Whether the package takes images.  Raises BundleError where its inputs and outputs are not the contract's."""
     expected = {item.name: item.shape for item in (contract.input, *contract.outputs)}
     inputs = {feature.name: feature.type for feature in spec.description.input}
     outputs = {feature.name: feature.type for feature in spec.description.output}
@@ -69,7 +69,7 @@ def _feature(feature: Any) -> str:
 
 
 def _enum_name(enum: Any, number: int) -> str:
-    """Files can hold numbers that the enumeration does not."""
+    """The name of a number, or the number: files can hold numbers that the enumeration does not have."""
     return str(enum.Name(number)) if number in enum.values() else f"unknown kind {number}"
 
 

@@ -1,6 +1,6 @@
 """MIL operations over images: convolutions, resizes, padding, normalisation.  Parameters are named as MIL names them.
 
-Source: the operation definitions in coremltools ``converters/mil/mil/ops/defs``.  Only ``mil_ops.py`` imports this module.
+Source: the operation definitions in coremltools ``converters/mil/mil/ops/defs``.  Only ``operations.py`` imports this module.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def pad(*, x: Tensor, pad: Tensor, mode: str = "constant", constant_val: Tensor 
     return F.pad(x, _torch_order(pads), mode=mode) if pads else x.clone()
 
 
-# ---- resizes: a list of source positions for each axis, then linear interpolation ----
+# ---- resizes: a list of source positions for each axis, then linear interpolation
 
 
 def upsample_bilinear(
@@ -87,7 +87,7 @@ def upsample_bilinear(
     align_corners: Tensor | None = None,
     half_pixel_centers: Tensor | None = None,
 ) -> Tensor:
-    """Corners are aligned unless said otherwise; pixel centres are at halves exactly where corners are not aligned."""
+    """Corners are aligned by default; pixel centres are at halves exactly where corners are not aligned."""
     aligned = bool(align_corners) if align_corners is not None else True
     halves = bool(half_pixel_centers) if half_pixel_centers is not None else not aligned
     if aligned and halves:
@@ -158,7 +158,7 @@ def _resize(x: Tensor, height: int, width: int, mode: str) -> Tensor:
     return x
 
 
-# ---- normalisation ----
+# ---- normalisation
 
 
 def batch_norm(

@@ -1,7 +1,7 @@
 """The MIL operations that can be evaluated: a table from name to function.  Parameters are named as MIL names them.
 
-Source: the operation definitions in coremltools ``converters/mil/mil/ops/defs``.  ``mil.py`` imports this module once a program is
-read; it needs torch.
+Source: the operation definitions in coremltools ``converters/mil/mil/ops/defs``.  ``evaluator.py`` imports this module; it
+needs torch.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mfs_deploy.backends.coreml import constexpr as mil_constexpr
-from mfs_deploy.backends.coreml import image_operations as mil_layers
+from mfs_deploy.backends.coreml import constexpr, image_operations
 from mfs_deploy.backends.coreml.image_operations import integers
 
-# ---- elementwise ----
+# ---- elementwise
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
@@ -51,7 +50,7 @@ def rsqrt(*, x: Tensor, epsilon: Tensor | None = None) -> Tensor:
     return torch.rsqrt(x + (float(epsilon) if epsilon is not None else 1e-12))
 
 
-# ---- shape ----
+# ---- shape
 
 
 def concat(*, values: tuple[Tensor, ...], axis: Tensor, interleave: Tensor | None = None) -> Tensor:
@@ -122,7 +121,7 @@ def slice_by_index(
     return x[tuple(index)].contiguous()
 
 
-# ---- sums of products ----
+# ---- sums of products
 
 
 def _reduce(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -146,33 +145,33 @@ def matmul(*, x: Tensor, y: Tensor, transpose_x: Tensor | None = None, transpose
     return torch.matmul(x, y)
 
 
-# ---- the tables ----
+# ---- the tables
 
 # The result has the type of the data; float16 data is computed in float32 and rounded once.
 SAME_TYPE: dict[str, Callable[..., Any]] = {
     "add": _binary(torch.add),
-    "batch_norm": mil_layers.batch_norm,
+    "batch_norm": image_operations.batch_norm,
     "clip": clip,
     "concat": concat,
-    "conv": mil_layers.conv,
+    "conv": image_operations.conv,
     "exp": _unary(torch.exp),
     "expand_dims": expand_dims,
     "identity": _unary(lambda x: x),
-    "instance_norm": mil_layers.instance_norm,
+    "instance_norm": image_operations.instance_norm,
     "leaky_relu": leaky_relu,
     "linear": linear,
     "matmul": matmul,
     "maximum": _binary(torch.maximum),
     "minimum": _binary(torch.minimum),
     "mul": _binary(torch.mul),
-    "pad": mil_layers.pad,
+    "pad": image_operations.pad,
     "prelu": prelu,
     "real_div": _binary(torch.true_divide),
     "reduce_mean": _reduce(torch.mean),
     "reduce_sum": _reduce(torch.sum),
     "relu": _unary(torch.relu),
     "reshape": reshape,
-    "resize_bilinear": mil_layers.resize_bilinear,
+    "resize_bilinear": image_operations.resize_bilinear,
     "rsqrt": rsqrt,
     "sigmoid": _unary(torch.sigmoid),
     "slice_by_index": slice_by_index,
@@ -183,19 +182,19 @@ SAME_TYPE: dict[str, Callable[..., Any]] = {
     "sub": _binary(torch.sub),
     "tanh": _unary(torch.tanh),
     "transpose": transpose,
-    "upsample_bilinear": mil_layers.upsample_bilinear,
-    "upsample_nearest_neighbor": mil_layers.upsample_nearest_neighbor,
+    "upsample_bilinear": image_operations.upsample_bilinear,
+    "upsample_nearest_neighbor": image_operations.upsample_nearest_neighbor,
 }
 
 # The result has a type of its own.
 OWN_TYPE: dict[str, Callable[..., Any]] = {
-    "cast": mil_constexpr.cast,
-    "constexpr_affine_dequantize": mil_constexpr.constexpr_affine_dequantize,
-    "constexpr_blockwise_shift_scale": mil_constexpr.constexpr_blockwise_shift_scale,
-    "constexpr_cast": mil_constexpr.constexpr_cast,
-    "constexpr_lut_to_dense": mil_constexpr.constexpr_lut_to_dense,
-    "dequantize": mil_constexpr.dequantize,
-    "quantize": mil_constexpr.quantize,
+    "cast": constexpr.cast,
+    "constexpr_affine_dequantize": constexpr.constexpr_affine_dequantize,
+    "constexpr_blockwise_shift_scale": constexpr.constexpr_blockwise_shift_scale,
+    "constexpr_cast": constexpr.constexpr_cast,
+    "constexpr_lut_to_dense": constexpr.constexpr_lut_to_dense,
+    "dequantize": constexpr.dequantize,
+    "quantize": constexpr.quantize,
 }
 
 OPERATIONS = SAME_TYPE | OWN_TYPE

@@ -4,7 +4,7 @@ Layout::
 
     Manifest.json                              items by identifier; which of them is the model
     Data/com.apple.CoreML/model.mlmodel        the specification, a protobuf
-    Data/com.apple.CoreML/weights/weight.bin   see mil_blob.py
+    Data/com.apple.CoreML/weights/weight.bin   see blob.py
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ IDENTIFIERS = {name: str(uuid.uuid5(uuid.NAMESPACE_URL, f"mfs-deploy/{name}")) f
 @contextlib.contextmanager
 def quiet() -> Iterator[io.StringIO]:
     """Keep coremltools' progress bars, warnings and log lines off the terminal; what it printed is in the yielded buffer."""
-    said = io.StringIO()
-    with unlogged(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        yield said
+    printed = io.StringIO()
+    with unlogged(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        yield printed
 
 
 def coremltools() -> Any:
-    """The library, imported without its noise.  Raises MissingExtra."""
+    """coremltools, imported quietly.  Raises MissingExtra."""
     with quiet():
         try:
             import coremltools as ct
@@ -69,7 +69,7 @@ def read(package: Path) -> tuple[Any, Path]:
     """The specification (a protobuf ``Model``) and the folder that ``@model_path`` stands for.
 
     Raises:
-        BundleError: no package, no model named in its manifest, or no Core ML program in the model.
+        BundleError: not a package, its manifest names no model, or the model is not a Core ML program.
     """
     path = inside(package, Path("Data") / _root_path(package))
     coremltools()
@@ -97,7 +97,7 @@ def inside(package: Path, relative: Path | str) -> Path:
 
 
 def _root_path(package: Path) -> str:
-    """What the manifest says of the model file, relative to ``Data``."""
+    """The path of the model file in the manifest, relative to ``Data``."""
     try:
         manifest = json.loads(inside(package, "Manifest.json").read_text("utf-8"))
         path = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]

@@ -1,7 +1,7 @@
-"""A Core ML program (MIL), read from its specification into plain data.  ``mil_run.py`` evaluates it.
+"""A Core ML program (MIL), read from its specification into plain data.  ``evaluator.py`` runs it.
 
-Source: coremltools ``mlmodel/format/MIL.proto``.  Only what straight-line inference needs is read: one function, one block, tensors
-of fixed shape.  Anything else is refused with the position of the operation.
+Source: ``mlmodel/format/MIL.proto`` of https://github.com/apple/coremltools.  Only straight-line inference is read: one function,
+one block, tensors of fixed shape.  Anything else is refused with the position of the operation.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class Program:
     """A program in the order it runs.
 
     Attributes:
-        inputs: names of what must be fed.
-        outputs: names of what comes out.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
         types: of every value by name.
         constants: values by name: arrays, or strings.
     """
@@ -95,7 +95,7 @@ def load(package: Path) -> tuple[Any, Program]:
 
     Raises:
         BundleError: the package or its weights are damaged.
-        ConversionError: the program holds something that is not known here.
+        ConversionError: the program holds something that this reader does not know.
     """
     spec, folder = mil_package.read(package)
     functions = spec.mlProgram.functions
@@ -110,7 +110,7 @@ def load(package: Path) -> tuple[Any, Program]:
 
 
 class _Reader:
-    """Reads one block; ``types`` and ``constants`` fill up on the way."""
+    """Reads one block into ``types`` and ``constants``."""
 
     def __init__(self, package: Path, folder: Path) -> None:
         self.package = package
@@ -186,7 +186,7 @@ class _Reader:
         if form == "immediateValue" and value.immediateValue.WhichOneof("value") == "tensor":
             return _immediate(value.immediateValue.tensor, kind, where)
         if form != "blobFileValue":
-            raise ConversionError(f"{where}: a constant that is no tensor")
+            raise ConversionError(f"{where}: a constant that is not a tensor")
         blob = value.blobFileValue
         try:
             return self._file(blob.fileName).read(blob.offset, kind.kind, kind.count).reshape(kind.shape)

@@ -1,11 +1,11 @@
-"""Core ML's integer weights, palettes and integer values: changes to a program while coremltools still holds it.
+"""Quantizes a Core ML program: integer weights, palettes and integer values, as a pass of coremltools.
 
 Weights become ``constexpr_affine_dequantize`` (int8, a scale per output channel) or ``constexpr_lut_to_dense`` (a palette), both of
 iOS 16; biases stay floats.  Core ML has no integer operations of its own: an operation on integers is one whose inputs come from
 ``dequantize`` and whose result goes to ``quantize`` (iOS 17), which a phone's compiler may then compute in int8.  coremltools can
-put these pairs in only on macOS, where it can watch the values; here the ranges come from PyTorch, and the pairs go where its own
-passes put them (``insert_prefix_quantize_dequantize_pair``, ``insert_suffix_quantize_dequantize_pair``, then
-``dequantize_quantize_pair_elimination``): around convolutions, linear layers and additions, each with the activation behind it.
+insert these pairs only on macOS, where it can observe the values.  Here the ranges come from PyTorch, and the pairs go where its
+own passes put them (``insert_prefix_quantize_dequantize_pair``, ``insert_suffix_quantize_dequantize_pair``, then
+``dequantize_quantize_pair_elimination``): around convolutions, linear layers and additions, each with the activation after it.
 Other operations compute in float16 between such pairs.
 """
 
@@ -21,10 +21,10 @@ from mfs_deploy.backends.coreml import weights as coreml_weights
 from mfs_deploy.contract import FLOAT16_MAX, INPUT_NAME
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.quant import palettes
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 if TYPE_CHECKING:
-    from mfs_deploy.quant.recipe import Range
+    from mfs_deploy.quant.recipes import Range
 
 PASS = ("mfs_deploy", "quantize")  # namespace and name in coremltools' registry
 BITS = {"palette4": 4, "palette6": 6}
@@ -37,13 +37,13 @@ FLOAT16_NORMAL = 2.0**-14  # the smallest number of full precision
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done to a program.
+    """The number formats for a program.
 
     Attributes:
         formats: by node of the graph.
-        nodes: the node that each operation of the program came from, by what ``ct.convert`` calls it.
+        nodes: the graph's node of each operation, by the name that ``ct.convert`` gives it.
         ranges: by node.
-        outputs: the nodes whose values leave the network; they leave as floats.
+        outputs: the nodes that are the network's outputs, which stay floats.
     """
 
     formats: Mapping[str, Format]
@@ -81,7 +81,7 @@ class Number:
 
 
 def pipeline(ct: Any, plan: Plan) -> Any:
-    """coremltools' default passes, with ``plan`` carried out at their end."""
+    """coremltools' default passes, then ``plan``."""
     from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
     from coremltools.converters.mil.mil.passes.pass_registry import register_pass
 
@@ -89,7 +89,7 @@ def pipeline(ct: Any, plan: Plan) -> Any:
         def apply(self, prog: Any) -> None:
             apply(prog.functions["main"], plan)
 
-    # The registry outlives this call: this replaces the plan of an earlier conversion.
+    # coremltools' registry is global: this replaces the plan of an earlier conversion.
     register_pass(namespace=PASS[0], name=PASS[1], override=True)(Quantize)
     passes = ct.PassPipeline.DEFAULT
     passes.append_pass("::".join(PASS))
@@ -144,7 +144,7 @@ def _store_weight(op: Any, weights: str) -> None:
 
 
 def _surround(block: Any, op: Any, plan: Plan, numbers: dict[Any, Number]) -> None:
-    """Have an operation read integers, and what it gives be integers for all that read it."""
+    """Make an operation's inputs and its output integers, for all of its readers."""
     for value in dict.fromkeys(op.inputs[name] for name in INTEGER[op.op_type]):
         if value not in numbers:
             numbers[value] = _quantize(value, _source(value, plan), plan, op)
@@ -164,7 +164,7 @@ def _surround(block: Any, op: Any, plan: Plan, numbers: dict[Any, Number]) -> No
 
 
 def _last(block: Any, op: Any, plan: Plan) -> Any:
-    """The activation behind an operation where both are computed as one; else the operation itself."""
+    """The activation after an operation where both are computed as one; else the operation itself."""
     value = op.outputs[0]
     if len(value.child_ops) != 1 or value in block.outputs:
         return op
@@ -173,7 +173,7 @@ def _last(block: Any, op: Any, plan: Plan) -> Any:
 
 
 def _source(value: Any, plan: Plan) -> str | None:
-    """The node that gives a value, whatever its type was changed to on the way."""
+    """The node that a value came from, through changes of type."""
     while value.op is not None and value.op.op_type == "cast":
         value = value.op.inputs["x"]
     if value.op is None:

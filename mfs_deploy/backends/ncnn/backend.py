@@ -1,13 +1,12 @@
 """NCNN: TorchScript through ``pnnx`` to ``.param`` and ``.bin``; run with the ``ncnn`` wheel on the CPU.
 
-The graph that is written carries the size of its input and the node names of the torch graph.  Two precisions are in play:
-how weights are stored (``.bin``) and how ncnn computes, which on arm64 is float16 unless told otherwise, whatever is stored.  So
-a recipe that computes in float32 says so in the graph, layer by layer (``ncnn_masks.keep_float32``), and needs no option set
-by the app.  Only a convolution can be int8 (``ncnn_int8``); an activation that is part of it, and all else, computes in float.
-Before it is converted the graph is rewritten for this runtime (``ncnn_fit``), so it has a few nodes more than the torch graph.
-Biases are always stored as float32: the format has no other.
+The written graph holds the size of its input and the node names of the torch graph.  Storage and arithmetic have separate formats:
+on arm64 ncnn computes in float16 by default, in whatever format the weights are stored.  So a recipe that computes in float32
+marks each layer in the graph (``feature_masks.keep_float32``), and the app needs no option.  Only a convolution can be int8
+(``int8``); the activation fused into it, and all other layers, compute in floats.  The graph is first rewritten for this runtime
+(``rewrites``), so it has a few nodes more than the torch graph.  Biases are always stored as float32: the format has no other.
 
-Layers that ncnn is known to compute wrongly are worked round (``ncnn_masks``).
+``feature_masks`` also works round layers that ncnn computes wrongly.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends import node_names
 from mfs_deploy.backends.base import (
     Array,
     ArtifactInfo,
@@ -30,17 +29,14 @@ from mfs_deploy.backends.base import (
     check_target,
     threads,
 )
-from mfs_deploy.backends.ncnn import feature_masks as ncnn_masks
+from mfs_deploy.backends.ncnn import feature_masks, operations, pnnx, rewrites
 from mfs_deploy.backends.ncnn import int8 as ncnn_int8
-from mfs_deploy.backends.ncnn import operations as ncnn_graph
-from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
-from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
 from mfs_deploy.backends.ncnn.files import (
     HINT,
     MAGIC,
-    Layer,
-    Stored,
-    Weights,
+    NcnnLayer,
+    NcnnWeights,
+    TaggedArray,
     parse_param,
     read_bin,
     scales,
@@ -49,7 +45,7 @@ from mfs_deploy.backends.ncnn.files import (
 )
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, ConversionError, MissingExtra
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 NAME = "ncnn"
 TITLE = "NCNN"
@@ -71,21 +67,21 @@ def convert(job: Conversion, directory: Path) -> None:
 
     Raises:
         MissingExtra: pnnx is not installed.
-        CalibrationError: int8, and no range of what a convolution reads.
-        ConversionError: pnnx failed, what it made is not the graph, or a weight does not fit into float16.
+        CalibrationError: an int8 convolution's input has no range.
+        ConversionError: pnnx failed, its result is not the graph, or a weight overflows float16.
     """
-    fx_order.check_names(job.graph, job.keep_float32)
-    graph, formats = ncnn_fit.fit(job)
+    node_names.check_names(job.graph, job.keep_float32)
+    graph, formats = rewrites.rewritten(job)
     int8_inputs = ncnn_int8.inputs(graph, formats, job.value_ranges)
-    layers, weights = ncnn_pnnx.convert(graph, job.contract)
-    node_of = ncnn_graph.match(graph, layers, weights)
+    layers, weights = pnnx.convert(graph, job.contract)
+    node_of = operations.match(graph, layers, weights)
     layers, weights, layer_of = _named_after_nodes(layers, weights, node_of)
     layers = _with_contract(layers, job.contract)
     float32 = {layer_of[name] for name, wanted in formats.items() if wanted.activations == "float32"}
     float32 |= {layer_of[name] for name in ncnn_int8.beyond_float16(graph, job.ranges)}
     weights = _to_float16(weights, {name for name in weights if formats[name].weights == "float16"})
     layers, weights = ncnn_int8.quantize(layers, weights, int8_inputs, float32)
-    layers = ncnn_masks.work_round(ncnn_masks.keep_float32(layers, float32))
+    layers = feature_masks.work_round(feature_masks.keep_float32(layers, float32))
     (directory / FILES[1]).write_bytes(write_bin(weights, layers))
     (directory / FILES[0]).write_bytes(write_param(layers).encode("ascii"))
 
@@ -93,7 +89,7 @@ def convert(job: Conversion, directory: Path) -> None:
 def open(path: Path, contract: Contract) -> Runner:
     """Open ``swap.param`` and the ``swap.bin`` beside it.
 
-    ncnn is given nothing that has not been read and checked here first: on damaged files it can crash.
+    The files are read and checked here first: ncnn can crash on damaged ones (https://github.com/Tencent/ncnn/issues/3503).
 
     Raises:
         MissingExtra: ncnn is not installed.
@@ -105,7 +101,7 @@ def open(path: Path, contract: Contract) -> Runner:
 
 
 def load(path: Path, contract: Contract, *, keep_values: bool = False) -> Any:
-    """The net of checked files.  ``keep_values``: so that every blob can be extracted, not only what is read later."""
+    """The ncnn.Net of checked files.  ``keep_values``: every blob can be extracted, not only the outputs."""
     layers, _ = read(path)
     _check_contract(layers, contract, path)
     net = _import_ncnn().Net()
@@ -118,7 +114,7 @@ def load(path: Path, contract: Contract, *, keep_values: bool = False) -> Any:
 
 
 def feed(net: Any, contract: Contract, target: Array) -> Any:
-    """An extractor that has been given one frame."""
+    """An extractor with one frame as its input."""
     check_target(target, contract)
     # Mat borrows numpy's memory: the array must outlive it, and the clone is ncnn's own.
     values = np.ascontiguousarray(target[0], np.float32)
@@ -135,7 +131,7 @@ def describe(path: Path) -> ArtifactInfo:
         BundleError: it cannot be read.
     """
     layers, weights = read(path)
-    shapes = ncnn_graph.shapes(layers)
+    shapes = operations.shapes(layers)
     dtypes = {name: arrays[0].values.dtype.name for name, arrays in weights.items()}
     parameters: dict[str, int] = {}
     for layer in layers:
@@ -149,7 +145,7 @@ def describe(path: Path) -> ArtifactInfo:
         inputs=tuple(TensorInfo(b, shapes[b], "float32", "float32") for b in inputs),
         outputs=tuple(TensorInfo(b, shapes[b], "float32", "float32") for b in outputs),
         parameters=dict(sorted(parameters.items())),
-        macs=ncnn_graph.macs(layers),
+        macs=operations.macs(layers),
         metadata={},
         float32_layers=tuple(n for n, dtype in dtypes.items() if is_mixed and dtype == "float32"),
     )
@@ -189,12 +185,12 @@ class _NcnnRunner:
         return values
 
 
-# --- from pnnx's graph to ours
+# ---- from pnnx's graph to ours
 
 
 def _named_after_nodes(
-    layers: tuple[Layer, ...], weights: Weights, layer_of: dict[str, str]
-) -> tuple[tuple[Layer, ...], Weights, dict[str, str]]:
+    layers: tuple[NcnnLayer, ...], weights: NcnnWeights, layer_of: dict[str, str]
+) -> tuple[tuple[NcnnLayer, ...], NcnnWeights, dict[str, str]]:
     """Give each layer the name of its node: of the convolution, where an activation is part of it."""
     name_of: dict[str, str] = {}
     for node, layer in layer_of.items():
@@ -204,7 +200,7 @@ def _named_after_nodes(
     return layers, weights, {node: name_of[old] for node, old in layer_of.items()}
 
 
-def _with_contract(layers: tuple[Layer, ...], contract: Contract) -> tuple[Layer, ...]:
+def _with_contract(layers: tuple[NcnnLayer, ...], contract: Contract) -> tuple[NcnnLayer, ...]:
     """The contract's blob names for pnnx's in0, out0 and out1, and the input's size, which pnnx leaves out."""
     names = {"in0": contract.input.name} | {f"out{i}": spec.name for i, spec in enumerate(contract.outputs)}
     _, channels, height, width = contract.input.shape
@@ -221,12 +217,12 @@ def _with_contract(layers: tuple[Layer, ...], contract: Contract) -> tuple[Layer
     return tuple(out)
 
 
-def _to_float16(weights: Weights, names: set[str]) -> Weights:
+def _to_float16(weights: NcnnWeights, names: set[str]) -> NcnnWeights:
     """Tagged arrays to float16, in the layers called ``names``.
 
-    Rounded to nearest even and subnormals kept; pnnx's own fp16=1 loses subnormals and pads with what lies in memory.
+    Rounded to nearest even, subnormals kept.  pnnx's own fp16=1 loses subnormals and pads with uninitialised memory.
     """
-    out: Weights = {}
+    out: NcnnWeights = {}
     for name, arrays in weights.items():
         if name not in names:
             out[name] = arrays
@@ -234,14 +230,14 @@ def _to_float16(weights: Weights, names: set[str]) -> Weights:
         worst = max(float(np.abs(s.values).max()) for s in arrays if s.tagged)
         if worst >= 65520:  # rounds to infinity
             raise ConversionError(f"{name} has a weight of {worst:.6g}, float16 ends at 65504", hint="use the recipe fp32")
-        out[name] = tuple(Stored(s.values.astype(np.float16), True) if s.tagged else s for s in arrays)
+        out[name] = tuple(TaggedArray(s.values.astype(np.float16), True) if s.tagged else s for s in arrays)
     return out
 
 
-# --- reading
+# ---- read
 
 
-def read(path: Path) -> tuple[tuple[Layer, ...], Weights]:
+def read(path: Path) -> tuple[tuple[NcnnLayer, ...], NcnnWeights]:
     data = []
     for file in (path, path.with_suffix(".bin")):
         try:
@@ -253,19 +249,19 @@ def read(path: Path) -> tuple[tuple[Layer, ...], Weights]:
     if not data[0].isascii():
         raise BundleError(f"{path.name} is not text", hint=HINT)
     layers = parse_param(data[0].decode("ascii"))
-    ncnn_graph.shapes(layers)
+    operations.shapes(layers)
     return layers, read_bin(data[1], layers)
 
 
-def _ends(layers: tuple[Layer, ...]) -> tuple[list[str], list[str]]:
-    """The blobs that come in, and those that nothing reads; not what is left over where some channels are cut out."""
+def _ends(layers: tuple[NcnnLayer, ...]) -> tuple[list[str], list[str]]:
+    """The input blobs, and the blobs that no layer reads, without the rest of a Slice."""
     read = {blob for x in layers for blob in x.inputs}
     made = [blob for x in layers if x.type != "Slice" for blob in x.outputs]
     return [x.outputs[0] for x in layers if x.type == "Input"], [b for b in made if b not in read]
 
 
-def _check_contract(layers: tuple[Layer, ...], contract: Contract, path: Path) -> None:
-    shapes = ncnn_graph.shapes(layers)
+def _check_contract(layers: tuple[NcnnLayer, ...], contract: Contract, path: Path) -> None:
+    shapes = operations.shapes(layers)
     for have, want in zip(_ends(layers), ((contract.input,), contract.outputs), strict=True):
         found = {b: (1, *shapes[b]) for b in have}
         wanted = {spec.name: spec.shape for spec in want}

@@ -7,8 +7,10 @@
 An array is ``-<23300 + id>=<length>,<v>,<v>``.  Values are kept as text here, so that writing gives the same bytes.
 
 ``.bin``: no header and no names; the arrays of each layer follow in the order of ``.param``, little-endian, each a multiple of 4
-bytes.  An array is either *tagged* (a uint32, then values in the format it tells) or *plain* (float32 without a tag).  Sources:
-ncnn 1.0.20261020, ``src/paramdict.cpp``, ``src/modelbin.cpp`` and ``load_model`` in ``src/layer/<type>.cpp``.
+bytes.  An array is either *tagged* (a uint32 that names the format, then the values) or *plain* (float32 without a tag).
+
+Source: ncnn 1.0.20261020, https://github.com/Tencent/ncnn: ``src/paramdict.cpp``, ``src/modelbin.cpp`` and ``load_model`` in
+``src/layer/<type>.cpp``.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from mfs_deploy.errors import BundleError
 MAGIC = "7767517"
 ARRAY = -23300  # the key of an array is this minus its id
 MAX_LAYERS = 10_000
-HINT = "the file is damaged or was not written by this tool; bake the bundle again"
+HINT = "the file is damaged or was not written by this tool; export the bundle again"
 
 # tag: dtype of the values behind it.  ncnn knows three more (a 256-entry codebook, bfloat16, float32 under another tag);
 # nothing here writes them, so they are refused.
@@ -39,7 +41,7 @@ _FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
-class Layer:
+class NcnnLayer:
     """One line of ``.param``.  ``params`` has the keys as written (an array's is negative) and the values as text."""
 
     type: str
@@ -67,17 +69,17 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One array of ``.bin``: float32, float16 or int8 values; ``tagged`` says which of the two forms it has."""
+class TaggedArray:
+    """One array of ``.bin``: float32, float16 or int8 values; ``tagged`` or plain, as above."""
 
     values: NDArray[Any]  # (n,)
     tagged: bool
 
 
-Weights = dict[str, tuple[Stored, ...]]  # by layer name, in the order of the file; weightless layers are absent
+NcnnWeights = dict[str, tuple[TaggedArray, ...]]  # by layer name, in the order of the file; weightless layers are absent
 
 
-def parse_param(text: str) -> tuple[Layer, ...]:
+def parse_param(text: str) -> tuple[NcnnLayer, ...]:
     """Read ``.param``.
 
     Raises:
@@ -99,7 +101,7 @@ def parse_param(text: str) -> tuple[Layer, ...]:
     return layers
 
 
-def write_param(layers: tuple[Layer, ...]) -> str:
+def write_param(layers: tuple[NcnnLayer, ...]) -> str:
     """The inverse of ``parse_param``; the counts are computed."""
     blobs = sum(len(layer.outputs) for layer in layers)
     lines = [MAGIC, f"{len(layers)} {blobs}"]
@@ -110,13 +112,13 @@ def write_param(layers: tuple[Layer, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_bin(data: bytes, layers: tuple[Layer, ...]) -> Weights:
-    """Read ``.bin``, which only ``layers`` give a meaning.
+def read_bin(data: bytes, layers: tuple[NcnnLayer, ...]) -> NcnnWeights:
+    """Read ``.bin``; ``layers`` tell which arrays it holds.
 
     Raises:
         BundleError: too short, too long, an unknown tag, or a layer whose arrays are not known; names the layer.
     """
-    weights: Weights = {}
+    weights: NcnnWeights = {}
     at = 0
     for layer in layers:
         arrays = []
@@ -136,7 +138,7 @@ def read_bin(data: bytes, layers: tuple[Layer, ...]) -> Weights:
                 raise layer.error(f".bin ends at byte {len(data)}, {end} are needed")
             if any(data[at + size : end]):
                 raise layer.error(f".bin has padding that is not zero at byte {at + size}")
-            arrays.append(Stored(np.frombuffer(data, dtype, count, at), tagged))
+            arrays.append(TaggedArray(np.frombuffer(data, dtype, count, at), tagged))
             at = end
         if arrays:
             weights[layer.name] = tuple(arrays)
@@ -147,7 +149,7 @@ def read_bin(data: bytes, layers: tuple[Layer, ...]) -> Weights:
     return weights
 
 
-def write_bin(weights: Weights, layers: tuple[Layer, ...]) -> bytes:
+def write_bin(weights: NcnnWeights, layers: tuple[NcnnLayer, ...]) -> bytes:
     """The inverse of ``read_bin``."""
     tag_of = {np.dtype(dtype): tag for tag, dtype in TAGS.items()}
     parts = []
@@ -162,14 +164,14 @@ def write_bin(weights: Weights, layers: tuple[Layer, ...]) -> bytes:
     return b"".join(parts)
 
 
-def scales(layer: Layer, arrays: tuple[Stored, ...]) -> tuple[Stored, ...]:
-    """Those of a layer's arrays that are int8 scales and no weights: the last ones.  A scale times a value is the integer."""
+def scales(layer: NcnnLayer, arrays: tuple[TaggedArray, ...]) -> tuple[TaggedArray, ...]:
+    """The int8 scales among a layer's arrays: the last ones.  Integer = value * scale."""
     if not layer.integer(8):
         return ()
     return arrays[-3:] if layer.integer(8) > 100 else arrays[-2:]
 
 
-def layout(layer: Layer) -> tuple[tuple[int, bool], ...]:
+def layout(layer: NcnnLayer) -> tuple[tuple[int, bool], ...]:
     """(values, tagged) for each array of a layer.  Raises BundleError for a type whose arrays are not known."""
     if layer.type in WEIGHTLESS:
         return ()
@@ -181,7 +183,7 @@ def layout(layer: Layer) -> tuple[tuple[int, bool], ...]:
     return arrays
 
 
-def _convolution(layer: Layer) -> tuple[tuple[int, bool], ...]:
+def _convolution(layer: NcnnLayer) -> tuple[tuple[int, bool], ...]:
     """Weight (out, in / groups, kh, kw), bias (out), and for int8 the scales of weights, of the input and (8 > 100) of the output.
 
     Scales of weights: one per output channel; where there are groups one per group, or one in all (forms 2 and 102).
@@ -201,18 +203,18 @@ def _convolution(layer: Layer) -> tuple[tuple[int, bool], ...]:
     return tuple(arrays)
 
 
-def _inner_product(layer: Layer) -> tuple[tuple[int, bool], ...]:
+def _inner_product(layer: NcnnLayer) -> tuple[tuple[int, bool], ...]:
     outputs = layer.integer(0)
     bias = ((outputs, False),) if layer.integer(1) else ()
     scales = ((outputs, False), (1, False)) if layer.integer(8) else ()
     return ((layer.integer(2), True), *bias, *scales)
 
 
-def _scale(layer: Layer) -> tuple[tuple[int, bool], ...]:
+def _scale(layer: NcnnLayer) -> tuple[tuple[int, bool], ...]:
     return ((layer.integer(0), False),) * (2 if layer.integer(1) else 1)
 
 
-def _memory_data(layer: Layer) -> tuple[tuple[int, bool], ...]:
+def _memory_data(layer: NcnnLayer) -> tuple[tuple[int, bool], ...]:
     kind = layer.integer(21, 1)
     if kind not in (0, 1):
         raise layer.error(f"stores type {kind}, must be 0 (tagged) or 1 (float32)")
@@ -233,7 +235,7 @@ _LAYOUTS = {
 }
 
 
-def _parse_line(line: str, number: int) -> Layer:
+def _parse_line(line: str, number: int) -> NcnnLayer:
     def error(what: str) -> BundleError:
         return BundleError(f"ncnn .param line {number}: {what}", hint=HINT)
 
@@ -250,7 +252,7 @@ def _parse_line(line: str, number: int) -> Layer:
         if not _INT.fullmatch(key) or not _is_value(int(key), value) or int(key) in params:
             raise error(f"{pair[:40]!r} is not a parameter")
         params[int(key)] = value
-    return Layer(words[0], words[1], tuple(blobs[:inputs]), tuple(blobs[inputs:]), params)
+    return NcnnLayer(words[0], words[1], tuple(blobs[:inputs]), tuple(blobs[inputs:]), params)
 
 
 def _is_value(key: int, text: str) -> bool:
@@ -264,7 +266,7 @@ def _is_number(text: str) -> bool:
     return bool(_INT.fullmatch(text) or _FLOAT.fullmatch(text)) and abs(float(text)) < 2**31
 
 
-def _check_order(layers: tuple[Layer, ...]) -> int:
+def _check_order(layers: tuple[NcnnLayer, ...]) -> int:
     """Every blob is made once, before it is read, and read at most once.  Returns the number of blobs."""
     made: set[str] = set()
     read: set[str] = set()

@@ -1,4 +1,4 @@
-"""The inside of an NCNN artifact.  See ``base.Layered``."""
+"""Weights and values inside an NCNN artifact.  See ``base.Layered``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mfs_deploy.backends.base import ACTIVATED, Array, Weights
+from mfs_deploy.backends.base import ACTIVATED, Array, ConvWeights
 from mfs_deploy.backends.ncnn import backend as ncnn
 from mfs_deploy.backends.ncnn.files import scales
 from mfs_deploy.backends.ncnn.operations import CONVOLUTIONS, INT8, REQUANTIZED
@@ -18,9 +18,9 @@ from mfs_deploy.errors import ConversionError
 UNNAMED = ("Input", "Split", "Dropout")  # layers that are no node's
 
 
-def weights(path: Path) -> Weights:
+def weights(path: Path) -> ConvWeights:
     layers, stored = ncnn.read(path)
-    found: Weights = {}
+    found: ConvWeights = {}
     for layer in layers:
         if layer.type not in CONVOLUTIONS:
             continue

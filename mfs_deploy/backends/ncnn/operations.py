@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy.backends.ncnn.files import Layer, Weights
+from mfs_deploy.backends.ncnn.files import NcnnLayer, NcnnWeights
 from mfs_deploy.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ _KNOWN = {
 }
 
 
-def shapes(layers: tuple[Layer, ...]) -> dict[str, Shape]:
+def shapes(layers: tuple[NcnnLayer, ...]) -> dict[str, Shape]:
     """The shape of every blob, from the size that the Input layer states.
 
     Raises:
@@ -64,27 +64,27 @@ def shapes(layers: tuple[Layer, ...]) -> dict[str, Shape]:
     return found
 
 
-def _check_int8_blobs(layers: tuple[Layer, ...]) -> None:
+def _check_int8_blobs(layers: tuple[NcnnLayer, ...]) -> None:
     """Only int8 convolutions may read int8 values: any other layer would take them for floats and read beyond their end."""
-    unread: dict[str, Layer] = {}  # blobs of int8 values, and what made them
+    unread: dict[str, NcnnLayer] = {}  # blobs of int8 values, and what made them
     for layer in layers:
-        known = [b for b in layer.inputs if unread.pop(b, None)]
+        int8_inputs = [b for b in layer.inputs if unread.pop(b, None)]
         is_int8 = layer.type in CONVOLUTIONS and layer.integer(INT8)
-        if known and layer.type != "Split" and not is_int8:
-            raise layer.error(f"reads {known[0]}, whose values are int8")
-        if (known and layer.type == "Split") or (is_int8 and layer.integer(INT8) > REQUANTIZED):
+        if int8_inputs and layer.type != "Split" and not is_int8:
+            raise layer.error(f"reads {int8_inputs[0]}, whose values are int8")
+        if (int8_inputs and layer.type == "Split") or (is_int8 and layer.integer(INT8) > REQUANTIZED):
             unread |= dict.fromkeys(layer.outputs, layer)
     for blob, layer in unread.items():
         raise layer.error(f"gives {blob} as int8, and no layer reads it")
 
 
-def macs(layers: tuple[Layer, ...]) -> int:
+def macs(layers: tuple[NcnnLayer, ...]) -> int:
     """Multiply-adds in convolutions for one frame."""
     size = shapes(layers)
     return sum(x.integer(6) * size[x.outputs[0]][1] * size[x.outputs[0]][2] for x in layers if x.type in CONVOLUTIONS)
 
 
-def _slices(layer: Layer, shape: Shape) -> list[int]:
+def _slices(layer: NcnnLayer, shape: Shape) -> list[int]:
     """The channels of each output; the last may be written as "what is left"."""
     sizes = [int(size) for size in layer.numbers(0)]
     if len(sizes) == len(layer.outputs) and sizes[-1] == REST:
@@ -94,7 +94,7 @@ def _slices(layer: Layer, shape: Shape) -> list[int]:
     return sizes
 
 
-def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
+def _output_shape(layer: NcnnLayer, inputs: list[Shape]) -> Shape:
     kind = layer.type
     arity = {"Input": 0, "Concat": max(len(inputs), 1)}.get(kind, 1)
     if kind == "BinaryOp" and not layer.integer(1):
@@ -126,7 +126,7 @@ def _output_shape(layer: Layer, inputs: list[Shape]) -> Shape:
     return inputs[0]
 
 
-def geometry(layer: Layer) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
+def geometry(layer: NcnnLayer) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int, int, int]]:
     """Kernel, stride and dilation as (h, w), and padding as (top, bottom, left, right).  Height defaults to width in ncnn."""
     pairs = [(layer.integer(high, layer.integer(low, base)), layer.integer(low, base)) for low, high, base in _PAIRS]
     left = layer.integer(4)
@@ -137,7 +137,7 @@ def geometry(layer: Layer) -> tuple[tuple[int, int], tuple[int, int], tuple[int,
 _PAIRS = ((1, 11, 0), (3, 13, 1), (2, 12, 1))  # ids for width and height, and the default: kernel, stride, dilation
 
 
-def _convolved(layer: Layer, shape: Shape) -> Shape:
+def _convolved(layer: NcnnLayer, shape: Shape) -> Shape:
     (kh, kw), stride, dilation, pad = geometry(layer)
     outputs, groups = layer.integer(0), layer.integer(7, 1)
     c, h, w = shape
@@ -160,7 +160,7 @@ def _convolved(layer: Layer, shape: Shape) -> Shape:
 # --- which layer computes which node
 
 
-def match(graph: fx.GraphModule, layers: tuple[Layer, ...], weights: Weights) -> dict[str, str]:
+def match(graph: fx.GraphModule, layers: tuple[NcnnLayer, ...], weights: NcnnWeights) -> dict[str, str]:
     """The name of the layer that computes each operation of ``graph``, by node name.
 
     Follows both graphs from the input and compares operations, settings and weights; an activation may live in the convolution
@@ -224,14 +224,14 @@ def _same_inputs(have: list[str], want: list[str], node: fx.Node) -> bool:
     return sorted(have) == sorted(want) if _title(node) in ("add", "mul") else have == want
 
 
-def _is_fused(layer: Layer, node: fx.Node) -> bool:
+def _is_fused(layer: NcnnLayer, node: fx.Node) -> bool:
     kind = layer.integer(9)
     if _title(node) == "leaky_relu":
         return kind == LEAKY_RELU and np.float32(layer.numbers(10)[0]) == np.float32(node.kwargs["negative_slope"])  # type: ignore[arg-type]
     return kind == SIGMOID and _title(node) == "sigmoid"
 
 
-def _computes(layer: Layer, node: fx.Node, graph: fx.GraphModule, weights: Weights) -> bool:
+def _computes(layer: NcnnLayer, node: fx.Node, graph: fx.GraphModule, weights: NcnnWeights) -> bool:
     if node.op == "call_module":
         return layer.type in CONVOLUTIONS and _is_convolution(layer, graph.get_submodule(str(node.target)), weights)
     test = _OPERATIONS.get(_title(node))
@@ -240,7 +240,7 @@ def _computes(layer: Layer, node: fx.Node, graph: fx.GraphModule, weights: Weigh
     return test(layer, node)
 
 
-def _is_convolution(layer: Layer, conv: Any, weights: Weights) -> bool:
+def _is_convolution(layer: NcnnLayer, conv: Any, weights: NcnnWeights) -> bool:
     kernel, stride, dilation, (top, bottom, left, right) = geometry(layer)
     same = (kernel, stride, dilation) == (conv.kernel_size, conv.stride, conv.dilation)
     if not same or (top, left) != conv.padding or (bottom, right) != conv.padding or layer.integer(7, 1) != conv.groups:
@@ -250,7 +250,7 @@ def _is_convolution(layer: Layer, conv: Any, weights: Weights) -> bool:
     return len(stored) == len(wanted) and all(np.array_equal(a, b) for a, b in zip(stored, wanted, strict=True))
 
 
-def _is_resize(layer: Layer, node: fx.Node) -> bool:
+def _is_resize(layer: NcnnLayer, node: fx.Node) -> bool:
     k = node.kwargs
     scale = (layer.number(1, 1), layer.number(2, 1))
     aligned = layer.integer(6) == int(k["align_corners"] is True)
@@ -258,14 +258,14 @@ def _is_resize(layer: Layer, node: fx.Node) -> bool:
     return layer.type == "Interp" and bilinear and aligned and scale == (k["scale_factor"],) * 2
 
 
-def _is_reflection(layer: Layer, node: fx.Node) -> bool:
+def _is_reflection(layer: NcnnLayer, node: fx.Node) -> bool:
     left, right, top, bottom = node.args[1]  # type: ignore[misc, str-unpack]
     same = [layer.integer(i) for i in range(5)] == [top, bottom, left, right, REFLECT]
     return layer.type == "Padding" and node.kwargs.get("mode") == "reflect" and same
 
 
-def _is_binary(plain: int, reversed_: int) -> Callable[[Layer, fx.Node], bool]:
-    def test(layer: Layer, node: fx.Node) -> bool:
+def _is_binary(plain: int, reversed_: int) -> Callable[[NcnnLayer, fx.Node], bool]:
+    def test(layer: NcnnLayer, node: fx.Node) -> bool:
         numbers = [a for a in node.args if isinstance(a, (int, float))]
         op = reversed_ if numbers and node.args[0] is numbers[0] else plain
         scalar = layer.integer(1) == len(numbers) and (not numbers or np.float32(layer.number(2)) == np.float32(numbers[0]))
@@ -274,7 +274,7 @@ def _is_binary(plain: int, reversed_: int) -> Callable[[Layer, fx.Node], bool]:
     return test
 
 
-_OPERATIONS: dict[str, Callable[[Layer, Any], bool]] = {
+_OPERATIONS: dict[str, Callable[[NcnnLayer, Any], bool]] = {
     "add": _is_binary(0, 0),
     "sub": _is_binary(1, 7),
     "mul": _is_binary(2, 2),

@@ -1,4 +1,4 @@
-"""PyTorch to ncnn's layers, through TorchScript and the converter ``pnnx``, as it gives them."""
+"""PyTorch to ncnn's layers, through TorchScript and the converter ``pnnx`` (https://github.com/pnnx/pnnx)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfs_deploy.backends.ncnn.files import (
-    Layer,
-    Weights,
+    NcnnLayer,
+    NcnnWeights,
     parse_param,
     read_bin,
 )
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 TIMEOUT_S = 600
 
 
-def convert(graph: fx.GraphModule, contract: Contract) -> tuple[tuple[Layer, ...], Weights]:
-    """The graph and its float32 weights as pnnx makes them.  pnnx writes a dozen files, so it gets a folder of its own."""
+def convert(graph: fx.GraphModule, contract: Contract) -> tuple[tuple[NcnnLayer, ...], NcnnWeights]:
+    """The layers and float32 weights that pnnx writes.  It writes a dozen files, so it gets a folder of its own."""
     size = ",".join(map(str, contract.input.shape))
     with tempfile.TemporaryDirectory(prefix="mfs-ncnn-") as folder:
         _trace(graph, contract, Path(folder, "swap.pt"))
@@ -50,8 +50,8 @@ def convert(graph: fx.GraphModule, contract: Contract) -> tuple[tuple[Layer, ...
             raise ConversionError(f"pnnx wrote a graph that cannot be used: {exc.message}") from exc
 
 
-def _without_one_group(layer: Layer) -> Layer:
-    """pnnx says of a convolution behind a pad that it has one group, which ncnn's Convolution has always and reads nowhere."""
+def _without_one_group(layer: NcnnLayer) -> NcnnLayer:
+    """Drop the parameter "one group" that pnnx writes for a convolution after a pad: ncnn's Convolution does not read it."""
     if layer.type != "Convolution" or layer.integer(7, 1) != 1:
         return layer
     return replace(layer, params={key: value for key, value in layer.params.items() if key != 7})

@@ -1,4 +1,4 @@
-"""Weights as ncnn has them, in int8 or for eight channels: numpy arrays in, numpy arrays out."""
+"""Weights in ncnn's int8 format, or padded to eight channels.  NumPy only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 LARGEST = 127
 PACK = 8  # channels that ncnn computes together in float16
-SMALLEST = 1e-30  # what never exceeds this is taken for zero, so that every scale is finite
+SMALLEST = 1e-30  # smaller values are taken for zero, so that every scale is finite
 
 
 def scale(largest: NDArray[np.float32] | float) -> NDArray[np.float32]:
-    """What numbers up to ``largest`` are multiplied by to become integers."""
+    """The factor that maps numbers up to ``largest`` to int8."""
     values = np.asarray(largest, np.float32)
     return np.where(values > SMALLEST, LARGEST / np.maximum(values, np.float32(SMALLEST)), 1).astype(np.float32)
 

@@ -1,9 +1,9 @@
 """ONNX, through PyTorch's own exporter; run by ONNX Runtime.
 
 One self-contained file.  Input ``target`` and outputs ``swapped`` and ``mask`` are float32, NCHW, in [0, 1], whatever the recipe.
-Nodes bear the names of the simplified graph's nodes, and weights those of the PyTorch modules.
+Nodes have the names of the simplified graph's nodes, weights those of the PyTorch modules.
 
-What integers mean is in ``quantize.py``; how ONNX Runtime executes them, at ``runner.OnnxRunner``.
+``quantize.py`` explains integers in the file, ``runner.OnnxRunner`` how ONNX Runtime executes them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfs_deploy import __version__
-from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends import node_names
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.onnx.describe import EXTRA as EXTRA
 from mfs_deploy.backends.onnx.describe import describe as describe
 from mfs_deploy.backends.onnx.float16 import to_float16
 from mfs_deploy.backends.onnx.quantize import quantize
 from mfs_deploy.backends.onnx.runner import open as open
-from mfs_deploy.backends.quiet import last_line, quiet
+from mfs_deploy.backends.quiet import error_text, quiet
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import ConversionError, MissingExtra
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 if TYPE_CHECKING:
     import onnx
@@ -35,7 +35,7 @@ LAYOUT = "NCHW"
 RUNS_HERE = True
 FILES: tuple[str, ...] = ("swap.onnx",)
 
-# What an operation can be given.
+# Number formats that an operation can have.
 FORMATS: tuple[Format, ...] = (
     Format("float32", "float32"),
     Format("float16", "float16"),
@@ -64,7 +64,7 @@ KINDS = {
 
 def convert(job: Conversion, directory: Path) -> None:
     """Write ``swap.onnx``.  Raises ConversionError."""
-    fx_order.check_names(job.graph, job.keep_float32)
+    node_names.check_names(job.graph, job.keep_float32)
     model = _export(job.graph, job.contract)
     _strip(model)
     name_nodes(model, job.graph)
@@ -100,13 +100,13 @@ def _export(graph: fx.GraphModule, contract: Contract) -> onnx.ModelProto:
                 verbose=False,
             )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as exc:
-            raise ConversionError(f"torch.onnx.export failed: {last_line(exc)}") from exc
+            raise ConversionError(f"torch.onnx.export failed: {error_text(exc)}") from exc
     assert program is not None
     return program.model_proto  # type: ignore[no-any-return,unused-ignore]
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Drop the exporter's notes to itself: source paths, module scopes, PyTorch's build.  Shapes are inferred again later."""
+    """Drop what the exporter adds: source paths, module scopes, PyTorch's build.  Shapes are inferred again later."""
     model.producer_name, model.producer_version, model.doc_string = "mfs-deploy", __version__, ""
     model.ClearField("metadata_props")
     graph = model.graph
@@ -119,7 +119,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def name_nodes(model: onnx.ModelProto, graph: fx.GraphModule) -> None:
-    """Give each node, and the tensor it makes, the name of the graph's node it came from.  Outputs keep the contract's names.
+    """Give each node and its output the name of the graph's node it came from.  Outputs keep the contract's names.
 
     Raises:
         ConversionError: the model has other operations than the graph, or a convolution has another's weights.
@@ -127,7 +127,7 @@ def name_nodes(model: onnx.ModelProto, graph: fx.GraphModule) -> None:
     operations = [(KINDS[node.op_type], node) for node in model.graph.node if node.op_type in KINDS]
     outputs = {output.name for output in model.graph.output}
     renamed = {}
-    for node, operation in fx_order.pair(graph, operations):
+    for node, operation in node_names.match(graph, operations):
         if node.op == "call_module" and operation.input[1] != f"{node.target}.weight":
             raise ConversionError(f"node {node.name} has the weights {operation.input[1]}, must be {node.target}.weight")
         operation.name = node.name
@@ -139,12 +139,12 @@ def name_nodes(model: onnx.ModelProto, graph: fx.GraphModule) -> None:
 
 
 def _checked(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with the shape and type of every tensor, found valid."""
+    """The model, checked, with the shape and type of every tensor."""
     import onnx
 
     try:
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
         onnx.checker.check_model(model)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as exc:
-        raise ConversionError(f"the exported ONNX model is not valid: {last_line(exc)}") from exc
+        raise ConversionError(f"the exported ONNX model is not valid: {error_text(exc)}") from exc
     return model

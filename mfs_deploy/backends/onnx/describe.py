@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mfs_deploy.backends.base import ArtifactInfo, TensorInfo
-from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.errors import BundleError, MissingExtra
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ def load(path: Path) -> onnx.ModelProto:
         model = onnx.shape_inference.infer_shapes(onnx.load_from_string(read_bytes(path)), check_type=True, strict_mode=True)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as exc:
-        raise BundleError(f"{path.name} is damaged or not ONNX: {last_line(exc)}", hint="export it again") from exc
+        raise BundleError(f"{path.name} is damaged or not ONNX: {error_text(exc)}", hint="export it again") from exc
     return model
 
 
 def describe(path: Path) -> ArtifactInfo:
-    """Read an artifact's own account of itself.  Raises BundleError."""
+    """Read an artifact's description.  Raises BundleError."""
     model = load(path)
     graph = model.graph
     stored = _stored(graph)
@@ -74,7 +74,7 @@ def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
 
 
 def _stored(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Each constant tensor to what is stored for it: itself, or what a DequantizeLinear node makes it from."""
+    """Each constant tensor to the one that is stored: itself, or the input of its DequantizeLinear node."""
     stored = {w.name: w for w in graph.initializer}
     for node in graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in stored:
@@ -83,7 +83,7 @@ def _stored(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
 
 
 def _parameters(stored: dict[str, onnx.TensorProto], weighted: list[onnx.NodeProto]) -> dict[str, int]:
-    """Weights and biases of convolutions and linear layers; what several read is counted once."""
+    """Weights and biases of convolutions and linear layers; a shared one is counted once."""
     read = {stored[name].name: stored[name] for node in weighted for name in node.input[1:] if name in stored}
     counts: Counter[str] = Counter()
     for weight in read.values():
@@ -92,7 +92,7 @@ def _parameters(stored: dict[str, onnx.TensorProto], weighted: list[onnx.NodePro
 
 
 def _macs(graph: onnx.GraphProto, stored: dict[str, onnx.TensorProto], weighted: list[onnx.NodeProto]) -> int:
-    """Per output value, one multiply-add for each weight that goes into it."""
+    """Multiply-adds: for each output value, one for each weight that it depends on."""
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)}
     total = 0
     for node in weighted:

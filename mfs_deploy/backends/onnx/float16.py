@@ -1,9 +1,8 @@
 """An ONNX model in float16 with named nodes in float32.
 
-``onnxruntime.transformers.float16`` (and onnxconverter-common, its origin) was tried and not taken: it puts every edge through
-float16, also between two nodes kept in float32, so that the overflow they were kept for still happens; it moves weights that
-float16 cannot hold to the nearest that it can, in silence; and it appends its casts out of topological order, which
-``onnx.checker`` refuses.
+``onnxruntime.transformers.float16`` (and onnxconverter-common, its origin) is not used: it casts every edge to float16, also
+between two nodes kept in float32, so that the overflow still happens; it silently clips weights beyond float16's range; and it
+appends its casts out of topological order, which ``onnx.checker`` refuses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The inside of an ONNX artifact.  See ``base.Layered``."""
+"""Weights and values inside an ONNX artifact.  See ``base.Layered``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from mfs_deploy.backends.base import (
     Array,
-    Weights,
+    ConvWeights,
     check_target,
     differences,
 )
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import onnx
 
 
-def weights(path: Path) -> Weights:
+def weights(path: Path) -> ConvWeights:
     graph = describe.load(path).graph
     constants = _constants(graph)
-    found: Weights = {}
+    found: ConvWeights = {}
     for node in graph.node:
         if node.op_type == "Conv":
             weight, *bias = (constants[name] for name in node.input[1:])
@@ -36,7 +36,7 @@ def weights(path: Path) -> Weights:
 
 
 def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
-    """Initializers, and what DequantizeLinear and Cast make of them, as floats."""
+    """Initializers, and the outputs of their DequantizeLinear and Cast nodes, as floats."""
     from onnx import numpy_helper
 
     raw = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -54,34 +54,34 @@ def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
 
 
 def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
-    """Every node's value is made an output, so that ONNX Runtime has to give it."""
+    """Runs a copy of the model in which every node's value is an output."""
     check_target(target, contract)
     model = describe.load(path)
     graph = model.graph
-    known = {value.name: value for value in graph.value_info}
+    infos = {value.name: value for value in graph.value_info}
     named = [(node.name, node.output[0]) for node in graph.node if node.op_type in KINDS]
     outputs = {value.name for value in graph.output}
-    graph.output.extend(known[blob] for _, blob in named if blob not in outputs and blob in known)
+    graph.output.extend(infos[blob] for _, blob in named if blob not in outputs and blob in infos)
     session = runner.session(path, model.SerializeToString())
-    shown = [(name, blob) for name, blob in named if blob in outputs or blob in known]
+    shown = [(name, blob) for name, blob in named if blob in outputs or blob in infos]
     arrays = session.run([blob for _, blob in shown], {contract.input.name: target})
     return {name: array.astype(np.float32) for (name, _), array in zip(shown, arrays, strict=True)}
 
 
 def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Networks that each have one more operation than the one before; what nothing in them reads is their output."""
+    """Networks that each have one operation more than the one before; their unread values are their outputs."""
     check_target(target, contract)
     whole = describe.load(path)
-    known = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
+    infos = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
     for end, last in enumerate(whole.graph.node, start=1):
-        if last.op_type not in KINDS or last.output[0] not in known:
+        if last.op_type not in KINDS or last.output[0] not in infos:
             continue
         model = copy.deepcopy(whole)
         del model.graph.node[end:]
         read = {name for node in model.graph.node for name in node.input}
-        leaves = [name for node in model.graph.node for name in node.output if name not in read and name in known]
+        leaves = [name for node in model.graph.node for name in node.output if name not in read and name in infos]
         del model.graph.output[:]
-        model.graph.output.extend(known[name] for name in leaves)
+        model.graph.output.extend(infos[name] for name in leaves)
         session = runner.session(path, model.SerializeToString())
         run = partial(session.run, leaves, {contract.input.name: target})
         run()

@@ -1,11 +1,10 @@
-"""Integers in an ONNX model, operation by operation, on ranges that are given, as QuantizeLinear and DequantizeLinear nodes.
+"""Quantizes an ONNX model, operation by operation, with given ranges, in QDQ format.
 
-The form is ONNX's own for integers ("QDQ"): each value that an integer operation gives passes a QuantizeLinear and a
-DequantizeLinear node, and its weights a DequantizeLinear node.  A runtime with integer kernels fuses them into the operation
-between; others compute the same in floats.
+In this format the output of an integer operation passes a QuantizeLinear and a DequantizeLinear node, and its weights a
+DequantizeLinear node.  A runtime with integer kernels fuses these nodes into the operation; others compute the same in floats.
 
-``onnxruntime.quantization.QDQQuantizer`` was not taken: it has no weights in int8 under activations in floats for
-convolutions, no formats by the name of an operation but only by tensor, and the borders' scales would have to be forced on it.
+``onnxruntime.quantization.QDQQuantizer`` is not used: it has no convolutions with int8 weights and float activations, sets formats
+by tensor and not by operation, and does not take given scales for inputs and outputs.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.recipes import Range
 from mfs_deploy.quant.scales import (
     Scale,
-    fit,
     range_of,
+    scale_of_range,
     weights_to_int8,
 )
 
@@ -30,14 +29,14 @@ if TYPE_CHECKING:
 
     from mfs_deploy.backends.base import Conversion
 
-# What values are stored in, by the recipe's word.  8 bits with a zero point are the same numbers as int8 or uint8; ONNX Runtime's
-# x86 kernels want uint8, and it converts int8 only where one node reads a value, so that operations between stay in floats.
+# Types of values, by the recipe's word.  With a zero point, int8 and uint8 hold the same numbers.  ONNX Runtime's x86 kernels take
+# uint8, and it converts int8 only where a single node reads the value, so that other operations stay in floats.
 STORED = {"int8": "uint8", "int16": "int16"}
 LARGEST_BIAS = 2.0**30  # in int32, leaves room for the sum that it starts
 INT16_OPSET, INT16_IR = 21, 10  # the first whose QuantizeLinear takes int16; ONNX Runtime 1.18 and later read it
 WEIGHTED = ("Conv", "Gemm")
 WEIGHT, BIAS = 1, 2  # positions among their inputs
-SAME_SCALE = ("Resize", "Pad")  # only then can a runtime drop the nodes around it
+SAME_SCALE = ("Resize", "Pad")  # with one scale before and after, a runtime can drop the nodes around it
 
 
 def quantize(model: onnx.ModelProto, job: Conversion) -> None:
@@ -62,7 +61,7 @@ def quantize(model: onnx.ModelProto, job: Conversion) -> None:
 
 
 class _Rewriting:
-    """One graph on its way.
+    """A graph while it is rewritten.
 
     ``made``: the scale that a value has been rounded to by its maker; ``forms``: the tensor that holds a value on a scale.
     """
@@ -76,12 +75,12 @@ class _Rewriting:
         self.outputs = {output.name for output in graph.output}
         self.made: dict[str, Scale] = {}
         self.forms: dict[tuple[str, Scale], str] = {}
-        self.read: dict[str, str] = {}  # where a value is to be read whose maker writes elsewhere
+        self.read: dict[str, str] = {}  # the tensor to read in place of a value
         self.nodes: list[onnx.NodeProto] = []
         self.stored: list[onnx.TensorProto] = []
 
     def take(self, node: onnx.NodeProto, dtype: str | None, is_stored_int8: bool) -> None:
-        """Add a node that is to give ``dtype`` integers, or with None floats."""
+        """Add a node whose output is integers of type ``dtype``, or floats if that is None."""
         values = range(1 if node.op_type in (*WEIGHTED, *SAME_SCALE) else len(node.input))
         scale = None
         for i in values:
@@ -94,7 +93,7 @@ class _Rewriting:
             self._store_weights(node, scale)
         self.nodes.append(node)
         if dtype is not None:
-            own = scale if node.op_type in SAME_SCALE and scale is not None else fit(dtype, self._range(node.output[0]))
+            own = scale if node.op_type in SAME_SCALE and scale is not None else scale_of_range(dtype, self._range(node.output[0]))
             self._round_output(node, own)
 
     def finish(self) -> None:
@@ -113,9 +112,9 @@ class _Rewriting:
         """The scale that a value already has in this type, else the one that fits it."""
         if value in self.constants:
             constant = self.constants[value]
-            return fit(dtype, Range(float(constant.min()), float(constant.max())))
+            return scale_of_range(dtype, Range(float(constant.min()), float(constant.max())))
         made = self.made.get(value)
-        return made if made is not None and made.dtype == dtype else fit(dtype, self._range(value))
+        return made if made is not None and made.dtype == dtype else scale_of_range(dtype, self._range(value))
 
     def _form(self, value: str, scale: Scale) -> str:
         """The float tensor of a value rounded to a scale."""

@@ -11,7 +11,7 @@ from typing import Any
 from mfs_deploy import onnx_runtime
 from mfs_deploy.backends.base import Array, check_target, threads
 from mfs_deploy.backends.onnx.describe import EXTRA, read_bytes
-from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, MissingExtra
 
@@ -19,16 +19,15 @@ from mfs_deploy.errors import BundleError, MissingExtra
 class OnnxRunner:
     """A session on the CPU with ``OMP_NUM_THREADS`` threads, else one.
 
-    What float16 means here: on x86, ONNX Runtime has float16 kernels for none of these operations.  It casts around every node
-    and then drops the casts between nodes (in the graph that it writes to ``optimized_model_filepath``, every inserted cast but
-    the last two reads a weight).  So weights are those of float16, but arithmetic and the tensors between nodes are float32;
-    an overflow of float16 cannot be seen, and a frame takes no less time.  On arm64 with half-precision arithmetic there are
-    float16 kernels: 57 dB against PyTorch where x86 has 75, and a network that overflows gives NaN (emulated Cortex-A76).
+    float16: on x86, ONNX Runtime has float16 kernels for none of these operations.  It casts around every node and then drops the
+    casts between nodes (in the graph that it writes to ``optimized_model_filepath``, every inserted cast but the last two reads a
+    weight).  So weights are rounded to float16, but arithmetic and the tensors between nodes are float32: an overflow of float16
+    cannot be seen, and a frame takes no less time.  On arm64 with half-precision arithmetic there are float16 kernels: 57 dB
+    against PyTorch where x86 has 75, and a network that overflows gives NaN (emulated Cortex-A76).
 
-    What integers mean here: with 8-bit activations every operation but resizes and subtractions is fused into an integer kernel.
-    Weights in int8 alone are unpacked for every frame unless the option below is set, which an app must set, too; on x86 it
-    must also ask for exact products (``session``).  16-bit
-    activations are rounded to 16 bits and computed in floats, which costs time and gives what an accelerator would.
+    Integers: with 8-bit activations every operation but resizes and subtractions is fused into an integer kernel.  If only weights
+    are int8, they are unpacked for every frame unless ``session``'s option is set; an app must set it too, and on x86 ask for exact
+    products.  16-bit activations are rounded to 16 bits and computed in floats: slow, but with an accelerator's result.
     """
 
     pixels = False
@@ -56,7 +55,7 @@ def open(path: Path, contract: Contract) -> OnnxRunner:
 
 
 def session(path: Path, data: bytes) -> Any:
-    """Of a model's bytes; ``path`` is for the words of errors."""
+    """An InferenceSession of a model's bytes; ``path`` is for messages.  Raises BundleError where ONNX Runtime refuses them."""
     try:
         onnxruntime = onnx_runtime.load()
     except ImportError as exc:
@@ -64,18 +63,23 @@ def session(path: Path, data: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # failures come as exceptions; nothing needs saying twice
-    # x86 without VNNI adds pairs of 8-bit products in 16 bits, which cuts large ones off; this takes kernels that do not.
+    options.log_severity_level = 4  # failures come as exceptions; no second report
+    # x86 kernels without VNNI add pairs of 8-bit products in 16 bits, which saturates.  This option chooses kernels that do not:
+    # https://github.com/microsoft/onnxruntime/pull/12088
     options.add_session_config_entry("session.x64quantprecision", "1")
     state = onnxruntime.capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented", "RuntimeException")
-    refusals = (UnicodeDecodeError, *(getattr(state, name) for name in names))  # the former while quoting a damaged name
-    if b"QuantizeLinear" not in data:  # only then: it also keeps ONNX Runtime from fusing integer operations
-        options.add_session_config_entry("session.disable_quant_qdq", "1")  # weights are unpacked once, not for every frame
+    # UnicodeDecodeError: raised while it quotes a damaged name.
+    refusals = (UnicodeDecodeError, *(getattr(state, name) for name in names))
+    # By default a constant's DequantizeLinear is not folded, so weights are unpacked for every frame; this option folds it.
+    # It also stops the fusion of integer operations, so it is set only where there are none:
+    # https://github.com/microsoft/onnxruntime/pull/6643
+    if b"QuantizeLinear" not in data:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=False)
     except refusals as exc:
-        raise BundleError(f"{path.name} is damaged or not ONNX: {last_line(exc)}", hint="export it again") from exc
+        raise BundleError(f"{path.name} is damaged or not ONNX: {error_text(exc)}", hint="export it again") from exc
 
 
 def _check_contract(path: Path, session: Any, contract: Contract) -> None:

@@ -1,31 +1,33 @@
 """TFLite, through Google's litert-torch; run by LiteRT.
 
 Input ``target`` (1, S, S, 3) and outputs ``swapped`` (1, S, S, 3) and ``mask`` (1, S, S, 1) are float32, NHWC, in [0, 1],
-whatever the recipe, unless ``tflite_io`` asks for integers: then with a step of 1/255, so that uint8 ``target`` and ``swapped``
-are pixels as they are (a mask computed in int8 has a step of 1/256, which LOGISTIC gives; the file says so).  Tensors and the
-signature "serving_default" bear these names.  Other tensors are called as the simplified graph's nodes.
+whatever the recipe, unless ``tflite_io`` asks for integers: then their step is 1/255, so that uint8 ``target`` and ``swapped`` are
+pixels (the step of a mask computed in int8 is 1/256, as LOGISTIC requires; the file says so).  Tensors and the signature
+"serving_default" have these names.  Other tensors have the names of the simplified graph's nodes.
 
-What the recipe fp16 means at run time:
+The recipe fp16 at run time:
 
 - Weights are stored in float16.  XNNPACK unpacks them once, when the model is opened.
-- On a CPU with half-precision arithmetic (ARMv8.2 and later) XNNPACK also computes in float16, because the file says that it may
-  (metadata ``reduced_precision_support`` = ``fp16accfp16``): 57 dB against PyTorch on an emulated Cortex-A76.  On other CPUs,
-  most x86 among them, it computes in float32: 75 dB.
-- XNNPACK takes this permission for all operators or none.  So where layers must stay in float32 it is not given: the file
-  is as small but for those layers' weights, and CPUs compute in float32.
-- A GPU delegate computes in float16 throughout unless told otherwise, and knows nothing of single layers: where ``describe`` lists
-  ``float32_layers``, open it with precision loss not allowed (``setPrecisionLossAllowed(false)``).
+- On a CPU with half-precision arithmetic (ARMv8.2 and later) XNNPACK also computes in float16, because the file permits it
+  (metadata ``reduced_precision_support`` = ``fp16accfp16``, see XNNPACK_README): 57 dB against PyTorch on an emulated Cortex-A76.
+  On other CPUs, most x86 among them, it computes in float32: 75 dB.
+- XNNPACK takes this permission for all operators or none.  So where layers must stay in float32 the file does not permit it.  Then
+  only those layers' weights are larger, and CPUs compute in float32.
+- A GPU delegate computes in float16 by default, and has no per-layer setting: where ``describe`` lists ``float32_layers``, open it
+  with precision loss not allowed (``setPrecisionLossAllowed(false)``).
 
-Convolutions of few outputs work on blocks of pixels, see ``tflite_blocks``.  XNNPACK, NNAPI and Hexagon have the DEPTH_TO_SPACE
-that this takes; no GPU delegate has been tried.
+Convolutions with few outputs work on blocks of pixels (``blocks``).  XNNPACK, NNAPI and Hexagon have the DEPTH_TO_SPACE that this
+needs; no GPU delegate has been tried.
 
-What integers mean:
+Integers:
 
-- int8 weights with float activations are unpacked once, as those in float16; a frame takes as long as in float32.
-- int8 weights and activations: integer kernels throughout, where a recipe does not leave some operations in floats.  XNNPACK
-  takes all of them; on an x86 server a frame takes 0.65 of the time in float32.
-- int8 weights and int16 activations are as exact as int8 weights alone allow, but XNNPACK has no such kernels and LiteRT's own
-  are written to be right rather than fast: 24 times the time in float32 on a CPU.  They are for accelerators that have them.
+- int8 weights with float activations are unpacked once, like float16 weights; a frame takes as long as in float32.
+- int8 weights and activations run in integer kernels, except operations that a recipe leaves in floats.  XNNPACK has all of these
+  kernels; on an x86 server a frame takes 0.65 of the time in float32.
+- int8 weights and int16 activations lose nothing beyond the int8 weights, but XNNPACK has no such kernels and LiteRT's reference
+  kernels take 24 times the time of float32 on a CPU.  They are for accelerators that have them.
+
+XNNPACK_README: https://github.com/google-ai-edge/LiteRT/blob/3a653aa83cbb60902ff8a547bd619c83bf90d678/tflite/delegates/xnnpack/README.md
 """
 
 from __future__ import annotations
@@ -37,12 +39,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends import node_names
 from mfs_deploy.backends.base import (
     ArtifactInfo,
     Conversion,
 )
-from mfs_deploy.backends.quiet import last_line, quiet
+from mfs_deploy.backends.quiet import error_text, quiet
 from mfs_deploy.backends.tflite import describe as tflite_describe
 from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.backends.tflite.blocks import split_into_blocks
@@ -58,7 +60,7 @@ from mfs_deploy.errors import (
     MissingExtra,
     UsageError,
 )
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant.recipes import Format
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
@@ -70,10 +72,10 @@ LAYOUT = "NHWC"
 RUNS_HERE = True
 FILES: tuple[str, ...] = ("swap.tflite",)
 
-# No progress on the terminal; and none of oneDNN's kernels, which announce themselves there on CPUs with the newest instructions.
+# No progress on the terminal; and no oneDNN kernels, which print a notice there on CPUs with the newest instructions.
 CONVERTER_SETTINGS = {"LITERT_TORCH_SHOW_PROGRESS": "n", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
-# What an operation can be given.
+# Number formats that an operation can have.
 FORMATS: tuple[Format, ...] = (
     Format("float32", "float32"),
     Format("float16", "float32"),
@@ -90,20 +92,20 @@ HALF_ARITHMETIC = {"reduced_precision_support": "fp16accfp16"}  # XNNPACK ignore
 
 def convert(job: Conversion, directory: Path) -> None:
     """Write ``swap.tflite``.  See ``base.Backend``."""
-    fx_order.check_names(job.graph, job.keep_float32)
+    node_names.check_names(job.graph, job.keep_float32)
     if job.tflite_io not in IO:
         raise UsageError(f"TFLite has no input and outputs in {job.tflite_io!r}", hint=f"choose from: {', '.join(IO)}")
     path = directory / FILES[0]
-    job = fit(job)
+    job = rewritten(job)
     lower(job.graph, job.contract, path)
     path.write_bytes(finish(path.read_bytes(), job))
 
 
-def fit(job: Conversion) -> Conversion:
-    """The job with its graph as XNNPACK runs it in fewer instructions.
+def rewritten(job: Conversion) -> Conversion:
+    """The job with its graph rewritten to take fewer of XNNPACK's instructions.
 
-    In integers alone: a frame in floats would gain half a hundredth, and int8 weights in float arithmetic lose 1 dB, because a
-    merged convolution has one step an output where the depthwise one had one a channel.
+    Only integer convolutions are merged.  A frame in floats would gain 0.5%, and int8 weights in float arithmetic would lose 1 dB:
+    a merged convolution has one step per output, the depthwise one had one per channel.
     """
     from mfs_deploy.graph import merge_pointwise
 
@@ -118,7 +120,7 @@ def fit(job: Conversion) -> Conversion:
 
 
 def lower(graph: fx.GraphModule, contract: Contract, path: Path) -> None:
-    """Write what litert-torch makes of ``graph``, in NHWC."""
+    """Convert ``graph`` with litert-torch to ``path``, in NHWC."""
     import torch
 
     _, channels, height, width = contract.input.shape
@@ -131,8 +133,8 @@ def lower(graph: fx.GraphModule, contract: Contract, path: Path) -> None:
                 target = torch.zeros(1, height, width, channels)
                 model = litert_torch.convert(_channels_last(graph, contract), sample_kwargs={contract.input.name: target})
                 model.export(str(path))
-            except Exception as exc:  # the converter stacks torch.export, JAX and MLIR, and passes on what any of them raises
-                raise ConversionError(f"litert_torch.convert failed: {last_line(exc)}") from exc
+            except Exception as exc:  # the converter passes on whatever torch.export, JAX or MLIR raise
+                raise ConversionError(f"litert_torch.convert failed: {error_text(exc)}") from exc
     finally:
         for name, value in before.items():
             if value is None:
@@ -190,5 +192,5 @@ def finish(lowered: bytes, job: Conversion) -> bytes:
 
 
 def describe(path: Path) -> ArtifactInfo:
-    """Read an artifact's own account of itself.  Raises BundleError."""
+    """Read an artifact's description.  Raises BundleError."""
     return tflite_describe.info(read(path)[1])

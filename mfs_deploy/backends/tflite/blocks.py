@@ -2,10 +2,10 @@
 
     3x3, C outputs   =>   4x4, stride 2, 4C outputs -> DEPTH_TO_SPACE (2)
 
-XNNPACK computes eight outputs of a pixel at once, so that one, two or three cost as much as eight; over blocks they fill its
-registers, and a quarter of the places is left.  Output (i, j) of a block has the 3x3 filter in rows i to i + 2 and columns j to
-j + 2 of the 4x4 one; the rest is zero.  The last pass over a model, in whatever numbers it computes.
-Bound: exact, but for the order in which zeros and terms are added; in integers to the last bit.
+XNNPACK computes eight outputs of a pixel at once, so one, two or three cost as much as eight.  Over blocks they fill its
+registers, at a quarter of the positions.  Output (i, j) of a block has the 3x3 filter in rows i to i + 2 and columns j to
+j + 2 of the 4x4 one; the rest is zero.  This is the last pass over a model, in any number format.
+Bound: exact in integers; in floats exact except for the order of additions.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from mfs_deploy.backends.tflite import model as tfl
 MOST_OUTPUTS = 4  # with more, a pixel's outputs fill the registers by themselves
 KERNEL, BLOCK = 3, 2
 SUFFIX = "_blocks"
-NUMBERS = ("float32", "int8")  # that LiteRT's DEPTH_TO_SPACE can move; not int16
+NUMBERS = ("float32", "int8")  # types of LiteRT's DEPTH_TO_SPACE; int16 is not among them
 VERSION = 1
 
 
 def split_into_blocks(model: tfl.Model) -> int:
-    """Rewrite every convolution that gains by it, in place; unused tensors stay.  Returns how many."""
+    """Rewrite every convolution that gets cheaper, in place; unused tensors stay.  Returns how many."""
     graph, rewritten, changed = model.subgraphs[0], 0, []
     for operator in graph.operators:
         changed.append(operator)
@@ -38,7 +38,7 @@ def split_into_blocks(model: tfl.Model) -> int:
 
 
 def blocks(model: tfl.Model) -> dict[int, int]:
-    """The tensors of blocks in a model, each to the tensor that is made of it."""
+    """Each tensor of blocks in a model to the tensor that DEPTH_TO_SPACE makes of it."""
     return {
         int(operator.inputs[0]): int(operator.outputs[0])
         for operator in model.subgraphs[0].operators

@@ -1,4 +1,4 @@
-"""What a .tflite file says of itself: its interface, its weights, its work."""
+"""Reads a TFLite artifact: inputs and outputs, parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.backends.tflite.blocks import blocks
 
 SIGNATURE = "serving_default"
-OWN_METADATA = ("min_runtime_version", "reduced_precision_support")  # the runtime's, not ours to report
+OWN_METADATA = ("min_runtime_version", "reduced_precision_support")  # the runtime's
 
 
 def info(model: tfl.Model) -> ArtifactInfo:
@@ -54,7 +54,7 @@ def _named(graph: Any, entries: Iterable[Any], order: Iterable[int]) -> list[tup
 
 
 def interface(model: tfl.Model) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """The same in short."""
+    """``borders`` as ``TensorInfo``."""
     inputs, outputs = (tuple(_info(name, tensor) for name, tensor in pairs) for pairs in borders(model))
     return inputs, outputs
 
@@ -67,7 +67,7 @@ def _info(name: str, tensor: Any) -> TensorInfo:
 
 
 def stored(model: tfl.Model) -> dict[int, int]:
-    """Each tensor to the one its values are stored in: itself, or the constant that a DEQUANTIZE operator makes it from."""
+    """Each tensor to the one that is stored: itself, or the constant input of its DEQUANTIZE operator."""
     graph = model.subgraphs[0]
     found = {i: i for i in range(len(graph.tensors))}
     for operator in graph.operators:
@@ -77,7 +77,7 @@ def stored(model: tfl.Model) -> dict[int, int]:
 
 
 def _parameters(model: tfl.Model, origin: dict[int, int]) -> dict[str, int]:
-    """Weights and biases of convolutions and linear layers, but not the biases of zeros that the format asks for."""
+    """Weights and biases of convolutions and linear layers, without the zero biases that the format requires."""
     read = set()
     for kind, operator in tfl.weighted(model):
         read |= {origin[int(i)] for i in operator.inputs[tfl.FILTER : tfl.FILTER + 1]}

@@ -1,4 +1,4 @@
-"""Changes to a .tflite model as objects: tensors, conversions between number formats, versions.  See ``tflite_model``."""
+"""Changes to a .tflite model as objects: tensors, conversions between number formats, versions.  See ``model``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mfs_deploy.backends.tflite.model import Model, Operator, kind
 
 
 def add_tensor(model: Model, name: str, dtype: str, shape: Sequence[int]) -> int:
-    """The index of a new tensor without a constant behind it."""
+    """The index of a new tensor that is computed."""
     from ai_edge_litert import schema_py_generated as schema
 
     tensor = schema.TensorT()
@@ -41,7 +41,7 @@ def set_dtype(model: Model, index: int, dtype: str) -> None:
 
 
 def set_scales(model: Model, index: int, steps: Sequence[float] | NDArray[Any], zero: int = 0, axis: int = 0) -> None:
-    """What a tensor's integers stand for: one step, or one for each entry along an axis."""
+    """Set a tensor's scales: one step, or one for each entry along an axis."""
     from ai_edge_litert import schema_py_generated as schema
 
     found = schema.QuantizationParametersT()
@@ -51,7 +51,7 @@ def set_scales(model: Model, index: int, steps: Sequence[float] | NDArray[Any], 
 
 
 def operator(model: Model, name: str, version: int, source: int, result: int) -> Operator:
-    """A new operator of one input and one output, without options, to be put in its place."""
+    """A new operator with one input, one output and no options; the caller puts it into the list."""
     from ai_edge_litert import schema_py_generated as schema
 
     new = schema.OperatorT()
@@ -81,7 +81,7 @@ def _code(model: Model, number: int, version: int) -> int:
 
 
 def drop_unused(model: Model) -> None:
-    """Take out what nothing refers to: operator codes, tensors, buffers.  Buffer 0 stays, which is empty by convention."""
+    """Delete unused operator codes, tensors and buffers.  Buffer 0, which is empty by convention, stays."""
     graph = model.subgraphs[0]
     entries = [entry for signature in model.signatureDefs or [] for entry in (*signature.inputs, *signature.outputs)]
     used = {int(i) for operator in graph.operators for i in (*operator.inputs, *operator.outputs)} - {-1}

@@ -1,4 +1,4 @@
-"""The inside of a TFLite artifact.  See ``base.Layered``."""
+"""Weights and values inside a TFLite artifact.  See ``base.Layered``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mfs_deploy.backends.base import (
     Array,
-    Weights,
+    ConvWeights,
     check_target,
     differences,
     threads,
@@ -23,10 +23,10 @@ from mfs_deploy.contract import Contract
 from mfs_deploy.quant.scales import Scale
 
 
-def weights(path: Path) -> Weights:
+def weights(path: Path) -> ConvWeights:
     _, model = tflite.read(path)
     origin, made_of = stored(model), blocks(model)
-    found: Weights = {}
+    found: ConvWeights = {}
     for kind, operator in tfl.weighted(model):
         made, bias = int(operator.outputs[0]), int(operator.inputs[tfl.BIAS[kind]])
         name = tfl.text(model.subgraphs[0].tensors[made_of.get(made, made)].name)
@@ -43,7 +43,7 @@ def weights(path: Path) -> Weights:
 
 
 def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
-    """Every computed tensor is made an output, so that XNNPACK has to give it."""
+    """Runs a copy of the model in which every computed tensor is an output."""
     check_target(target, contract)
     _, model = tflite.read(path)
     graph = model.subgraphs[0]
@@ -80,7 +80,7 @@ def _floats(model: tfl.Model, index: int) -> Array:
 
 
 def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Networks that each have one more operator than the one before; what nothing in them reads is their output."""
+    """Networks that each have one operator more than the one before; their unread values are their outputs."""
     check_target(target, contract)
     _, model = tflite.read(path)
     graph = model.subgraphs[0]
@@ -102,7 +102,7 @@ layer_costs = differences
 
 
 def _fed(model: tfl.Model, target: Array) -> Any:
-    """An interpreter that has been given one frame."""
+    """An interpreter with one frame as its input."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=tfl.write(model), num_threads=threads())

@@ -1,7 +1,8 @@
-"""A .tflite file as objects: read with care, give tensors their names back, write.
+"""A .tflite file as objects: checked reading, names of tensors, writing.
 
-The file is a FlatBuffer of ``tflite/schema/schema.fbs`` (version 3, identifier "TFL3").  Its objects are the ``...T`` classes that
-ai_edge_litert generates from that schema: a Model holds buffers and one SubGraph of tensors and operators.
+The file is a FlatBuffer of LiteRT's ``tflite/schema/schema.fbs`` (version 3, identifier "TFL3", https://github.com/google-ai-edge/LiteRT).
+Its objects are the ``...T`` classes that ai_edge_litert generates from that schema: a Model holds buffers and one SubGraph of
+tensors and operators.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends import node_names
 from mfs_deploy.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
-# Bytes of one tensor and of all, four times and twice what a network of ours has: XNNPACK takes memory for whatever a shape says.
+# Bytes of one tensor and of all: four times and twice our largest network.  XNNPACK allocates whatever a shape says.
 LARGEST, LARGEST_TOTAL = 2**26, 2**31
-BUFFER_ALIGNMENT = 16  # schema.fbs: ``Buffer.data (force_align: 16)``; the generated Python does not heed it
+BUFFER_ALIGNMENT = (
+    16  # schema.fbs: ``Buffer.data (force_align: 16)``; Python ignores it (https://github.com/google/flatbuffers/issues/5839)
+)
 FILTER = 1  # position of the weights among the inputs of each operator in WEIGHTED
 BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3}
 WEIGHTED = tuple(BIAS)
@@ -51,7 +54,7 @@ Operator = Any  # OperatorT
 
 
 def read(data: bytes) -> Model:
-    """Unpack a file.  Raises ValueError if it is not a .tflite of one subgraph, or damaged where that can be seen."""
+    """Unpack a file.  Raises ValueError if it is damaged, or not a .tflite with one subgraph."""
     from ai_edge_litert import schema_py_generated as schema
 
     if len(data) < 8 or data[4:8] != IDENTIFIER:
@@ -67,7 +70,7 @@ def read(data: bytes) -> Model:
 
 
 def _check_references(model: Model) -> None:
-    """Every index must lead somewhere and every constant have its tensor's size: not all kernels check before they read."""
+    """Every index must be valid and every constant have its tensor's size: not all kernels check before they read."""
     graph = model.subgraphs[0]
     sizes = [_size(tensor) for tensor in graph.tensors]
     if max(sizes) > LARGEST or sum(sizes) > LARGEST_TOTAL:
@@ -81,7 +84,7 @@ def _check_references(model: Model) -> None:
         _within(operator.opcodeIndex, model.operatorCodes)
         name = kind(model, operator)
         for position, i in enumerate(operator.inputs):
-            # -1 is an optional input left out, as a bias may be; XNNPACK looks up any other without asking.
+            # -1 is an optional input left out, as a bias may be; XNNPACK uses any other index unchecked.
             _within(0 if i == -1 and position == BIAS.get(name) else i, graph.tensors)
         for i in operator.outputs:
             _within(i, graph.tensors)
@@ -99,7 +102,7 @@ def _check_references(model: Model) -> None:
 
 
 def _check_resize(model: Model, operator: Operator) -> None:
-    """The size that it is told must be its output's: the kernel takes memory for any other, 20 GB for one wrong byte."""
+    """Its size must be its output's: the kernel allocates any other size, 20 GB for one wrong byte."""
     size = values(model, operator.inputs[_within(1, operator.inputs)])
     output = shape(model.subgraphs[0].tensors[operator.outputs[_within(0, operator.outputs)]])
     if size is None or tuple(size.ravel().tolist()) != output[1:3]:
@@ -107,7 +110,7 @@ def _check_resize(model: Model, operator: Operator) -> None:
 
 
 def _check_pad(model: Model, operator: Operator) -> None:
-    """What it is told to add must give its output's shape, and be less than is there to be mirrored."""
+    """Its padding must give its output's shape, and be smaller than the input that is mirrored."""
     added = values(model, operator.inputs[_within(1, operator.inputs)])
     before = shape(model.subgraphs[0].tensors[operator.inputs[0]])
     after = shape(model.subgraphs[0].tensors[operator.outputs[_within(0, operator.outputs)]])
@@ -127,7 +130,7 @@ def _check_scales(tensor: Any) -> None:
     if not all(0 < step < float("inf") for step in steps):
         raise ValueError(f"tensor {text(tensor.name)} has a scale that is not a positive number")
     if (name := dtype(tensor)) in INTEGERS and not all(np.iinfo(name).min <= zero <= np.iinfo(name).max for zero in zeros):
-        raise ValueError(f"tensor {text(tensor.name)} has a zero point beyond {name}")  # on which XNNPACK ends the process
+        raise ValueError(f"tensor {text(tensor.name)} has a zero point beyond {name}")  # XNNPACK would abort the process
 
 
 def _within(index: int, items: Sequence[Any]) -> int:
@@ -223,7 +226,7 @@ def weighted(model: Model) -> Iterator[tuple[str, Operator]]:
 
 
 def values(model: Model, index: int) -> np.ndarray | None:
-    """The constant behind a tensor, in its shape; None if it is computed."""
+    """A tensor's constant, in its shape; None if it is computed."""
     tensor = model.subgraphs[0].tensors[index]
     data = model.buffers[tensor.buffer].data
     if data is None or not len(data):
@@ -249,7 +252,7 @@ def name_tensors(model: Model, graph: fx.GraphModule, input_name: str, output_na
     if sorted(names.values()) != sorted((input_name, *output_names)):
         raise ConversionError(f"the converted model has {sorted(names.values())}, not {sorted((input_name, *output_names))}")
     found = [(KINDS[k], operator) for operator in subgraph.operators if (k := kind(model, operator)) in KINDS]
-    pairs = fx_order.pair(graph, found)
+    pairs = node_names.match(graph, found)
     for node, operator in pairs:
         names.setdefault(int(operator.outputs[0]), node.name)
         if node.op == "call_module":

@@ -1,10 +1,10 @@
-"""Integers in a TFLite model, operation by operation, on ranges that are given; QUANTIZE and DEQUANTIZE between them.
+"""Quantizes a TFLite model, operation by operation, with given ranges; QUANTIZE and DEQUANTIZE stand in between.
 
-``ai_edge_quantizer`` was tried and not taken.  It does not know LEAKY_RELU and leaves it in float32, so that a frame of ours
-crosses between integers and floats 38 times and no accelerator of integers can hold it (a frame takes as long on an x86 CPU, and
-is a little further from PyTorch: 51.1 dB where this gives 51.3); its int16 files do not open, because it leaves
-``pot_scale_int16`` on, which promises scales that are powers of two; and it moves weights behind the FlatBuffer's end, where
-older runtimes do not look.
+``ai_edge_quantizer`` (https://github.com/google-ai-edge/ai-edge-quantizer) is not used.  It does not know LEAKY_RELU and leaves it
+in float32, so a frame crosses between integers and floats 38 times and no integer accelerator can run it whole (on an x86 CPU a
+frame takes as long, at 51.1 dB against PyTorch where this gives 51.3).  Its int16 files do not open, because it leaves
+``pot_scale_int16`` on, which requires scales that are powers of two.  And it moves weights behind the FlatBuffer's end, where older
+runtimes do not look.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.backends.tflite.scales import KEEP_SCALE, value_scales
 from mfs_deploy.backends.tflite.weights import CHANNEL_AXIS
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant.recipe import Range
+from mfs_deploy.quant.recipes import Range
 from mfs_deploy.quant.scales import (
     Scale,
-    fit,
     range_of,
+    scale_of_range,
     weights_to_int8,
 )
 
 if TYPE_CHECKING:
     from mfs_deploy.backends.base import Conversion
 
-# Operators with integer kernels in LiteRT, and the versions that brought them (tflite/tools/versioning/op_version.cc): a runtime
-# that is too old then says so when it opens the file.
+# Operators with integer kernels in LiteRT, and the versions that brought them, so that an older runtime refuses the file:
+# https://github.com/tensorflow/tensorflow/blob/a84bf5bcd0f8531fd8dbe8bdd52fbaf5df60bccc/tensorflow/lite/tools/versioning/op_version.cc
 VERSIONS = {
     "CONV_2D": {"int8": 3, "int16": 4},
     "DEPTHWISE_CONV_2D": {"int8": 3, "int16": 5},
@@ -47,8 +47,8 @@ VERSIONS = {
     "SUB": {"int8": 2, "int16": 5},
     "MUL": {"int8": 3, "int16": 4},
 }
-QUANTIZE_VERSIONS = {"int8": 1, "uint8": 1, "int16": 2}  # by what is made
-DEQUANTIZE_VERSIONS = {"int8": 2, "uint8": 1, "int16": 3}  # by what is read
+QUANTIZE_VERSIONS = {"int8": 1, "uint8": 1, "int16": 2}  # by the type of the result
+DEQUANTIZE_VERSIONS = {"int8": 2, "uint8": 1, "int16": 3}  # by the type of the input
 WITHOUT_FLOATS = {*product(("int8", "int16"), ("int8", "int16")), ("int8", "uint8"), ("uint8", "int8")}  # that QUANTIZE can go
 BIAS_DTYPES = {"int8": "int32", "int16": "int64"}
 LARGEST_BIAS = {"int32": 2.0**30, "int64": 2.0**46}  # leaves room for the sum that it starts
@@ -82,7 +82,7 @@ def quantize(model: tfl.Model, operators: Mapping[str, tfl.Operator], job: Conve
 
 
 class _Rewriting:
-    """One model on its way.
+    """A model while it is rewritten.
 
     ``forms`` has for each value, by its tensor before, the tensors that hold it by their scale (None: float32); first of them
     the one that was made.
@@ -95,10 +95,10 @@ class _Rewriting:
         self.changed: list[tfl.Operator] = []
 
     def run(self, io: str) -> None:
-        """``made``: the scale of what each integer operator gives, by its id; the others compute in floats."""
+        """``made``: the scale of each integer operator's output, by its id; the others compute in floats."""
         graph = self.model.subgraphs[0]
         for i in map(int, graph.inputs):
-            border = None if io == "float32" else fit(io, self.ranges[self.names[i]])
+            border = None if io == "float32" else scale_of_range(io, self.ranges[self.names[i]])
             self._set_scale(i, border)
             self.forms[i] = {border: i}
         for operator in graph.operators:
@@ -114,7 +114,7 @@ class _Rewriting:
         graph.operators = self.changed
 
     def _take_integers(self, operator: tfl.Operator, scale: Scale) -> None:
-        """Give an integer operator what it reads; its output has ``scale``."""
+        """Connect an integer operator's inputs; its output has ``scale``."""
         kind = tfl.kind(self.model, operator)
         heavy = kind in tfl.WEIGHTED
         for position, i in enumerate(map(int, operator.inputs[: 1 if heavy else None])):
@@ -130,9 +130,9 @@ class _Rewriting:
     def _own_scale(self, i: int, dtype: str) -> Scale:
         """The scale that a value already has in this type, else the one that fits it."""
         if (constant := tfl.values(self.model, i)) is not None:
-            return fit(dtype, Range(float(constant.min()), float(constant.max())))
+            return scale_of_range(dtype, Range(float(constant.min()), float(constant.max())))
         there = [scale for scale in self.forms[i] if scale is not None and scale.dtype == dtype]
-        return there[0] if there else fit(dtype, range_of(self.ranges, self.names[i]))
+        return there[0] if there else scale_of_range(dtype, range_of(self.ranges, self.names[i]))
 
     def _store_weights(self, operator: tfl.Operator, kind: str, dtype: str) -> None:
         tensors, bias_dtype = self.model.subgraphs[0].tensors, BIAS_DTYPES[dtype]
@@ -174,7 +174,7 @@ class _Rewriting:
             return None
         if scale is not None and scale.dtype == "int8":
             return scale if io == "int8" else Scale("uint8", scale.step, scale.zero + 128)
-        return fit(io, self.ranges[self.names[i]])
+        return scale_of_range(io, self.ranges[self.names[i]])
 
     def _form(self, i: int, wanted: Scale | None) -> int:
         """The tensor that holds value ``i`` on a scale."""

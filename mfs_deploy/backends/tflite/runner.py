@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mfs_deploy.backends.base import Array, check_target, threads
 from mfs_deploy.backends.machine import LOCAL, Machine
-from mfs_deploy.backends.quiet import last_line
+from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.backends.tflite import describe as tflite_describe
 from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.contract import Contract
@@ -33,11 +33,11 @@ class TfliteRunner:
 
     def __init__(self, interpreter: Any, runtime: str, contract: Contract, scales: dict[str, Scale]) -> None:
         self.runtime = runtime
-        self.pixels = bool(scales)  # one step of an integer output is one 255th
+        self.pixels = bool(scales)  # one step of an integer output is 1/255
         self._scales = scales
         self._interpreter = interpreter
         self._contract = contract
-        # Tensors bear the contract's names: ``_check_contract`` has seen to it.
+        # Tensors have the contract's names: ``_check_contract`` has checked it.
         details = (*interpreter.get_input_details(), *interpreter.get_output_details())
         self._index = {detail["name"]: detail["index"] for detail in details}
 
@@ -116,7 +116,7 @@ def read(path: Path) -> tuple[bytes, tfl.Model]:
 
 
 def _damaged(path: Path, exc: BaseException) -> BundleError:
-    return BundleError(f"{path.name} is damaged or not TFLite: {last_line(exc)}", hint="export it again")
+    return BundleError(f"{path.name} is damaged or not TFLite: {error_text(exc)}", hint="export it again")
 
 
 def _check_contract(path: Path, model: tfl.Model, contract: Contract) -> None:

@@ -1,4 +1,4 @@
-"""Which scale and zero point each value of a network gets in TFLite, whose kernels have rules beyond ``quant.scales``."""
+"""The scale and zero point of each value in TFLite, whose kernels have rules beyond ``quant.scales``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from mfs_deploy.backends.tflite import model as tfl
-from mfs_deploy.quant.recipe import Format, Range
-from mfs_deploy.quant.scales import Scale, fit, range_of
+from mfs_deploy.quant.recipes import Format, Range
+from mfs_deploy.quant.scales import Scale, range_of, scale_of_range
 
 KEEP_SCALE = ("RESIZE_BILINEAR", "MIRROR_PAD")
-FIXED = {  # what these kernels give, whatever the range: [0, 1) and [-1, 1)
+FIXED = {  # fixed by these kernels: [0, 1) and [-1, 1)
     "LOGISTIC": {"int8": (1 / 256, -128), "int16": (1 / 32768, 0)},
     "TANH": {"int8": (1 / 128, 0), "int16": (1 / 32768, 0)},
 }
@@ -23,14 +23,14 @@ def value_scales(
     ranges: Mapping[str, Range],
     names: Mapping[int, str],
 ) -> dict[str, Scale]:
-    """The scale of what each integer operation gives, by node.
+    """The scale of each integer operation's output, by node.
 
     RESIZE_BILINEAR and MIRROR_PAD do not rescale: their output has their input's scale; CONCATENATION has one scale for its inputs
     and its output, and an input that nobody else reads takes it from the output.
 
     Args:
         operations: of the graph's nodes, in the order of execution.
-        names: by tensor, what ``ranges`` calls it.
+        names: by tensor, its name in ``ranges``.
 
     Raises:
         ConversionError: a range is not known.
@@ -51,7 +51,7 @@ def value_scales(
         elif kind in KEEP_SCALE:
             source = names.get(int(operator.inputs[0]), "")
             made = found.get(source)
-            found[name] = made if made is not None and made.dtype == dtype else fit(dtype, range_of(widened, source))
+            found[name] = made if made is not None and made.dtype == dtype else scale_of_range(dtype, range_of(widened, source))
         else:
-            found[name] = fit(dtype, range_of(widened, name))
+            found[name] = scale_of_range(dtype, range_of(widened, name))
     return found

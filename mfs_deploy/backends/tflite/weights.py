@@ -1,9 +1,8 @@
 """Weights of a TFLite model in fewer bytes, each behind a DEQUANTIZE operator; arithmetic stays in floats.
 
-This is the form that TensorFlow's own float16 and weight-only conversions give, and that delegates know: XNNPACK unpacks such
-weights once, when the model is opened.  Biases stay in float32.
-``ai_edge_quantizer`` gives it too, but moves weights behind the FlatBuffer's end, where older runtimes do not look, and turns
-weights beyond float16's range into infinity.
+TensorFlow's float16 and weight-only conversions write the same, and delegates know it: XNNPACK unpacks such weights once, when the
+model is opened.  Biases stay in float32.  ``ai_edge_quantizer`` writes it too, but moves weights behind the FlatBuffer's end, where
+older runtimes do not look, and turns weights beyond float16's range into infinity.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from mfs_deploy.errors import ConversionError
 from mfs_deploy.quant.scales import weights_to_int8
 
 CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}  # of OHWI, 1HWO and OI
-DEQUANTIZE_FLOAT16, DEQUANTIZE_CHANNELS = 3, 5  # versions that brought them (tflite/tools/versioning/op_version.cc)
+DEQUANTIZE_FLOAT16, DEQUANTIZE_CHANNELS = 3, 5  # versions that brought them, as in ``quantize``
 
 
 def shrink(model: tfl.Model, operators: Mapping[str, tfl.Operator], dtypes: Mapping[str, str]) -> None:
     """Store weights in "float16" or "int8".
 
     Args:
-        dtypes: by the name of the node; what is not named keeps its weights.
+        dtypes: by name of node; other nodes keep their weights.
 
     Raises:
         ConversionError: a weight beyond float16's 65504.
@@ -50,7 +49,7 @@ def shrink(model: tfl.Model, operators: Mapping[str, tfl.Operator], dtypes: Mapp
 
 
 def _behind_dequantize(model: tfl.Model, kind: str, source: int, dtype: str) -> tfl.Operator:
-    """The operator that makes a float32 tensor of weights stored in ``dtype``."""
+    """The operator that unpacks weights stored in ``dtype`` to a float32 tensor."""
     weights, tensor = tfl.values(model, source), model.subgraphs[0].tensors[source]
     assert weights is not None
     name = tfl.text(tensor.name)

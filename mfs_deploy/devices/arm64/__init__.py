@@ -1,1 +1,1 @@
-"""Phones' kernels without a phone: the arm64 builds of the runtimes, run by an emulator in user mode."""
+"""The runtimes' arm64 builds, run by an emulator in user mode: a phone's kernels without a phone."""

@@ -1,6 +1,6 @@
-"""Executed arm64 instructions of a frame, by class: a cost that any machine measures alike, to 1e-5 for ncnn and LiteRT.
+"""Executed arm64 instructions of a frame, by class: reproducible on any machine, to 1e-5 for ncnn and LiteRT.
 
-Counts are not cycles: they know nothing of caches, memory or how a core issues instructions.
+Counts are not cycles: they do not include the effects of caches, memory or a core's scheduling.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def frame(path: Path) -> dict[str, int]:
     """Instructions of one frame by class: of the frames that were marked, the one with the fewest.
 
     Raises:
-        ConversionError: the plugin wrote something else than marks and counts.
+        ConversionError: the plugin's output is not marks and counts.
     """
     return min(_between(path), key=lambda counts: counts[TOTAL])
 
@@ -29,7 +29,7 @@ def frame(path: Path) -> dict[str, int]:
 def layers(path: Path, done: JobResult) -> dict[str, dict[str, int]]:
     """Instructions of one frame by layer and class, of a job that had ``count_layers``."""
     names = json.loads((done.folder / SECTIONS).read_text("utf-8"))
-    counts = _between(path)[::2]  # between them lies what prepares the next section
+    counts = _between(path)[::2]  # the others are the preparations of sections
     if len(counts) != len(names):
         raise ConversionError(f"the instruction counter wrote {len(counts)} sections, {len(names)} were run")
     costs = LAYERED[done.job.backend].layer_costs
@@ -42,7 +42,7 @@ def _between(path: Path) -> list[dict[str, int]]:
     found = [_line(line) for line in path.read_text("utf-8").splitlines() if line.startswith("ARMCOUNT mark=")]
     if len(found) < 2:
         raise ConversionError(f"the instruction counter wrote {len(found)} marks, at least 2 are needed")
-    return found[1:]  # the first holds all before the first mark
+    return found[1:]  # the first counts everything before the first mark
 
 
 def _line(line: str) -> dict[str, int]:

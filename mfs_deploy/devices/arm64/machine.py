@@ -1,7 +1,7 @@
-"""The emulated phone: which processors there are, where the environment lies, and how a worker is started in it.
+"""The emulated phone: its processors, the folder of its environment, and the command that starts a worker in it.
 
-The emulator is QEMU 7.2 in user mode: Debian 12's dynamic build is the one that can load a plugin, which ``count.py`` needs.  It
-executes arm64 instructions exactly, so outputs are those of a phone's processor; how long it takes says nothing about a phone.
+The emulator is QEMU 7.2 in user mode, in Debian 12's dynamic build, which can load the plugin that ``count.py`` needs.  It executes
+arm64 instructions exactly, so outputs are those of a phone's processor; its times say nothing about a phone.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mfs_deploy import files
 from mfs_deploy.backends.machine import Machine
 from mfs_deploy.errors import MfsError, UsageError
 
-LAYOUT = 1  # of the environment's folder; another number makes another folder
+LAYOUT = 1  # of the environment's folder; part of the folder's name
 RECORD = "environment.json"
 RUNTIMES = {"onnx": ("onnxruntime", "onnx"), "tflite": ("ai-edge-litert",), "ncnn": ("ncnn",)}  # by backend; Core ML has none
-# What they import, so that pip need not resolve for a machine that it is not on.
+# What the runtimes import, listed so that pip need not resolve for another machine.
 SUPPORT = ("numpy", "flatbuffers", "typing_extensions", "tqdm", "backports.strenum", "protobuf", "ml_dtypes", "packaging")
 PLUGIN = "libarmcount.so"
 
@@ -60,14 +60,14 @@ CPUS = {
 
 
 class NotSetUp(MfsError):
-    """The emulated machine is not there."""
+    """The emulated machine is not set up."""
 
     exit_code = 5
     kind = "missing-arm64"
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the environment holds: those that are installed here, so that only the processor differs.
+    """Versions of the environment's packages: those installed here, so that only the processor differs.
 
     Raises:
         NotSetUp: a runtime is not installed here.
@@ -78,14 +78,14 @@ def versions() -> dict[str, str]:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError as exc:
             raise NotSetUp(
-                f"the arm64 builds are taken in the versions installed here, and {package} is not installed",
+                f"the arm64 builds need the versions installed here, and {package} is not installed",
                 hint='in the folder of mfs-deploy: pip install -c constraints.txt ".[all]"',
             ) from exc
     return found
 
 
 def folder() -> Path:
-    """Where the environment for the versions installed here belongs."""
+    """The folder of the environment for the versions installed here."""
     key = hashlib.sha256(json.dumps([LAYOUT, versions()], sort_keys=True).encode()).hexdigest()[:16]
     return files.cache_folder("arm64") / key
 
@@ -96,13 +96,13 @@ def check_cpu(name: str) -> None:
 
 
 def machine(cpu: str, *, counts: Path | None = None) -> Machine:
-    """How to start a worker on an emulated processor.
+    """A machine that starts workers on an emulated processor.
 
     Args:
         counts: a file for the counting plugin to write to; None does not load it.
 
     Raises:
-        UsageError: a processor that is not known.
+        UsageError: an unknown processor.
         NotSetUp: there is no environment for the versions installed here.
     """
     check_cpu(cpu)
@@ -128,7 +128,7 @@ def machine(cpu: str, *, counts: Path | None = None) -> Machine:
         "LD_LIBRARY_PATH": str(place / "emulator/usr/lib/x86_64-linux-gnu"),
         "PYTHONPATH": f"{place / 'packages'}:{_package(place)}",
         "PYTHONNOUSERSITE": "1",
-        # Emulated, compiling what a runtime imports takes twice as long as all the rest of a start.
+        # In the emulator, compiling a runtime's imports takes twice as long as the rest of a start.
         "PYTHONPYCACHEPREFIX": str(place / "bytecode"),
         "PYTHONDONTWRITEBYTECODE": "",
     }
@@ -138,9 +138,9 @@ def machine(cpu: str, *, counts: Path | None = None) -> Machine:
 
 
 def _package(place: Path) -> Path:
-    """A folder that holds mfs_deploy, wherever it is installed, and nothing of this interpreter's site-packages.
+    """A folder with a link to mfs_deploy, and nothing else from this interpreter's site-packages.
 
-    Each installation has its own: they share the environment, and may run at the same time.
+    Each installation has its own folder: several share the environment, and may run at the same time.
     """
     package = Path(mfs_deploy.__file__).resolve().parent
     ours = place / "package" / hashlib.sha256(str(package).encode()).hexdigest()[:16]

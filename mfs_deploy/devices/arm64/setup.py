@@ -1,9 +1,9 @@
-"""Builds the emulated machine from nothing: no root, nothing installed into the system, all of it in one folder of the cache.
+"""Builds the emulated machine in one folder of the cache: no root, nothing installed into the system.
 
-emulator/   QEMU in user mode, and what it needs that is not on this machine (Debian packages, unpacked)
+emulator/   QEMU in user mode, and its libraries that this machine lacks (Debian packages, unpacked)
 common/     an arm64 Python 3.11 and the libraries below it (the same)
-cpus/X/     common/ seen through links, with the /proc/cpuinfo and cache sizes of processor X.  QEMU 7.2 shows a program the
-            host's /proc/cpuinfo otherwise, and runtimes would take the wrong kernels or crash
+cpus/X/     links to common/, with the /proc/cpuinfo and cache sizes of processor X.  Without them QEMU 7.2 shows programs the
+            host's /proc/cpuinfo, and runtimes choose wrong kernels or crash
 packages/   the runtimes' arm64 wheels, in the versions that are installed here
 libarmcount.so   the counting plugin
 """
@@ -41,10 +41,10 @@ CACHE_SIZES = {"index0": ("1", "Data", "64K"), "index2": ("2", "Unified", "512K"
 
 
 def setup(progress: Progress = SILENT) -> Path:
-    """Make the environment, if it is not there, and run something in it.
+    """Make the environment, if it does not exist, and try it.
 
     Raises:
-        NotSetUp: this machine cannot have it, or a step failed; says what is missing.
+        NotSetUp: this machine cannot run it, or a step failed; the message lists what is missing.
     """
     place = machine.folder()
     if (place / RECORD).is_file():
@@ -78,7 +78,7 @@ def setup(progress: Progress = SILENT) -> Path:
 
 
 def check() -> None:
-    """Raises NotSetUp where this machine cannot run the environment; lists all that is missing at once."""
+    """Raises NotSetUp where this machine cannot run the environment, with everything that is missing."""
     missing = []
     if sys.platform != "linux" or platform.machine() != "x86_64":
         missing.append(f"Linux on x86-64 (this is {platform.system()} on {platform.machine()})")
@@ -100,7 +100,7 @@ def _os_release() -> dict[str, str]:
 
 
 def _run(*command: str, what: str, env: Mapping[str, str] | None = None) -> str:
-    """Raises NotSetUp with the program's own last words."""
+    """Run a program; returns its output.  Raises NotSetUp with its last lines where it fails."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", check=False, env={**os.environ, **(env or {})}
@@ -116,15 +116,15 @@ def _run(*command: str, what: str, env: Mapping[str, str] | None = None) -> str:
     return done.stdout
 
 
-# ---- Debian's part
+# ---- Debian packages
 
 
 @dataclass(frozen=True)
 class Packages:
-    """Debian packages and what they need, to be unpacked into a folder.
+    """Debian packages to unpack into a folder, with their dependencies.
 
     Attributes:
-        status: dpkg's list of what need not be fetched, as it is there already; None fetches everything.
+        status: dpkg's list of installed packages, which are not fetched; None fetches everything.
     """
 
     arch: str
@@ -137,7 +137,7 @@ def debian(work: Path, wanted: Sequence[Packages]) -> None:
     """Fetch and unpack into ``work``, by an apt with a state of its own: the sources this machine uses, for two architectures.
 
     Raises:
-        NotSetUp: a step failed, with the program's own last words.
+        NotSetUp: a step failed; with the program's last lines.
     """
     apt = work / "apt"
     for name in ("lists/partial", "cache/archives/partial", "state"):
@@ -179,7 +179,7 @@ def debian(work: Path, wanted: Sequence[Packages]) -> None:
 
 
 def _source() -> str:
-    """Where this machine already gets Debian from."""
+    """This machine's own Debian mirror."""
     listed = _run("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", what="asking apt for its sources")
     uris = sorted({line.split()[0] for line in listed.splitlines() if line.split()[1:] == [CODENAME]})
     if not uris:
@@ -193,7 +193,7 @@ def _processor(work: Path, name: str) -> None:
     for part in (work / "common").iterdir():
         (root / part.name).symlink_to(Path("../../common", part.name))
     (root / "proc/cpuinfo").write_text(CPUS[name].cpuinfo(), "utf-8")
-    for index, (level, kind, size) in CACHE_SIZES.items():  # else the host's sizes choose how work is cut
+    for index, (level, kind, size) in CACHE_SIZES.items():  # otherwise the host's sizes decide how runtimes cut their work
         place = root / "sys/devices/system/cpu/cpu0/cache" / index
         place.mkdir(parents=True)
         for file, value in (("level", level), ("type", kind), ("size", size), ("shared_cpu_list", "0")):
@@ -202,11 +202,11 @@ def _processor(work: Path, name: str) -> None:
 
 def _emulator_version(work: Path) -> str:
     libraries = {"LD_LIBRARY_PATH": str(work / "emulator/usr/lib/x86_64-linux-gnu")}
-    said = _run(str(work / "emulator/usr/bin/qemu-aarch64"), "--version", what="starting QEMU", env=libraries)
-    return said.splitlines()[0]
+    printed = _run(str(work / "emulator/usr/bin/qemu-aarch64"), "--version", what="starting QEMU", env=libraries)
+    return printed.splitlines()[0]
 
 
-# ---- the rest
+# ---- Python packages, counter, trial
 
 
 def _wheels(place: Path) -> None:
@@ -226,7 +226,7 @@ def _wheels(place: Path) -> None:
 
 
 def _counter(work: Path) -> bool:
-    """Compile the plugin; whether there was a compiler to do it."""
+    """Compile the plugin.  Returns whether there is a compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return False
@@ -236,16 +236,16 @@ def _counter(work: Path) -> bool:
 
 
 def _replace(work: Path, place: Path) -> None:
-    if (place / RECORD).is_file():  # another process was faster, and may be using it
+    if (place / RECORD).is_file():  # another process was faster and may be using it
         shutil.rmtree(work)
         return
-    if place.exists():  # of an attempt that was not finished
+    if place.exists():  # left by an interrupted attempt
         shutil.rmtree(place)
     os.chmod(work, 0o755)
     os.rename(work, place)
 
 
 def _try(there: Machine) -> None:
-    """Import every runtime and this package's worker; each has crashed on a processor that was not described to it."""
+    """Import every runtime and this package's worker: each crashes where /proc/cpuinfo is wrong."""
     code = "import numpy, onnxruntime, ncnn, ai_edge_litert.interpreter, mfs_deploy.backends.worker, mfs_deploy.backends.registry"
     _run(*there.command, "-c", code, what=f"importing the runtimes on {there.name}", env=there.environment)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from mfs_deploy import metrics
-from mfs_deploy.architectures.mobilefaceswap import encode as identity
+from mfs_deploy.architectures.mobilefaceswap.architecture import embed
 from mfs_deploy.architectures.mobilefaceswap.generator import Generator, PredictedWeights
 from mfs_deploy.demo.rendering import triplets
 from mfs_deploy.demo.rendering.attributes import path, sample_attributes
@@ -141,14 +141,14 @@ def _measure(swapped: Array, mask: Array, truth: Array, true_mask: NDArray[Any],
 
 
 def predict(generator: Generator, encoder: torch.nn.Module, source: Image) -> PredictedWeights:
-    person = identity.encode(encoder, source)
+    person = embed(encoder, source)
     with torch.inference_mode():
         predicted: PredictedWeights = generator(torch.from_numpy(person.embedding), torch.from_numpy(person.feature_map))
     return predicted
 
 
 def _cosine(encoder: torch.nn.Module, a: Image, b: Image) -> float:
-    return metrics.cosine(identity.encode(encoder, a).embedding, identity.encode(encoder, b).embedding)
+    return metrics.cosine(embed(encoder, a).embedding, embed(encoder, b).embedding)
 
 
 def _image(pixels: torch.Tensor) -> Image:

@@ -317,7 +317,7 @@ def test_blob_reader_unpacks_small_types(tmp_path):
     kinds = {kind.name: kind for kind in ELEMENT_TYPES.values()}
     assert file.read(64, kinds["uint3"], 5).tolist() == three
     assert file.read(192, kinds["int4"], 5).tolist() == four
-    with pytest.raises(BundleError, match="no multiple of 64"):
+    with pytest.raises(BundleError, match="not a multiple of 64"):
         file.read(320, kinds["int4"], 5)
 
 

@@ -14,7 +14,7 @@ from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.coreml import backend as coreml
 from mfs_deploy.backends.coreml import program as mil
 from mfs_deploy.errors import ConversionError
-from mfs_deploy.quant import recipe
+from mfs_deploy.quant import recipes
 
 FACTOR = 2.0**20
 # What reads or writes a value that is 2^20 times too large, resize included.
@@ -39,7 +39,7 @@ def loud_package(loud, contract, tmp_path_factory):
     def path(io: str, pinned: frozenset[str]):
         if (io, pinned) not in made:
             folder = tmp_path_factory.mktemp("loud")
-            coreml.convert(Conversion(loud, contract, recipe.load("fp16"), keep_float32=pinned, coreml_io=io), folder)
+            coreml.convert(Conversion(loud, contract, recipes.load("fp16"), keep_float32=pinned, coreml_io=io), folder)
             made[io, pinned] = folder / "swap.mlpackage"
         return made[io, pinned]
 

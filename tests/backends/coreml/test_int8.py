@@ -15,10 +15,10 @@ from mfs_deploy import metrics
 from mfs_deploy.backends.coreml import backend as coreml
 from mfs_deploy.backends.coreml import package as mil_package
 from mfs_deploy.backends.coreml import program as mil
-from mfs_deploy.backends.coreml import quantize as coreml_quantize
+from mfs_deploy.backends.coreml import quantize
 from mfs_deploy.backends.coreml import weights as coreml_weights
 from mfs_deploy.quant.ranges import observe
-from mfs_deploy.quant.recipe import Format, Range
+from mfs_deploy.quant.recipes import Format, Range
 from testing.coreml_programs import dequantized, package, readers, recipe, size_of, work
 
 W8, W8A8 = Format("int8", "float16"), Format("int8", "int8")
@@ -289,9 +289,7 @@ def test_one_convolution_equals_integer_arithmetic(evaluate):
     x = rng.uniform(-1, 3, (1, 8, 12, 12)).astype(np.float16)
     weight = rng.standard_normal((4, 8, 3, 3)).astype(np.float16)
     numbers, scale = coreml_weights.to_int8(weight)
-    (x_scale, x_zero), (y_scale, y_zero) = (
-        coreml_quantize.scale_and_zero_point(Range(*limits)) for limits in ((-1.0, 3.0), (-6.0, 30.0))
-    )
+    (x_scale, x_zero), (y_scale, y_zero) = (quantize.scale_and_zero_point(Range(*limits)) for limits in ((-1.0, 3.0), (-6.0, 30.0)))
 
     def body(mb, x):
         number = mb.quantize(input=x, scale=x_scale, zero_point=x_zero, output_dtype="int8")

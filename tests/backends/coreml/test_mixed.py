@@ -12,10 +12,10 @@ from mfs_deploy import metrics
 from mfs_deploy.backends.coreml import backend as coreml
 from mfs_deploy.backends.coreml import package as mil_package
 from mfs_deploy.backends.coreml import program as mil
-from mfs_deploy.backends.coreml import quantize as coreml_quantize
+from mfs_deploy.backends.coreml import quantize
 from mfs_deploy.errors import BundleError, ConversionError
 from mfs_deploy.quant.ranges import observe
-from mfs_deploy.quant.recipe import Format, Range
+from mfs_deploy.quant.recipes import Format, Range
 from testing.coreml_programs import bytes_of, dequantized, package, readers, recipe, small, work
 
 HALF, FULL, W8, W8A8 = (
@@ -140,9 +140,9 @@ def test_integers_need_ranges(contract, tmp_path):
 
 def test_an_operation_that_coremltools_lost_is_missed():
     block = small_block()
-    plan = coreml_quantize.Plan({"conv": W8, "gone": W8}, {"conv": "conv"}, {}, frozenset())
+    plan = quantize.Plan({"conv": W8, "gone": W8}, {"conv": "conv"}, {}, frozenset())
     with pytest.raises(ConversionError, match=r"lost operations .*: gone$"):
-        coreml_quantize.apply(block, plan)
+        quantize.apply(block, plan)
 
 
 def small_block():

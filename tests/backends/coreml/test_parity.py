@@ -71,10 +71,10 @@ def test_conversion_to_images_leaves_the_graph_alone(convert, graph, crop, expec
 
 def test_unknown_io_is_refused(graph, contract, tmp_path):
     from mfs_deploy.backends.base import Conversion
-    from mfs_deploy.quant import recipe
+    from mfs_deploy.quant import recipes
 
     with pytest.raises(UsageError, match="pixels") as caught:
-        coreml.convert(Conversion(graph, contract, recipe.load("fp32"), coreml_io="pixels"), tmp_path)
+        coreml.convert(Conversion(graph, contract, recipes.load("fp32"), coreml_io="pixels"), tmp_path)
     assert "image, tensor" in caught.value.hint
 
 
@@ -86,7 +86,7 @@ def test_a_failure_carries_the_converter_s_words(graph, contract, tmp_path):
 
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.errors import ConversionError
-    from mfs_deploy.quant import recipe
+    from mfs_deploy.quant import recipes
 
     broken = copy.deepcopy(graph)
     node = next(node for node in broken.graph.nodes if node.name == "sigmoid")
@@ -95,7 +95,7 @@ def test_a_failure_carries_the_converter_s_words(graph, contract, tmp_path):
     node.replace_all_uses_with(odd, delete_user_cb=lambda user: user is not odd)
     broken.recompile()
     with pytest.raises(ConversionError, match=r"coremltools failed: .*special_i1e") as caught:
-        coreml.convert(Conversion(broken, contract, recipe.load("fp32"), coreml_io="tensor"), tmp_path)
+        coreml.convert(Conversion(broken, contract, recipes.load("fp32"), coreml_io="tensor"), tmp_path)
     assert "\n" not in caught.value.message
     assert list(tmp_path.iterdir()) == []
 

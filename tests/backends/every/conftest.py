@@ -131,12 +131,12 @@ def as_run(name: str) -> Callable:
     """A graph to the one that the backend makes of it before it converts."""
     import copy
 
-    from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
+    from mfs_deploy.backends.ncnn import rewrites
 
     def rewritten(graph):
         graph = copy.deepcopy(graph)
         if name == "ncnn":
-            ncnn_fit.rewrite(graph, bool)
+            rewrites.rewrite(graph, bool)
         if name == "tflite":
             graph = over_blocks(graph)
         return graph

@@ -11,7 +11,7 @@ import pytest
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.registry import BACKENDS, check_recipe
 from mfs_deploy.errors import UsageError
-from mfs_deploy.quant.recipe import (
+from mfs_deploy.quant.recipes import (
     ACTIVATIONS,
     WEIGHTS,
     Format,

@@ -25,11 +25,11 @@ from mfs_deploy import architectures
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.graph import simplify
-from mfs_deploy.quant import recipe
+from mfs_deploy.quant import recipes
 arch = architectures.get("mobilefaceswap")
 graph = simplify(arch.load(load_file(sys.argv[2])))
 metadata = {"identity": "Zoë", "recipe": "as asked", "version": "1.2.3"}  # in another order
-job = Conversion(graph, arch.INTERFACE.contract(224), recipe.load("fp16"), frozenset(), metadata)
+job = Conversion(graph, arch.INTERFACE.contract(224), recipes.load("fp16"), frozenset(), metadata)
 BACKENDS[sys.argv[1]].convert(job, Path(sys.argv[3]))
 """
 

@@ -37,7 +37,7 @@ def quantized(graph, contract, seen, tmp_path_factory) -> Callable[..., Path]:
     """What a recipe of int8 leaves in other formats, by layer and by kind, to the path of a new artifact."""
     from mfs_deploy.backends.base import Conversion
     from mfs_deploy.backends.ncnn import backend as ncnn
-    from mfs_deploy.quant.recipe import Format, Recipe
+    from mfs_deploy.quant.recipes import Format, Recipe
 
     def make(network=graph, ranges=seen, default=("int8", "int8"), keep=(), **tables) -> Path:
         if default == ("int8", "int8"):  # asked for by kind, so that int8 is tested where it does not pay as well
@@ -54,3 +54,28 @@ def quantized(graph, contract, seen, tmp_path_factory) -> Callable[..., Path]:
 def int8(quantized) -> Path:
     """All convolutions int8.  Do not write into it."""
     return quantized()
+
+
+@pytest.fixture
+def flips_refused(contract) -> Callable[[Path], int]:
+    """An artifact to how many of 200 flipped bits in its graph are refused.
+
+    A bit that survives the check must leave something that ncnn can run, which ``open`` does: it must not end the process.
+    """
+    from mfs_deploy.backends.ncnn import backend as ncnn
+    from mfs_deploy.errors import BundleError
+
+    def flip(path: Path) -> int:
+        data, refused = path.read_bytes(), 0
+        rng = np.random.default_rng(0)
+        for at, bit in zip(rng.integers(0, len(data), 200), rng.integers(0, 8, 200), strict=True):
+            damaged = bytearray(data)
+            damaged[at] ^= 1 << int(bit)
+            path.write_bytes(damaged)
+            try:
+                ncnn.open(path, contract)
+            except BundleError:
+                refused += 1
+        return refused
+
+    return flip

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import struct
 
-import numpy as np
 import pytest
 
 from mfs_deploy.backends.ncnn import backend as ncnn
 from mfs_deploy.backends.ncnn.files import (
-    Layer,
+    NcnnLayer,
     layout,
     parse_param,
     read_bin,
@@ -31,10 +30,10 @@ def test_artifact_is_written_back_byte_for_byte(recipe, request):
 def test_graph_and_weights_of_pnnx_are_written_back_byte_for_byte(graph, contract, tmp_path):
     import subprocess
 
-    from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
+    from mfs_deploy.backends.ncnn import pnnx
 
-    ncnn_pnnx._trace(graph, contract, tmp_path / "x.pt")
-    command = [str(ncnn_pnnx._pnnx()), "x.pt", "inputshape=[1,3,224,224]f32", "fp16=0"]
+    pnnx._trace(graph, contract, tmp_path / "x.pt")
+    command = [str(pnnx._pnnx()), "x.pt", "inputshape=[1,3,224,224]f32", "fp16=0"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     param, data = (tmp_path / "x.ncnn.param").read_text(), (tmp_path / "x.ncnn.bin").read_bytes()
     layers = parse_param(param)
@@ -42,7 +41,7 @@ def test_graph_and_weights_of_pnnx_are_written_back_byte_for_byte(graph, contrac
     assert write_bin(read_bin(data, layers), layers) == data
 
 
-def _line(text: str) -> Layer:
+def _line(text: str) -> NcnnLayer:
     return parse_param(f"7767517\n2 2\nInput i 0 1 a\n{text}\n")[1]
 
 
@@ -176,17 +175,5 @@ def test_flipped_tag_is_refused(copy, contract):
             ncnn.open(copy, contract)
 
 
-def test_any_flipped_byte_of_the_graph_is_refused_or_harmless(copy, contract, crop):
-    """A byte that survives the check must leave something that ncnn can run: it must not bring the process down."""
-    data = copy.read_bytes()
-    refused = 0
-    rng = np.random.default_rng(0)
-    for at, bit in zip(rng.integers(0, len(data), 200), rng.integers(0, 8, 200), strict=True):
-        damaged = bytearray(data)
-        damaged[at] ^= 1 << int(bit)
-        copy.write_bytes(damaged)
-        try:
-            ncnn.open(copy, contract)
-        except BundleError:
-            refused += 1
-    assert refused > 60
+def test_any_flipped_bit_of_the_graph_is_refused_or_harmless(copy, flips_refused):
+    assert flips_refused(copy) > 60

@@ -13,7 +13,7 @@ import pytest
 
 from mfs_deploy import metrics
 from mfs_deploy.backends.ncnn import backend as ncnn
-from mfs_deploy.backends.ncnn import operations as ncnn_graph
+from mfs_deploy.backends.ncnn import operations
 from mfs_deploy.backends.ncnn.files import parse_param, read_bin
 from mfs_deploy.errors import ConversionError
 
@@ -79,14 +79,14 @@ def test_several_readers_of_one_float16_value_each_get_their_cast(graph, convert
 @pytest.fixture(scope="module")
 def matched(graph, contract):
     """What pnnx makes of the graph, before anything is renamed."""
-    from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
+    from mfs_deploy.backends.ncnn import pnnx
 
-    return ncnn_pnnx.convert(graph, contract)
+    return pnnx.convert(graph, contract)
 
 
 def test_every_operation_finds_its_layer_by_weights_not_by_name(graph, matched):
     layers, weights = matched
-    found = ncnn_graph.match(graph, layers, weights)
+    found = operations.match(graph, layers, weights)
     assert set(found) == {n.name for n in graph.graph.nodes if n.op.startswith("call")}
     by_name = {x.name: x for x in layers}
     for node in graph.graph.nodes:
@@ -99,7 +99,7 @@ def test_graph_with_other_weights_does_not_match(graph, matched):
     other = copy.deepcopy(graph)
     other.get_submodule("Decoder.2.1").weight.data[5, 3] += 1e-4
     with pytest.raises(ConversionError, match=r"decoder_2_1 .* is computed by 0 layers"):
-        ncnn_graph.match(other, *matched)
+        operations.match(other, *matched)
 
 
 def test_outputs_in_another_order_do_not_match(graph, matched):
@@ -108,4 +108,4 @@ def test_outputs_in_another_order_do_not_match(graph, matched):
     swap = {"out0": "out1", "out1": "out0"}
     layers = tuple(replace(x, outputs=tuple(swap.get(b, b) for b in x.outputs)) for x in matched[0])
     with pytest.raises(ConversionError, match="outputs"):
-        ncnn_graph.match(graph, layers, matched[1])
+        operations.match(graph, layers, matched[1])

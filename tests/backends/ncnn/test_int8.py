@@ -35,7 +35,7 @@ from mfs_deploy.backends.ncnn import backend as ncnn
 from mfs_deploy.backends.ncnn.files import parse_param, read_bin
 from mfs_deploy.graph.trace import trace
 from mfs_deploy.quant import ranges
-from mfs_deploy.quant.recipe import METHODS, Format, Range
+from mfs_deploy.quant.recipes import METHODS, Format, Range
 
 FLOAT32, FLOAT16 = Format("float32", "float32"), Format("float16", "float16")
 

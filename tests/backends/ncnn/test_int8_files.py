@@ -23,7 +23,7 @@ from mfs_deploy.backends.ncnn.files import (
 from mfs_deploy.errors import BundleError, CalibrationError
 from mfs_deploy.graph.cost import cost
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.quant.recipe import Format, Range, Recipe
+from mfs_deploy.quant.recipes import Format, Range, Recipe
 
 
 @pytest.fixture
@@ -194,17 +194,5 @@ def test_weights_cut_off_anywhere_are_refused(damaged, contract):
             ncnn.open(damaged, contract)
 
 
-def test_any_flipped_byte_of_the_graph_is_refused_or_harmless(damaged, contract):
-    """What survives the check must not bring the process down; ``open`` runs a frame."""
-    data = damaged.read_bytes()
-    refused = 0
-    rng = np.random.default_rng(0)
-    for at, bit in zip(rng.integers(0, len(data), 200), rng.integers(0, 8, 200), strict=True):
-        changed = bytearray(data)
-        changed[at] ^= 1 << int(bit)
-        damaged.write_bytes(changed)
-        try:
-            ncnn.open(damaged, contract)
-        except BundleError:
-            refused += 1
-    assert refused > 60
+def test_any_flipped_bit_of_the_graph_is_refused_or_harmless(damaged, flips_refused):
+    assert flips_refused(damaged) > 60

@@ -21,7 +21,7 @@ from mfs_deploy.backends.onnx.describe import _dtype
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.faces import pixels
 from mfs_deploy.quant.ranges import observe
-from mfs_deploy.quant.recipe import Format, Range, Recipe
+from mfs_deploy.quant.recipes import Format, Range, Recipe
 from mfs_deploy.quant.scales import weights_to_int8
 
 FLOAT32 = Format("float32", "float32")

@@ -7,7 +7,7 @@ import copy
 import onnx as onnx_format
 import pytest
 
-from mfs_deploy.backends import node_names as fx_order
+from mfs_deploy.backends import node_names
 from mfs_deploy.backends.onnx.backend import KINDS, name_nodes
 from mfs_deploy.errors import ConversionError
 from mfs_deploy.graph.operation_kinds import nodes_by_kind
@@ -25,7 +25,7 @@ def test_every_node_of_the_graph_is_found_in_its_place(fp32, graph):
 def test_pairs_are_made_kind_by_kind_whatever_lies_between(graph):
     kinds = nodes_by_kind(graph)
     shuffled = [(kind, (kind, k)) for kind in sorted(kinds) for k in range(len(kinds[kind]))]
-    for node, (kind, k) in fx_order.pair(graph, shuffled):
+    for node, (kind, k) in node_names.match(graph, shuffled):
         assert kinds[kind][k] is node
 
 

@@ -11,14 +11,8 @@ import pytest
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.faces import pixels
-from mfs_deploy.quant import recipe
+from mfs_deploy.quant import recipes
 from mfs_deploy.quant.ranges import observe
-
-
-@pytest.fixture(scope="session")
-def lowered(graph, contract, once) -> bytes:
-    """The network as the converter has it, to be finished."""
-    return (once("lowered", lambda folder: tflite.lower(graph, contract, folder / tflite.FILES[0])) / tflite.FILES[0]).read_bytes()
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +21,7 @@ def make(lowered: bytes, graph, contract, tmp_path_factory: pytest.TempPathFacto
 
     def run(name: str, keep: tuple[str, ...] = (), network=graph, start: bytes = lowered) -> Path:
         path = tmp_path_factory.mktemp("tflite") / tflite.FILES[0]
-        path.write_bytes(tflite.finish(start, Conversion(network, contract, recipe.load(name), frozenset(keep))))
+        path.write_bytes(tflite.finish(start, Conversion(network, contract, recipes.load(name), frozenset(keep))))
         return path
 
     return run
@@ -50,7 +44,7 @@ def quantized(lowered, graph, contract, ranges, tmp_path_factory):
     """Weights, activations, and further fields of the recipe and the conversion, to the path of an artifact."""
 
     def run(weights: str, activations: str, *, operations=None, layers=None, **options):
-        wanted = recipe.Recipe("test", weights, activations, "", operations or {}, layers or {})
+        wanted = recipes.Recipe("test", weights, activations, "", operations or {}, layers or {})
         job = Conversion(graph, contract, wanted, **{"ranges": ranges, **options})
         path = tmp_path_factory.mktemp("tflite") / tflite.FILES[0]
         path.write_bytes(tflite.finish(lowered, job))

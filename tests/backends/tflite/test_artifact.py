@@ -88,7 +88,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from mfs_deploy import architectures
-from mfs_deploy.backends import tflite
+from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.errors import BundleError
 data, broken = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))  # a file that asks for more must not stop the machine

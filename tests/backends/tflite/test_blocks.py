@@ -10,7 +10,7 @@ from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.backends.tflite import blocks as tflite_blocks
 from mfs_deploy.backends.tflite import layers as tflite_layers
 from mfs_deploy.backends.tflite import model as tfl
-from mfs_deploy.quant import recipe
+from mfs_deploy.quant import recipes
 
 LAYERS = ("mask_5", "final_4", "final_7")
 # In floats a sum over more zeros is added in another order; integers are added exactly.
@@ -20,7 +20,7 @@ LARGEST = {"fp32": 2e-6, "fp16": 2e-6, "w8": 2e-6, "w8a8": 0.0}
 @pytest.fixture(scope="module", params=LARGEST)
 def both(request, lowered, graph, contract, ranges, tmp_path_factory):
     """A recipe, and its artifact with the pass and without."""
-    job = Conversion(graph, contract, recipe.load(request.param), ranges=ranges)
+    job = Conversion(graph, contract, recipes.load(request.param), ranges=ranges)
     paths = []
     with pytest.MonkeyPatch.context() as patch:
         for name in ("with", "without"):
@@ -48,7 +48,7 @@ def test_weights_are_read_back_as_they_were(both):
 
 def test_kept_layers_are_named_as_before(lowered, graph, contract, tmp_path):
     path = tmp_path / tflite.FILES[0]
-    path.write_bytes(tflite.finish(lowered, Conversion(graph, contract, recipe.load("fp16"), frozenset({"final_7"}))))
+    path.write_bytes(tflite.finish(lowered, Conversion(graph, contract, recipes.load("fp16"), frozenset({"final_7"}))))
     assert tflite.describe(path).float32_layers == ("final_7",)
 
 

@@ -22,7 +22,7 @@ from mfs_deploy.backends.tflite import model as tfl
 from mfs_deploy.backends.tflite import quantize as integers
 from mfs_deploy.errors import BundleError, ConversionError, UsageError
 from mfs_deploy.quant import simulate
-from mfs_deploy.quant.recipe import Format, Range, Recipe
+from mfs_deploy.quant.recipes import Format, Range, Recipe
 from testing.over_blocks import over_blocks
 
 FLOAT32 = Format("float32", "float32")
@@ -257,7 +257,7 @@ ENDS = """
 import sys
 from pathlib import Path
 from mfs_deploy import architectures
-from mfs_deploy.backends import tflite
+from mfs_deploy.backends.tflite import backend as tflite
 from mfs_deploy.errors import BundleError
 contract = architectures.interface("mobilefaceswap").contract(224)
 for path in map(Path, sys.argv[1:]):

@@ -11,23 +11,22 @@ import pytest
 import torch
 
 from mfs_deploy import architectures, cli, metrics
-from mfs_deploy.backends import launch as workers
+from mfs_deploy.backends import launch
 from mfs_deploy.backends.base import Conversion
 from mfs_deploy.backends.job import LAYERS, Job
 from mfs_deploy.backends.machine import Machine
 from mfs_deploy.backends.ncnn import backend as ncnn
-from mfs_deploy.backends.ncnn import feature_masks as ncnn_masks
+from mfs_deploy.backends.ncnn import feature_masks, pnnx, rewrites
 from mfs_deploy.backends.ncnn import layers as ncnn_layers
-from mfs_deploy.backends.ncnn import pnnx as ncnn_pnnx
-from mfs_deploy.backends.ncnn import rewrites as ncnn_fit
 from mfs_deploy.backends.ncnn.files import parse_param, write_bin, write_param
 from mfs_deploy.backends.registry import LAYERED
 from mfs_deploy.contract import Contract, TensorSpec
 from mfs_deploy.devices.arm64 import count, machine
 from mfs_deploy.evaluate import layerwise
 from mfs_deploy.graph.trace import trace
-from mfs_deploy.quant import ranges
-from mfs_deploy.quant import recipe as recipes
+from mfs_deploy.quant import ranges, recipes
+
+pytestmark = pytest.mark.long
 
 # Instructions of a frame of MobileFaceSwap at 224, Cortex-A76; measured 71.3 and 59.4 million.  More is a regression.
 BUDGET = {("ncnn", "fp16"): 72.0e6, ("ncnn", "w8a8"): 60.0e6}
@@ -73,7 +72,7 @@ def test_int8_agrees_and_stays_in_its_budget(a76, job, w8a8, contract, crop, tmp
     here = ncnn.open(w8a8, contract).run(crop)
     counts = tmp_path / "counts"
     there = machine.machine("cortex-a76", counts=counts)
-    (done,) = workers.run([replace(job("ncnn", "w8a8", w8a8), count=1)], crop, tmp_path / "run", machine=there)
+    (done,) = launch.run([replace(job("ncnn", "w8a8", w8a8), count=1)], crop, tmp_path / "run", machine=there)
     assert metrics.psnr_db(done.outputs["swapped"], here[0], peak=1.0) > 38
     frame = count.frame(counts)
     assert frame["sdot"] > 10e6
@@ -83,7 +82,7 @@ def test_int8_agrees_and_stays_in_its_budget(a76, job, w8a8, contract, crop, tmp
 def test_float16_stays_in_its_budget(environment, job, artifact, crop, tmp_path):
     counts = tmp_path / "counts"
     there = machine.machine("cortex-a76", counts=counts)
-    workers.run([replace(job("ncnn", "fp16", artifact("ncnn", "fp16")), count=1)], crop, tmp_path / "run", machine=there)
+    launch.run([replace(job("ncnn", "fp16", artifact("ncnn", "fp16")), count=1)], crop, tmp_path / "run", machine=there)
     frame = count.frame(counts)
     assert frame["fma16"] > 35e6  # it does compute in half precision
     assert frame[count.TOTAL] < BUDGET["ncnn", "fp16"]
@@ -92,7 +91,7 @@ def test_float16_stays_in_its_budget(environment, job, artifact, crop, tmp_path)
 def test_costs_of_layers_add_up_to_the_frame(environment, job, w8a8, crop, tmp_path):
     counts = tmp_path / "counts"
     there = machine.machine("cortex-a76", counts=counts)
-    (done,) = workers.run([replace(job("ncnn", "w8a8", w8a8), count_layers=True)], crop, tmp_path / "run", machine=there)
+    (done,) = launch.run([replace(job("ncnn", "w8a8", w8a8), count_layers=True)], crop, tmp_path / "run", machine=there)
     layers = count.layers(counts, done)
     assert {"encoder_0_0", "tails", "decoder_3_1"} <= set(layers)
     total = sum(layer[count.TOTAL] for layer in layers.values())
@@ -108,7 +107,7 @@ def test_the_layer_that_overflows_on_a_phone_is_named(a76, job, float32_island, 
     (broken / path.name).write_text(write_param(layers))
     (broken / "swap.bin").write_bytes(path.with_suffix(".bin").read_bytes())
     one = job("ncnn", "fp16", broken / path.name)
-    (done,) = workers.run([replace(one, layers=True)], crop, tmp_path / "run", machine=a76)
+    (done,) = launch.run([replace(one, layers=True)], crop, tmp_path / "run", machine=a76)
     with np.load(done.folder / LAYERS) as arrays:
         found = layerwise.compare("mobilefaceswap", ncnn_layers.weights(broken / path.name), dict(arrays), crop)
     first = layerwise.first_departure(found, layerwise.rounding(recipes.load("fp16")))
@@ -146,9 +145,9 @@ def test_the_float16_bug_of_ncnn_is_there_and_worked_round(a76, tmp_path, worked
     contract = Contract(
         "", 28, TensorSpec("target", (1, 3, 28, 28), 0, 1, "RGB", ""), (TensorSpec("out", (1, 8, 14, 14), 0, 1, "", ""),)
     )
-    layers, weights = ncnn_pnnx.convert(trace(network), contract)
+    layers, weights = pnnx.convert(trace(network), contract)
     if worked_round:
-        layers = ncnn_masks.work_round(ncnn._with_contract(layers, contract))
+        layers = feature_masks.work_round(ncnn._with_contract(layers, contract))
         assert [x.params.get(31) for x in layers if x.type == "ConvolutionDepthWise"] == ["1"]
     else:
         layers = ncnn._with_contract(layers, contract)
@@ -183,7 +182,7 @@ def test_rewrites_for_ncnn_change_nothing_but_rounding(graph, crop):
     import copy
 
     rewritten = copy.deepcopy(graph)
-    ncnn_fit.rewrite(rewritten, bool)
+    rewrites.rewrite(rewritten, bool)
     names = {node.name for node in rewritten.graph.nodes}
     assert {"sub_widened", "tails", "tails_split"} <= names
     assert not {"final_7", "mask_5"} & names

@@ -8,8 +8,8 @@ import pytest
 
 from mfs_deploy.errors import UsageError
 from mfs_deploy.graph.operation_kinds import kinds
-from mfs_deploy.quant import recipe as recipes
-from mfs_deploy.quant.recipe import Format
+from mfs_deploy.quant import recipes
+from mfs_deploy.quant.recipes import Format
 
 TEXT = """
 description = "for a test"
