@@ -71,7 +71,7 @@ def mix(network: Network, person: Person, formats: Formats, min_psnr_db: float, 
     progress.step("calibrate")
     context = calibrate.CalibrationContext(network.arch, network.side, baked.models.detector)
     calibration = calibrate.calibrate(formats.calibration, context, graph, target, progress)
-    ranges = calibration.kept.ranges
+    ranges = calibration.stored.ranges
     crops = target if calibration.crops is None else calibration.crops[:: max(1, len(calibration.crops) // CROPS)]
     probe = torch.cat([torch.from_numpy(target), torch.from_numpy(crops)])
 

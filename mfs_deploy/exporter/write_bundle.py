@@ -79,7 +79,7 @@ def write(folder: Path, facts: Facts, baked: BakedPerson, done: Sequence[JobResu
     picture = target.frame if target.frame is not None else target.crop
     preview.write(folder / PREVIEW, baked.person.crop, picture, rows, target.truth)
     if measured.calibration is not None:
-        (folder / ranges_file.NAME).write_text(ranges_file.text(measured.calibration.kept), "utf-8")
+        (folder / ranges_file.NAME).write_text(ranges_file.text(measured.calibration.stored), "utf-8")
     manifest.write(folder, _manifest(folder, facts, done, measured))
 
 
