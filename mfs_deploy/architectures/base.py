@@ -108,7 +108,7 @@ class Architecture(Protocol):
         ...
 
     def random_identity(self, rng: np.random.Generator) -> Identity:
-        """An identity of nobody, with the shapes and scale of an encoder's."""
+        """A random identity, with the shapes and scale of an encoder's output."""
         ...
 
     def predictor(self, generator: nn.Module, keys: Sequence[str]) -> nn.Module:

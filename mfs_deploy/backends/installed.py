@@ -89,7 +89,7 @@ def problems_of(module: object, name: str) -> list[str]:
             or not all(isinstance(value, kind) for value in values)
             or (not values and key != "PACKAGES")
         ):
-            problems.append(f"{key} must be a tuple of {'text' if kind is str else 'recipe.Format'}")
+            problems.append(f"{key} must be a tuple of {'text' if kind is str else 'quant.recipes.Format'}")
     for key, parameters in FUNCTIONS.items():
         try:
             inspect.signature(getattr(module, key)).bind(*parameters)

@@ -48,6 +48,6 @@ def check_names(graph: fx.GraphModule, keep_float32: frozenset[str]) -> None:
     """
     from mfs_deploy.graph.operation_kinds import nodes_by_kind
 
-    known = {node.name for nodes in nodes_by_kind(graph).values() for node in nodes}
-    if unknown := sorted(keep_float32 - known):
+    names = {node.name for nodes in nodes_by_kind(graph).values() for node in nodes}
+    if unknown := sorted(keep_float32 - names):
         raise ConversionError(f"keep_float32 names nodes that the graph does not have: {', '.join(unknown)}")

@@ -50,11 +50,11 @@ def measure(request: BatchRequest, entries: Sequence[PersonEntry]) -> Iterator[P
     templates = person.choose(kit, request.backends, request.recipe)
     detector = None if request.detector is None else open_detector(request.detector)
     arch = architectures.get(kit.common["architecture"])
-    known = kit.interface
+    interface = kit.interface
     face = find.align_face(
-        portrait.read_portrait(), templates[0].size, find.FaceLocation(portrait.LANDMARKS), None, known.alignment
+        portrait.read_portrait(), templates[0].size, find.FaceLocation(portrait.LANDMARKS), None, interface.alignment
     )
-    cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=known.paste_back)]
+    cases = [parity.Case("target", face.crop, face.photo, face.back, face.landmarks, paste=interface.paste_back)]
     targets = parity.inputs(cases)
     for entry in entries:
         found = read_person(entry, kit, detector)

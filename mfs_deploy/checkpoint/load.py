@@ -112,7 +112,7 @@ def role_of(name: str, arch: str) -> str | None:
         return DETECTOR
     if len(parts) != 1 or file.suffix.lower() not in WEIGHT_SUFFIXES:
         return None
-    return next((role for role, known in FILES[arch].names.items() if known.fullmatch(file.stem.lower())), None)
+    return next((role for role, pattern in FILES[arch].names.items() if pattern.fullmatch(file.stem.lower())), None)
 
 
 class _Reader:

@@ -102,10 +102,10 @@ def _check_keys(
         for other, networks in of_arch.items():
             if not any(_is_of(stored, foreign) for foreign in networks if foreign is not network):
                 continue
-            mine = network is None or network in of_arch[role]
+            same_arch = network is None or network in of_arch[role]
             raise CheckpointError(
-                f"{shown(name)}: this is {'the' if mine else f'the {arch}'} {other}, given as the {role}",
-                hint=f"give the file of the {role} here" if mine else f"pass --arch {arch}",
+                f"{shown(name)}: this is {'the' if same_arch else f'the {arch}'} {other}, given as the {role}",
+                hint=f"give the file of the {role} here" if same_arch else f"pass --arch {arch}",
                 kind="checkpoint-keys",
             )
     raise CheckpointError(

@@ -68,8 +68,8 @@ def connect(serial: str | None) -> Found:
     program = adb.program()
     serial = serial or os.environ.get("ANDROID_SERIAL") or None
     link = Adb(program, choose(adb.listed(program), serial, adb.PLUG_IN).serial)
-    said = dict(re.findall(r"^\[(.*?)\]: \[(.*)\]$", link.call("getprop"), re.MULTILINE))
-    release, level, abis, maker, model = (said.get(name, "") for name in PROPERTIES)
+    properties = dict(re.findall(r"^\[(.*?)\]: \[(.*)\]$", link.call("getprop"), re.MULTILINE))
+    release, level, abis, maker, model = (properties.get(name, "") for name in PROPERTIES)
     if not level.isdecimal() or int(level) < OLDEST:
         raise DeviceError(
             f"the phone has Android {release} (API {level}); {OLDEST_NAME} (API {OLDEST}) or newer is needed",
@@ -197,8 +197,10 @@ class PushedForRunner:
         return PhoneResult(report, fetch(self.adb, out, self.bundle) if run.dump else {})
 
     def _failure(self, run: Run, done: Finished) -> DeviceError | BundleError:
-        said = next((line.removeprefix("error: ") for line in done.err.splitlines() if line.startswith("error: ")), done.last_words)
-        words = run_tool.one_line(said)
+        message = next(
+            (line.removeprefix("error: ") for line in done.err.splitlines() if line.startswith("error: ")), done.last_words
+        )
+        words = run_tool.one_line(message)
         if done.code == UNSUPPORTED:
             return NoRuntime(f"{run.backend}: {words}")
         if done.code == BUNDLE:
@@ -279,10 +281,10 @@ class PushedForApp:
             local = Path(scratch, "report.json")
             self.adb.pull(report, local)
             text = local.read_text("utf-8", errors="replace")
-        said = phone.app_error(text)
-        if said is not None:
-            words = f"{run.backend}: {said.words}"
-            raise NoRuntime(words) if said.status == MFS_ERROR_UNSUPPORTED else DeviceError(words, kind="device-app")
+        error = phone.app_error(text)
+        if error is not None:
+            words = f"{run.backend}: {error.words}"
+            raise NoRuntime(words) if error.status == MFS_ERROR_UNSUPPORTED else DeviceError(words, kind="device-app")
         found = phone.check(text, run, self.bundle)
         return PhoneResult(found, fetch(self.adb, out, self.bundle) if run.dump else {})
 

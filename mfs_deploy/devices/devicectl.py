@@ -67,13 +67,13 @@ def call(*words: str, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         at = command.index("--") if "--" in command else len(command)  # what follows is the app's
         done = run_tool.run([*command[:at], "--json-output", str(path), *command[at:]], timeout_s)
         try:
-            said = json.loads(path.read_text("utf-8"))
+            answer = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError):
-            said = {}
-    result = _object(said, "result")
-    if done.code == 0 and _object(said, "info").get("outcome") == "success":
+            answer = {}
+    result = _object(answer, "result")
+    if done.code == 0 and _object(answer, "info").get("outcome") == "success":
         return result
-    raise DeviceError(f"devicectl {words[0]} {words[1]} failed: {_description(_object(said, 'error')) or done.last_words}")
+    raise DeviceError(f"devicectl {words[0]} {words[1]} failed: {_description(_object(answer, 'error')) or done.last_words}")
 
 
 class Container:
@@ -108,8 +108,8 @@ def apps(identifier: str) -> dict[str, str]:
     return {str(entry.get("name")): str(entry.get("bundleIdentifier")) for entry in entries if isinstance(entry, dict)}
 
 
-def _object(said: Any, key: str) -> dict[str, Any]:
-    value = said.get(key) if isinstance(said, dict) else None
+def _object(answer: Any, key: str) -> dict[str, Any]:
+    value = answer.get(key) if isinstance(answer, dict) else None
     return value if isinstance(value, dict) else {}
 
 

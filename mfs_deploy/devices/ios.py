@@ -96,8 +96,8 @@ class PushedForApp:
             except DeviceError as exc:
                 raise ended or exc from exc
             text = local.read_text("utf-8", errors="replace")
-            if (said := phone.app_error(text)) is not None:
-                raise DeviceError(f"coreml: {said.words}", kind="device-app")
+            if (error := phone.app_error(text)) is not None:
+                raise DeviceError(f"coreml: {error.words}", kind="device-app")
             found = phone.check(text, run, self.bundle)
             if not run.dump:
                 return PhoneResult(found, {})

@@ -245,12 +245,12 @@ class AppError:
 def app_error(text: str) -> AppError | None:
     """The error in a report, or None; ``check`` checks the rest."""
     try:
-        said = json.loads(text)
+        report = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or "error" not in said:
+    if not isinstance(report, dict) or "error" not in report:
         return None
-    return AppError(run_tool.one_line(str(said["error"])), said.get("status"))
+    return AppError(run_tool.one_line(str(report["error"])), report.get("status"))
 
 
 def output_names(bundle: Path) -> list[str]:
@@ -263,10 +263,10 @@ def read_outputs(folder: Path, bundle: Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         DeviceError: one is missing or of another type or shape.
     """
-    said = manifest.read(bundle)
+    held = manifest.read(bundle)
     try:
         return {
-            spec["name"]: _read_output(folder / f"{spec['name']}.npy", spec["shape"][1:]) for spec in said["contract"]["outputs"]
+            spec["name"]: _read_output(folder / f"{spec['name']}.npy", spec["shape"][1:]) for spec in held["contract"]["outputs"]
         }
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as exc:
         raise DeviceError(f"the phone's outputs cannot be read: {exc}") from exc

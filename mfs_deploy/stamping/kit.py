@@ -173,8 +173,8 @@ class _Network:
         found = {}
         for value in values:
             people, *shape = value.shape or [0]
-            known = all(type(n) is int and n > 0 for n in shape) and math.prod(shape) <= MAX_VALUES
-            if value.type != "tensor(float)" or type(people) is int or not known:
+            fixed = all(type(n) is int and n > 0 for n in shape) and math.prod(shape) <= MAX_VALUES
+            if value.type != "tensor(float)" or type(people) is int or not fixed:
                 raise kit_error(f"has a {self._title} with {value.name} as {value.type} {value.shape}"[:300])
             found[value.name] = tuple(shape)
         return found

@@ -145,7 +145,7 @@ def _interface(ct: Any, contract: Contract, *, image: bool) -> dict[str, Any]:
 def _plan(job: Conversion, names: dict[str, str]) -> quantize.Plan:
     """What to store and compute in fewer bits than ``ct.convert`` does."""
     (output,) = (node for node in job.graph.graph.nodes if node.op == "output")
-    nodes = {theirs: ours for ours, theirs in names.items()} | {INPUT_SCALING: INPUT_NAME}
+    nodes = {operation: node for node, operation in names.items()} | {INPUT_SCALING: INPUT_NAME}
     return quantize.Plan(job.formats, nodes, job.value_ranges, frozenset(node.name for node in output.all_input_nodes))
 
 
@@ -162,8 +162,8 @@ def exported_names(graph: fx.GraphModule, exported: Any) -> dict[str, str]:
         ConversionError: a kind of operation occurs more often in the one than in the other.
     """
     kinds = [(str(node.target.__name__).split(".")[0], node.name) for node in _operations(exported)]
-    known = [(KINDS[kind], name) for kind, name in kinds if kind in KINDS]
-    return {node.name: name for node, name in node_names.match(graph, known)}
+    operations = [(KINDS[kind], name) for kind, name in kinds if kind in KINDS]
+    return {node.name: name for node, name in node_names.match(graph, operations)}
 
 
 def _operations(exported: Any) -> list[Any]:
@@ -208,7 +208,7 @@ def _program(spec: Any) -> Any:
 
 def _name_operations(spec: Any, names: dict[str, str]) -> None:
     """Give operations the names of the graph's nodes, which Xcode's performance report shows."""
-    nodes = {theirs: ours for ours, theirs in names.items()}
+    nodes = {operation: node for node, operation in names.items()}
     for op in _program(spec):
         values = op.attributes["name"].immediateValue.tensor.strings.values
         node = nodes.get(values[0].removesuffix("_cast_fp16"))

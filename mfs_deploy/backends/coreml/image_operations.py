@@ -87,7 +87,7 @@ def upsample_bilinear(
     align_corners: Tensor | None = None,
     half_pixel_centers: Tensor | None = None,
 ) -> Tensor:
-    """Corners are aligned unless said otherwise; pixel centres are at halves exactly where corners are not aligned."""
+    """Corners are aligned by default; pixel centres are at halves exactly where corners are not aligned."""
     aligned = bool(align_corners) if align_corners is not None else True
     halves = bool(half_pixel_centers) if half_pixel_centers is not None else not aligned
     if aligned and halves:

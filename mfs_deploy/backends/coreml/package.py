@@ -31,9 +31,9 @@ IDENTIFIERS = {name: str(uuid.uuid5(uuid.NAMESPACE_URL, f"mfs-deploy/{name}")) f
 @contextlib.contextmanager
 def quiet() -> Iterator[io.StringIO]:
     """Keep coremltools' progress bars, warnings and log lines off the terminal; what it printed is in the yielded buffer."""
-    said = io.StringIO()
-    with unlogged(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        yield said
+    printed = io.StringIO()
+    with unlogged(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        yield printed
 
 
 def coremltools() -> Any:

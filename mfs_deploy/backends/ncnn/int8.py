@@ -63,7 +63,7 @@ def beyond_float16(graph: fx.GraphModule, ranges: Mapping[str, Range]) -> set[st
 def quantize(
     layers: tuple[NcnnLayer, ...], weights: NcnnWeights, largest: Mapping[str, float], floating: Set[str]
 ) -> tuple[tuple[NcnnLayer, ...], NcnnWeights]:
-    """Make the convolutions named in ``largest`` int8; theirs are float32 ``weights``.
+    """Make the convolutions named in ``largest`` int8; ``weights`` are float32.
 
     Args:
         largest: largest absolute input of each of them.

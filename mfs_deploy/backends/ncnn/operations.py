@@ -68,11 +68,11 @@ def _check_int8_blobs(layers: tuple[NcnnLayer, ...]) -> None:
     """Only int8 convolutions may read int8 values: any other layer would take them for floats and read beyond their end."""
     unread: dict[str, NcnnLayer] = {}  # blobs of int8 values, and what made them
     for layer in layers:
-        known = [b for b in layer.inputs if unread.pop(b, None)]
+        int8_inputs = [b for b in layer.inputs if unread.pop(b, None)]
         is_int8 = layer.type in CONVOLUTIONS and layer.integer(INT8)
-        if known and layer.type != "Split" and not is_int8:
-            raise layer.error(f"reads {known[0]}, whose values are int8")
-        if (known and layer.type == "Split") or (is_int8 and layer.integer(INT8) > REQUANTIZED):
+        if int8_inputs and layer.type != "Split" and not is_int8:
+            raise layer.error(f"reads {int8_inputs[0]}, whose values are int8")
+        if (int8_inputs and layer.type == "Split") or (is_int8 and layer.integer(INT8) > REQUANTIZED):
             unread |= dict.fromkeys(layer.outputs, layer)
     for blob, layer in unread.items():
         raise layer.error(f"gives {blob} as int8, and no layer reads it")

@@ -58,12 +58,12 @@ def values(path: Path, contract: Contract, target: Array) -> dict[str, Array]:
     check_target(target, contract)
     model = describe.load(path)
     graph = model.graph
-    known = {value.name: value for value in graph.value_info}
+    infos = {value.name: value for value in graph.value_info}
     named = [(node.name, node.output[0]) for node in graph.node if node.op_type in KINDS]
     outputs = {value.name for value in graph.output}
-    graph.output.extend(known[blob] for _, blob in named if blob not in outputs and blob in known)
+    graph.output.extend(infos[blob] for _, blob in named if blob not in outputs and blob in infos)
     session = runner.session(path, model.SerializeToString())
-    shown = [(name, blob) for name, blob in named if blob in outputs or blob in known]
+    shown = [(name, blob) for name, blob in named if blob in outputs or blob in infos]
     arrays = session.run([blob for _, blob in shown], {contract.input.name: target})
     return {name: array.astype(np.float32) for (name, _), array in zip(shown, arrays, strict=True)}
 
@@ -72,16 +72,16 @@ def sections(path: Path, contract: Contract, target: Array) -> Iterator[tuple[st
     """Networks that each have one operation more than the one before; their unread values are their outputs."""
     check_target(target, contract)
     whole = describe.load(path)
-    known = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
+    infos = {value.name: value for value in (*whole.graph.value_info, *whole.graph.output)}
     for end, last in enumerate(whole.graph.node, start=1):
-        if last.op_type not in KINDS or last.output[0] not in known:
+        if last.op_type not in KINDS or last.output[0] not in infos:
             continue
         model = copy.deepcopy(whole)
         del model.graph.node[end:]
         read = {name for node in model.graph.node for name in node.input}
-        leaves = [name for node in model.graph.node for name in node.output if name not in read and name in known]
+        leaves = [name for node in model.graph.node for name in node.output if name not in read and name in infos]
         del model.graph.output[:]
-        model.graph.output.extend(known[name] for name in leaves)
+        model.graph.output.extend(infos[name] for name in leaves)
         session = runner.session(path, model.SerializeToString())
         run = partial(session.run, leaves, {contract.input.name: target})
         run()

@@ -202,8 +202,8 @@ def _processor(work: Path, name: str) -> None:
 
 def _emulator_version(work: Path) -> str:
     libraries = {"LD_LIBRARY_PATH": str(work / "emulator/usr/lib/x86_64-linux-gnu")}
-    said = _run(str(work / "emulator/usr/bin/qemu-aarch64"), "--version", what="starting QEMU", env=libraries)
-    return said.splitlines()[0]
+    printed = _run(str(work / "emulator/usr/bin/qemu-aarch64"), "--version", what="starting QEMU", env=libraries)
+    return printed.splitlines()[0]
 
 
 # ---- Python packages, counter, trial

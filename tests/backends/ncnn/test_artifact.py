@@ -22,7 +22,7 @@ def test_graph_has_no_needless_layers(fp16, graph):
     assert [x.name for x in layers if x.type == "ReLU"] == ["leaky_relu_14"]
     assert all(x.integer(0) == 2 and x.integer(6) == 1 for x in layers if x.type == "Interp")  # bilinear, aligned corners
     nodes = {n.name for n in graph.graph.nodes}
-    made = {"sub_widened", "tails_joined", "tails", "tails_split"}  # by ncnn_fit
+    made = {"sub_widened", "tails_joined", "tails", "tails_split"}  # by rewrites
     assert {x.name for x in layers if x.type != "Split"} <= nodes | made
 
 
