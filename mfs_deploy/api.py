@@ -7,13 +7,13 @@ errors; heavy libraries are imported when they are needed.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from mfs_deploy.errors import UsageError
-from mfs_deploy.progress import SILENT, Progress
+from mfs_deploy.progress import OnProgress, by_function
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     Landmarks = Sequence[Sequence[float]] | NDArray[np.float64]
 
 AnyPath = str | os.PathLike[str]
-OnProgress = Callable[[int, int, str], None]
 BACKENDS = ("onnx", "tflite", "ncnn", "coreml")
 
 
@@ -77,7 +76,7 @@ class Bundle:
         """
         from mfs_deploy.evaluate import bundle_parity
 
-        checked = bundle_parity.recheck(self.path, _progress(progress))
+        checked = bundle_parity.recheck(self.path, by_function(progress))
         return {name: _artifact_parity(entry) for name, entry in checked.manifest["artifacts"].items()}
 
     def bench(self, *, runs: int = 200, threads: int = 1, progress: OnProgress | None = None) -> dict[str, Any]:
@@ -93,7 +92,7 @@ class Bundle:
 
         if runs < 100 or not 1 <= threads <= 16:
             raise UsageError(f"runs={runs}, threads={threads}", hint="runs is 100 or more, threads 1 to 16")
-        return dict(bench.on_host(self.path, runs=runs, threads=threads, progress=_progress(progress)))
+        return dict(bench.on_host(self.path, runs=runs, threads=threads, progress=by_function(progress)))
 
     def run(self, backend: str, crop: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Swap one aligned crop in this process; the artifact stays open for the next.
@@ -194,7 +193,7 @@ def export(
 
     from mfs_deploy.exporter import pipeline
 
-    exported = pipeline.export(request, _progress(progress))
+    exported = pipeline.export(request, by_function(progress))
     return Bundle(exported.path, exported.manifest)
 
 
@@ -281,29 +280,6 @@ def _artifact_parity(entry: Mapping[str, Any]) -> ArtifactParity:
         mask_mean_error=first["mask_mean"],
         composite_psnr_db=first["composite_psnr_db"],
     )
-
-
-class _Calls:
-    """``Progress`` by a function of steps done, steps in all and a label."""
-
-    def __init__(self, call: OnProgress) -> None:
-        self._call, self._done, self._steps = call, 0, 0
-
-    def start(self, steps: int) -> None:
-        self._done, self._steps = 0, steps
-
-    def step(self, label: str) -> None:
-        self._done += 1
-        self._call(self._done, self._steps, label)
-
-    def note(self, text: str) -> None:
-        self._call(self._done, self._steps, text)
-
-    def finish(self) -> None: ...
-
-
-def _progress(call: OnProgress | None) -> Progress:
-    return SILENT if call is None else _Calls(call)
 
 
 @overload

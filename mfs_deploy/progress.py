@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+OnProgress = Callable[[int, int, str], None]  # steps done, steps in all, a label
 
 
 class Progress(Protocol):
@@ -24,3 +27,25 @@ class Silent:
 
 
 SILENT = Silent()
+
+
+class _Calls:
+    def __init__(self, call: OnProgress) -> None:
+        self._call, self._done, self._steps = call, 0, 0
+
+    def start(self, steps: int) -> None:
+        self._done, self._steps = 0, steps
+
+    def step(self, label: str) -> None:
+        self._done += 1
+        self._call(self._done, self._steps, label)
+
+    def note(self, text: str) -> None:
+        self._call(self._done, self._steps, text)
+
+    def finish(self) -> None: ...
+
+
+def by_function(call: OnProgress | None) -> Progress:
+    """Progress that calls a function at every step; silent where there is none."""
+    return SILENT if call is None else _Calls(call)

@@ -6,11 +6,13 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest, reference_file
+from mfs_deploy.bundle.manifest_types import SpecEntry
+from mfs_deploy.bundle.provenance import tensor_entry
 from mfs_deploy.contract import Contract
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.reference import write_reference
@@ -40,11 +42,9 @@ def write(
             copy = shutil.copytree if (path.parent / file).is_dir() else shutil.copy
             copy(path.parent / file, folder / file)
         info = asdict(backend.describe(path))
-        entries[name] = {
-            "files": list(backend.FILES),
-            "layout": backend.LAYOUT,
-            **{key: info[key] for key in ("inputs", "outputs")},
-        }
+        specs = {spec.name: cast(SpecEntry, asdict(spec)) for spec in (contract.input, *contract.outputs)}
+        ends = {key: [tensor_entry(one, specs[one["name"]]) for one in info[key]] for key in ("inputs", "outputs")}
+        entries[name] = {"files": list(backend.FILES), "layout": backend.LAYOUT, **ends}
     write_reference(folder, cases, reference)
     _write_manifest(folder, contract, entries)
 
@@ -66,11 +66,11 @@ def _write_manifest(folder: Path, contract: Contract, artifacts: dict[str, dict[
     said: dict[str, Any] = {
         **{"schema": manifest.SCHEMA, "tool": "tests", "architecture": contract.arch, "contract": contract.as_dict()},
         **{"recipes": {"fp32": recipes.without_name(asdict(recipes.load("fp32")))}, "calibration": {}},
-        **{"alignment": asdict(known.alignment), "paste_back": asdict(known.paste_back), "artifacts": artifacts},
+        **{"alignment": known.alignment.as_dict(), "paste_back": known.paste_back.as_dict(), "artifacts": artifacts},
         **{"reference": {"file": reference_file.NAME}, "stages": {}, "float16": {}, "checkpoint": [], "weights": {"sha256": ""}},
-        **{"versions": {}, "licences": {}, "synthetic_media": manifest.DISCLOSURE, "files": files},
+        **{"versions": {}, "licences": {"code": "", "weights": ""}, "synthetic_media": manifest.DISCLOSURE, "files": files},
     }
-    manifest.write(folder, said)
+    (folder / manifest.NAME).write_bytes(manifest.to_json(said))
 
 
 def rewrite(folder: Path, change: Any) -> None:

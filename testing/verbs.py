@@ -105,6 +105,28 @@ def scrfd(portrait, tmp_path_factory) -> Path:
     return path
 
 
+# ---- the other architecture
+
+
+@pytest.fixture(scope="session")
+def fsgan(once) -> Path:
+    """A folder with generator and identity encoder, seed 1.  Do not write into it."""
+    from testing import standin_mobilefsgan
+
+    return once("mobilefsgan", lambda folder: standin_mobilefsgan.write(folder, 1))
+
+
+@pytest.fixture(scope="session")
+def fsgan_bundle(once, fsgan, photo) -> Path:
+    """A bundle of all backends in float16, by full conversion.  Do not write into it."""
+
+    def make(folder: Path) -> None:
+        args = ["export", "--arch", "mobilefsgan", "--checkpoint", str(fsgan), "--source", str(photo), "--landmarks", LANDMARKS]
+        assert cli.main([*args, "--full-conversion", "--out", str(folder / "face"), "--quiet"]) == 0
+
+    return once("mobilefsgan-bundle", make) / "face"
+
+
 # ---- kits
 
 

@@ -73,6 +73,20 @@ def test_a_module_imports_only_from_places_below_it(name):
     assert wrong == set()
 
 
+def test_no_permission_is_unused():
+    used: dict[str, set[str]] = {name: set() for name in MAY_IMPORT}
+    for name, path in MODULES.items():
+        used[place(name)] |= {place(other) for other in imports(path)}
+    assert {name: allowed - used[name] for name, allowed in MAY_IMPORT.items() if allowed - used[name]} == {}
+
+
+def test_no_import_is_relative():
+    """``imports`` reads full names only."""
+    for name, path in MODULES.items():
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        assert [node.lineno for node in nodes if isinstance(node, ast.ImportFrom) and node.level] == [], name
+
+
 def test_no_place_is_above_and_below_another():
     list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())
 

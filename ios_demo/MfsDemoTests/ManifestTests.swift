@@ -4,7 +4,7 @@ import XCTest
 final class ManifestTests: XCTestCase {
     // Names and a size that no exporter writes, so that a constant in the app cannot stand in for the manifest.
     private func manifest(
-        schema: Int = 1, colour: String = "RGB", dtype: String = "RGB image 64x64", mask: String = "GRAYSCALE_FLOAT16 image 64x64",
+        schema: Int = 2, colour: String = "RGB", dtype: String = "RGB image 64x64", mask: String = "GRAYSCALE_FLOAT16 image 64x64",
         layout: String = "NCHW", backend: String = "coreml", recipe: String = "half"
     ) -> Data {
         let text = """
@@ -47,8 +47,12 @@ final class ManifestTests: XCTestCase {
         XCTAssertFalse(contract.recipe.isStatic)
     }
 
+    func testBundlesExportedBeforeAreStillRead() throws {
+        XCTAssertEqual(try Manifest.read(manifest(schema: 1)).coreML().size, 64)
+    }
+
     func testWhatTheAppWouldNotRunRightIsRefused() {
-        XCTAssertTrue(refusal(manifest(schema: 2)).contains("schema 2"))
+        XCTAssertTrue(refusal(manifest(schema: 3)).contains("schema 3"))
         XCTAssertTrue(refusal(manifest(colour: "BGR")).contains("BGR"))
         XCTAssertTrue(refusal(manifest(dtype: "float32")).contains("--coreml-io image"))
         XCTAssertTrue(refusal(manifest(mask: "GRAYSCALE image 64x64")).contains("weight"))

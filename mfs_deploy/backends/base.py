@@ -76,9 +76,21 @@ class Conversion:
 
 @dataclass(frozen=True)
 class TensorInfo:
+    """An input or output of an artifact.  ``scale * (stored - zero_point)`` is the value that a stored number stands for.
+
+    Attributes:
+        dtype: as people write it: a number type, or an image's kind and size.
+        element: type of one stored number.
+        kind: "array", or "image" for a pixel buffer.
+    """
+
     name: str
     shape: tuple[int, ...]
     dtype: str
+    element: str
+    kind: str = "array"
+    scale: float = 1.0
+    zero_point: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,7 @@ class ArtifactInfo:
 
     Attributes:
         format: the file format and its version, such as "ONNX opset 20".
+        inputs, outputs: in the file's own order.
         parameters: stored weight values by dtype name, such as {"float16": 491212}.
         macs: multiply-adds in convolutions for one frame.
         float32_layers: convolutions and linear layers with weights in float32, in an artifact that stores others in fewer bits.

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata as distributions
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +17,18 @@ import mfs_deploy
 from mfs_deploy import architectures
 from mfs_deploy.architectures.card import DEMO, GENERATOR, SourceFile, card
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.manifest_types import (
+    AlignmentEntry,
+    ArtifactEntry,
+    CheckpointEntry,
+    CommonEntry,
+    ContractEntry,
+    EllipsePasteEntry,
+    FileEntry,
+    MaskPasteEntry,
+    SpecEntry,
+    TensorEntry,
+)
 from mfs_deploy.contract import Contract
 from mfs_deploy.quant.recipes import Recipe
 
@@ -58,7 +70,7 @@ def metadata(facts: Facts, recipe: Recipe) -> dict[str, str]:
     }
 
 
-def common(facts: Facts) -> dict[str, Any]:
+def common(facts: Facts) -> CommonEntry:
     """What the manifests of all people say alike."""
     is_demo = any(f.role == GENERATOR and f.recognised == DEMO for f in facts.files)
     weights = card("demo" if is_demo else facts.contract.arch)
@@ -67,18 +79,23 @@ def common(facts: Facts) -> dict[str, Any]:
         "schema": manifest.SCHEMA,
         "tool": f"mfs-deploy {mfs_deploy.__version__}",
         "architecture": facts.contract.arch,
-        "contract": facts.contract.as_dict(),
-        "alignment": asdict(known.alignment),
-        "paste_back": asdict(known.paste_back),
-        "checkpoint": [asdict(f) for f in facts.files],
+        "contract": cast(ContractEntry, facts.contract.as_dict()),
+        "alignment": cast(AlignmentEntry, known.alignment.as_dict()),
+        "paste_back": cast("MaskPasteEntry | EllipsePasteEntry", known.paste_back.as_dict()),
+        "checkpoint": [cast(CheckpointEntry, asdict(f)) for f in facts.files],
         "licences": {"code": card(facts.contract.arch)["code_licence"], "weights": weights["weights_licence"]},
         "synthetic_media": manifest.DISCLOSURE,
     }
 
 
 def artifact_entry(
-    files: Sequence[str], layout: str, recipe: str, listed: Mapping[str, Mapping[str, Any]], info: Mapping[str, Any]
-) -> dict[str, Any]:
+    files: Sequence[str],
+    layout: str,
+    recipe: str,
+    listed: Mapping[str, FileEntry],
+    info: Mapping[str, Any],
+    contract: ContractEntry,
+) -> ArtifactEntry:
     """An artifact's entry in a manifest, its parity not measured.
 
     Args:
@@ -86,14 +103,38 @@ def artifact_entry(
         listed: the artifact's files, as ``manifest.list_files`` gives them.
         info: its ``ArtifactInfo`` as a dict.
     """
+    specs = {spec["name"]: spec for spec in (contract["input"], *contract["outputs"])}
     return {
         "files": list(files),
         "bytes": sum(facts["bytes"] for facts in listed.values()),
         "sha256": {name: facts["sha256"] for name, facts in listed.items()},
         "layout": layout,
         "recipe": recipe,
-        **{key: info[key] for key in ("format", "inputs", "outputs", "parameters", "macs", "float32_layers")},
+        "format": info["format"],
+        "inputs": [tensor_entry(tensor, specs[tensor["name"]]) for tensor in info["inputs"]],
+        "outputs": [tensor_entry(tensor, specs[tensor["name"]]) for tensor in info["outputs"]],
+        "parameters": info["parameters"],
+        "macs": info["macs"],
+        "float32_layers": info["float32_layers"],
         "parity": {"runtime": "", "cases": []},
+    }
+
+
+def tensor_entry(info: Mapping[str, Any], spec: SpecEntry) -> TensorEntry:
+    """An input or output, ``TensorInfo`` as a dict, with the stored numbers that the contract's range stands for."""
+    low, high = (bound / info["scale"] + info["zero_point"] for bound in (spec["low"], spec["high"]))
+    is_float = info["element"].startswith("float")
+    return {
+        "name": info["name"],
+        "shape": list(info["shape"]),
+        "dtype": info["dtype"],
+        "kind": info["kind"],
+        "element": info["element"],
+        "colour": spec["colour"],
+        "scale": info["scale"],
+        "zero_point": info["zero_point"],
+        "low": low if is_float else round(low),
+        "high": high if is_float else round(high),
     }
 
 

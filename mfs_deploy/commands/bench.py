@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import table
+
+if TYPE_CHECKING:
+    from mfs_deploy.evaluate.result_types import CountedEntry, InstructionsResult, PhoneResult, TimesResult
 
 
 @click.command("bench", short_help="Time a bundle here or on a phone, or count its instructions on arm64.")
@@ -63,27 +66,31 @@ def command(
     phone = options.make_phone(machine, serial, runner, litert)
     before = None if old is None else bench_results.read(old)
     if phone is not None:
-        found = bench_phone.on_phone(bundle, phone, runs=runs, threads=threads, sustained=sustained, progress=console)
-    elif machine == "arm64":
-        found = bench_arm64.on_arm64(bundle, cpu, by_layer=by_layer, progress=console)
+        phone_result = bench_phone.on_phone(bundle, phone, runs=runs, threads=threads, sustained=sustained, progress=console)
+        console.finish()
+        console.result(phone_result, phone_text(phone_result))
+        return
+    if machine == "arm64":
+        found: TimesResult | InstructionsResult = bench_arm64.on_arm64(bundle, cpu, by_layer=by_layer, progress=console)
     else:
         found = on_host(bundle, runs=runs, threads=threads, progress=console)
     console.finish()
     if before is not None:
-        found["compared"] = bench_results.compare(before, found)
-    console.result(found, phone_text(found) if phone is not None else text(found))
+        bench_results.compare(before, found)
+    console.result(found, text(found))
 
 
-def phone_text(found: dict[str, Any]) -> str:
-    from mfs_deploy.devices.phone import STAGES, runtime
+def phone_text(found: PhoneResult) -> str:
+    from mfs_deploy.devices.phone import runtime
+    from mfs_deploy.devices.report_types import STAGES
 
     stages = [stage for stage in STAGES if stage != "total"]
     header = ["artifact", "recipe", "median", "p90", "p99", *stages, "FPS sustained", "run by"]
     rows = []
     for name, a in found["artifacts"].items():
-        times = a["latency_ms"]
+        times, total = a["latency_ms"], a["latency_ms"]["total"]
         sustained = f"{a['sustained']['fps']:.1f} ({a['sustained']['seconds']:.0f} s)" if "sustained" in a else "-"
-        whole = (f"{times['total'][key]:.2f} ms" for key in ("p50", "p90", "p99"))
+        whole = (f"{ms:.2f} ms" for ms in (total["p50"], total["p90"], total["p99"]))
         by_stage = (f"{times[stage]['p50']:.2f} ms" for stage in stages)
         rows.append([name, a["recipe"], *whole, *by_stage, sustained, runtime(a)])
     threads = "" if found["threads"] is None else f", {found['threads']} thread{'s' if found['threads'] != 1 else ''}"
@@ -91,19 +98,22 @@ def phone_text(found: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"not run: {why}" for why in found["refused"].values())])
 
 
-def text(found: dict[str, Any]) -> str:
-    counted = "cpu" in found
-    lines = [instructions_table(found) if counted else times_table(found)]
-    if found.get("stages"):
+def text(found: TimesResult | InstructionsResult) -> str:
+    if "cpu" in found:
+        lines = [instructions_table(found)]
+        for name, artifact in found["artifacts"].items():
+            if "layers" in artifact:
+                lines += ["", f"{name}, by layer", layers_table(artifact)]
+        return "\n".join(lines)
+    lines = [times_table(found)]
+    if found["stages"]:
         lines.append("around it: " + ", ".join(f"{name.removesuffix('_ms')} {ms:.1f} ms" for name, ms in found["stages"].items()))
-    for name, artifact in found["artifacts"].items():
-        if "layers" in artifact:
-            lines += ["", f"{name}, by layer", layers_table(artifact)]
     return "\n".join(lines)
 
 
-def times_table(found: dict[str, Any]) -> str:
-    keys = ("median_ms", "p90_ms", "p99_ms", "first_ms", "load_ms")
+def times_table(found: TimesResult) -> str:
+    from mfs_deploy.evaluate.result_types import MILLISECONDS as keys
+
     header = ["artifact", "recipe", *(key.removesuffix("_ms") for key in keys), "memory", "run by", *_compared_header(found)]
     rows = []
     for name, a in found["artifacts"].items():
@@ -112,7 +122,7 @@ def times_table(found: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def instructions_table(found: dict[str, Any]) -> str:
+def instructions_table(found: InstructionsResult) -> str:
     kinds = ("fma32", "fma16", "sdot", "load", "store", "branch")
     header = ["artifact", "recipe", "instructions", "of the bound", *kinds, *_compared_header(found)]
     rows = []
@@ -124,18 +134,19 @@ def instructions_table(found: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def layers_table(artifact: dict[str, Any]) -> str:
+def layers_table(artifact: CountedEntry) -> str:
     whole = artifact["instructions"]["total"]
-    ranked = sorted(artifact["layers"].items(), key=lambda item: -item[1]["total"])
+    layers = artifact.get("layers", {})
+    ranked = sorted(layers.items(), key=lambda item: -item[1]["total"])
     rows = [(name, f"{c['total'] / 1e6:.2f} M", f"{100 * c['total'] / whole:.1f}%") for name, c in ranked]
     return table(("layer", "instructions", "share"), rows)
 
 
-def _compared_header(found: dict[str, Any]) -> list[str]:
+def _compared_header(found: TimesResult | InstructionsResult) -> list[str]:
     return ["of the old"] if "compared" in found else []
 
 
-def _compared(found: dict[str, Any], name: str) -> list[str]:
+def _compared(found: TimesResult | InstructionsResult, name: str) -> list[str]:
     if "compared" not in found:
         return []
     one = found["compared"].get(name)

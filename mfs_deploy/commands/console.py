@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -19,7 +19,7 @@ class Console:
         self._bar: Any = None
         self._steps = self._done = 0
 
-    def result(self, data: dict[str, Any], text: str) -> None:
+    def result(self, data: Mapping[str, object], text: str) -> None:
         """The outcome: ``data`` under --json, else ``text`` unless --quiet."""
         if self.as_json:
             click.echo(json.dumps(data, indent=2, sort_keys=True, allow_nan=False))

@@ -13,6 +13,7 @@ from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import parity_table, table
 
 if TYPE_CHECKING:
+    from mfs_deploy.bundle.manifest_types import CalibrationEntry
     from mfs_deploy.exporter.auto_recipe import Trial
     from mfs_deploy.exporter.pipeline import Exported
 
@@ -91,7 +92,7 @@ def summary(exported: Exported) -> str:
         lines += ["", trials_table(exported.trials)]
     if not manifest["reference"]:
         return "\n".join([*lines, f"bundle: {exported.path} (parity not measured)"])
-    lines += ["", parity_table(manifest), "", f"bundle: {exported.path}", f"picture: {exported.path / 'preview.png'}"]
+    lines += ["", parity_table(manifest["artifacts"]), "", f"bundle: {exported.path}", f"picture: {exported.path / 'preview.png'}"]
     return "\n".join(lines)
 
 
@@ -108,13 +109,14 @@ def trials_table(trials: Sequence[Trial]) -> str:
     return table(("tried", "recipe", "size", "PSNR", "frame, one thread", ""), rows)
 
 
-def calibration_line(said: dict[str, Any]) -> str:
+def calibration_line(said: CalibrationEntry) -> str:
     """What ranges were measured on, in words."""
     if said["reused"]:
         return f"calibration: ranges of another identity; at most {said['largest_share_outside']:.2%} of any value's are cut off"
     seen = said["coverage"]
     parts = [f"{seen['crops']} crops, {seen['different']} different"]
-    parts += [f"{name} {seen[name][0]:.0f} to {seen[name][1]:.0f} of 255" for name in ("brightness", "contrast")]
+    for name, (low, high) in (("brightness", seen["brightness"]), ("contrast", seen["contrast"])):
+        parts.append(f"{name} {low:.0f} to {high:.0f} of 255")
     if seen["turned"] is not None:
         parts.append(f"turned {seen['turned'][0]:+.2f} to {seen['turned'][1]:+.2f}")
     if said["skipped"]:

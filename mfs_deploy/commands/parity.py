@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mfs_deploy.commands import options
 from mfs_deploy.commands.console import Console, output_options
 from mfs_deploy.commands.tables import parity_table, table
+
+if TYPE_CHECKING:
+    from mfs_deploy.bundle.manifest_types import ArtifactEntry
+    from mfs_deploy.evaluate.result_types import Agreement, ParityResult
 
 
 @click.command("parity", short_help="Re-check a bundle; for CI.")
@@ -52,26 +56,29 @@ def command(
         other = recheck.Emulated(emulated(cpu), RUNTIMES)
     found = recheck.recheck(bundle, console, other)
     console.finish()
-    here = {name: {"recipe": artifact["recipe"], **artifact["parity"]} for name, artifact in found.manifest["artifacts"].items()}
-    said: dict[str, Any] = {
+    artifacts = found.manifest["artifacts"]
+    network = manifest.network(found.manifest)
+    said: ParityResult = {
         "bundle": str(bundle),
-        **manifest.network(found.manifest),
-        "artifacts": here,
+        "architecture": network["architecture"],
+        "size": network["size"],
+        "weights_sha256": network["weights_sha256"],
+        "artifacts": {name: {"recipe": artifact["recipe"], **artifact["parity"]} for name, artifact in artifacts.items()},
         "agreement_db": found.agreement,
     }
-    lines = [parity_table(found.manifest)]
+    lines = [parity_table(artifacts)]
     if other is not None:
-        said |= {"elsewhere": {"machine": other.name, "artifacts": found.elsewhere}}
-        there = {name: {**found.manifest["artifacts"][name], "parity": entry} for name, entry in found.elsewhere.items()}
-        lines += ["", f"on {other.name}", parity_table({"artifacts": there})]
+        said["elsewhere"] = {"machine": other.name, "artifacts": found.elsewhere}
+        there: dict[str, ArtifactEntry] = {name: {**artifacts[name], "parity": entry} for name, entry in found.elsewhere.items()}
+        lines += ["", f"on {other.name}", parity_table(there)]
     if isinstance(other, OnPhone):
         lines += [f"not run: {why}" for why in other.refused.values()]
-    if len(found.agreement) > 1 + len(here):
+    if len(found.agreement) > 1 + len(artifacts):
         lines += ["", "PSNR of each two, in dB", agreement_table(found.agreement)]
     console.result(said, "\n".join(lines))
 
 
-def agreement_table(agreement: dict[str, dict[str, float | None]]) -> str:
+def agreement_table(agreement: Agreement) -> str:
     def cell(a: str, b: str) -> str:
         if a == b:
             return "-"

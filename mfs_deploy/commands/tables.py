@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+
+from mfs_deploy.bundle.manifest_types import ArtifactEntry, QualityEntry
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -14,7 +15,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def parity_table(manifest: dict[str, Any]) -> str:
+def parity_table(artifacts: Mapping[str, ArtifactEntry]) -> str:
     """Each artifact against PyTorch, a line for each case."""
     header = (
         "artifact",
@@ -30,7 +31,7 @@ def parity_table(manifest: dict[str, Any]) -> str:
         "run by",
     )
     rows = []
-    for name, artifact in manifest["artifacts"].items():
+    for name, artifact in artifacts.items():
         for case in artifact["parity"]["cases"]:
             rows.append(
                 (
@@ -50,6 +51,6 @@ def parity_table(manifest: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def _quality(quality: dict[str, float] | None) -> str:
+def _quality(quality: QualityEntry | None) -> str:
     """What the artifact and PyTorch each reach against the truth, where that is known."""
     return "-" if quality is None else f"{quality['psnr_db']:.2f} ({quality['reference_psnr_db']:.2f}) dB"

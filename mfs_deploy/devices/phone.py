@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from mfs_deploy import files
 from mfs_deploy.backends.job import Job, Result
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import manifest
-from mfs_deploy.bundle.manifest import Number, Text, misfit
+from mfs_deploy.bundle.schema import parse, schema_error, without_unknown
 from mfs_deploy.devices import run_tool
+from mfs_deploy.devices.report_types import PhoneReport, RuntimeEntry
 from mfs_deploy.errors import DeviceError, MfsError, ParityError
 
 SCHEMA = 1
@@ -25,20 +26,6 @@ MAX_BYTES = 10_000_000  # of a report
 OPEN_TIMEOUT_S = 300  # to open and check a bundle; frames and sustained runs come on top
 FRAME_S = 15  # for the slowest frame; an emulated phone takes 8
 
-STAGES = ("detect", "align", "network", "paste", "total")
-DISTRIBUTION = dict.fromkeys(("p50", "p90", "p99", "min", "max", "mean"), Number)
-# The entries of a report by mfs-bench-device or a demo app that are used here.
-FORM: dict[str, Any] = {
-    "schema": int,
-    "tool": Text,
-    **dict.fromkeys(("manifest_sha256", "backend", "runtime", "recipe", "precision"), Text),
-    "threads": (int, None),  # None: the runtime decides
-    "open_ms": Number,
-    "frame": {"name": Text, "width": int, "height": int},
-}
-MACHINE = {"system": Text, "architecture": Text, "cpu": Text, "cores": int}
-SUSTAINED = {"seconds": Number, "frames": int, "fps": Number, "fps_by_second": DISTRIBUTION, "samples": [dict]}
-PARITY = {"complaints": [Text]}
 AROUND_NETWORK = ("align_max", "paste_max")  # prefixes of the complaints about the steps around the network
 
 
@@ -60,10 +47,9 @@ class Run:
 
 @dataclass(frozen=True)
 class PhoneResult:
-    """``report`` has at least the entries of ``FORM``.  ``outputs`` (N, C, S, S) float32 by name, for the reference's crops; empty
-    unless asked for."""
+    """``outputs`` (N, C, S, S) float32 by name, for the reference's crops; empty unless asked for."""
 
-    report: dict[str, Any]
+    report: PhoneReport
     outputs: dict[str, NDArray[np.float32]]
 
 
@@ -180,12 +166,12 @@ def require_one(ran: Sized, refused: Mapping[str, str]) -> None:
         raise NoRuntime("no artifact ran on the phone: " + "; ".join(refused.values()))
 
 
-def runtime(report: Mapping[str, Any]) -> str:
+def runtime(report: RuntimeEntry) -> str:
     """The runtime that ran an artifact, with version and precision."""
     return f"{report['runtime']}, {report['precision']}"
 
 
-def check(text: str, run: Run, bundle: Path) -> dict[str, Any]:
+def check(text: str, run: Run, bundle: Path) -> PhoneReport:
     """Parse and check a phone's report: it is of this bundle's artifact, and every entry used has its form.
 
     Raises:
@@ -194,7 +180,7 @@ def check(text: str, run: Run, bundle: Path) -> dict[str, Any]:
     try:
         if len(text) > MAX_BYTES:
             raise ValueError(f"{len(text):,} characters")
-        found = manifest.parse(text)
+        found = without_unknown(parse(text), PhoneReport)
         problem = _problem(found, run)
         if problem is not None:
             raise ValueError(problem)
@@ -210,28 +196,15 @@ def check(text: str, run: Run, bundle: Path) -> dict[str, Any]:
     for key, value in wanted.items():
         if found[key] != value:
             raise DeviceError(f"the phone measured something else: {key} is {found[key][:64]!r}, not {value!r}")
-    return dict(found)
+    return cast(PhoneReport, found)
 
 
 def _problem(found: Any, run: Run) -> str | None:
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         return f"its schema is {found.get('schema') if isinstance(found, dict) else None!r}, this version reads {SCHEMA}"
-    if not isinstance(found.get("pixels"), bool):
-        return "report lacks 'pixels'"
-    inner: dict[str, Any] = {"machine": MACHINE, "parity": PARITY}
-    if run.runs:
-        inner["latency_ms"] = dict.fromkeys(STAGES, DISTRIBUTION)
-    if run.sustained:
-        inner["sustained"] = SUSTAINED
-    problem = misfit(_part(found, FORM | inner), FORM | dict.fromkeys(inner, dict), "report")
-    for name, form in inner.items():
-        problem = problem or misfit(_part(found[name], form), form, name)
-    return problem
-
-
-def _part(found: dict[str, Any], form: dict[str, Any]) -> dict[str, Any]:
-    """The entries that ``form`` names."""
-    return {key: value for key, value in found.items() if key in form}
+    problem = schema_error(found, PhoneReport, "report")
+    asked = {"latency_ms": run.runs, "sustained": run.sustained}
+    return problem or next((f"report lacks {key!r}" for key, value in asked.items() if value and key not in found), None)
 
 
 @dataclass(frozen=True)

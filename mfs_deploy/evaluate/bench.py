@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,11 +20,13 @@ from mfs_deploy.backends.job import Job
 from mfs_deploy.backends.machine import LOCAL
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest, provenance
+from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.errors import BundleError, UsageError
 from mfs_deploy.evaluate import bundle_parity as recheck
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.bench_results import SCHEMA
 from mfs_deploy.evaluate.reference import read_reference
+from mfs_deploy.evaluate.result_types import MeasuredHere, TimedEntry, TimesResult
 from mfs_deploy.evaluate.verify import verify_bundle
 from mfs_deploy.faces import align, paste_back, pixels
 from mfs_deploy.progress import SILENT, Progress
@@ -33,7 +34,7 @@ from mfs_deploy.progress import SILENT, Progress
 STAGE_RUNS = 30
 
 
-def on_host(folder: Path, *, runs: int, threads: int, progress: Progress = SILENT) -> dict[str, Any]:
+def on_host(folder: Path, *, runs: int, threads: int, progress: Progress = SILENT) -> TimesResult:
     """Time every artifact whose runtime is for this machine, and the stages around it.
 
     Raises:
@@ -41,21 +42,32 @@ def on_host(folder: Path, *, runs: int, threads: int, progress: Progress = SILEN
     """
     said, cases, jobs = open_artifacts(folder, lambda name: BACKENDS[name].RUNS_HERE)
     progress.start(len(jobs) + 1)
-    found = {}
+    found: dict[str, TimedEntry] = {}
     with launch.scratch() as scratch:
         for name, job in jobs.items():
             here = replace(LOCAL, threads=threads)
             (done,) = launch.run([replace(job, runs=runs)], parity.inputs(cases[:1]), scratch, machine=here)
             timing = done.result.timing
             assert timing is not None
-            percentiles = dict(zip(("median_ms", "p90_ms", "p99_ms"), np.percentile(timing["times_ms"], (50, 90, 99)), strict=True))
-            found[name] = {"recipe": job.recipe_name, "runtime": done.result.runtime, **_rounded(percentiles), **_rounded(timing)}
-            progress.step(f"{name}: {percentiles['median_ms']:.1f} ms")
+            median, p90, p99 = (_rounded(value) for value in np.percentile(timing["times_ms"], (50, 90, 99)))
+            found[name] = {
+                "recipe": job.recipe_name,
+                "runtime": done.result.runtime,
+                "median_ms": median,
+                "p90_ms": p90,
+                "p99_ms": p99,
+                "first_ms": _rounded(timing["first_ms"]),
+                "load_ms": _rounded(timing["load_ms"]),
+                "times_ms": timing["times_ms"],
+                "peak_mb": None if timing["peak_mb"] is None else _rounded(timing["peak_mb"]),
+            }
+            progress.step(f"{name}: {median:.1f} ms")
     progress.step("align and paste back")
-    return {**result_head(said, list(jobs)), "threads": threads, "artifacts": found, "stages": stages(cases[0], said)}
+    head, around = result_head(said, list(jobs)), stages(cases[0], said)
+    return {**head, "threads": threads, "artifacts": found, "stages": around}  # type: ignore[typeddict-item]  # head has no more
 
 
-def open_artifacts(folder: Path, runs: Callable[[str], bool]) -> tuple[dict[str, Any], list[parity.Case], dict[str, Job]]:
+def open_artifacts(folder: Path, runs: Callable[[str], bool]) -> tuple[Manifest, list[parity.Case], dict[str, Job]]:
     said = manifest.read(folder)
     contract = verify_bundle(folder, said)
     if not said["reference"]:
@@ -67,7 +79,7 @@ def open_artifacts(folder: Path, runs: Callable[[str], bool]) -> tuple[dict[str,
     return said, cases, jobs
 
 
-def result_head(said: dict[str, Any], names: list[str]) -> dict[str, Any]:
+def result_head(said: Manifest, names: list[str]) -> MeasuredHere:
     return {
         "schema": SCHEMA,
         **manifest.network(said),
@@ -84,7 +96,7 @@ def processor_name() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor() or "unknown")
 
 
-def stages(case: parity.Case, said: dict[str, Any]) -> dict[str, float]:
+def stages(case: parity.Case, said: Manifest) -> dict[str, float]:
     """Median milliseconds of what stands around the network in the whole swap of a photo; none for a crop without one."""
     if case.frame is None or case.landmarks is None or case.back is None:
         return {}
@@ -96,7 +108,7 @@ def stages(case: parity.Case, said: dict[str, Any]) -> dict[str, float]:
         "align_ms": lambda: pixels.to_tensor(align.align(frame, points, size, known.alignment)[0]),
         "paste_ms": lambda: paste_back.paste_back(frame, swapped, mask, back, case.paste),
     }
-    return _rounded({name: _median_ms(function) for name, function in work.items()})
+    return {name: _rounded(_median_ms(function)) for name, function in work.items()}
 
 
 def _median_ms(function: Callable[[], object]) -> float:
@@ -108,5 +120,5 @@ def _median_ms(function: Callable[[], object]) -> float:
     return float(np.median(times))
 
 
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: round(float(value), 4) if isinstance(value, float) else value for name, value in values.items()}
+def _rounded(value: float) -> float:
+    return round(float(value), 4)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import Job
+from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.devices.arm64 import count
 from mfs_deploy.devices.arm64 import machine as arm64
 from mfs_deploy.evaluate import parity
 from mfs_deploy.evaluate.bench import open_artifacts, result_head
+from mfs_deploy.evaluate.result_types import CountedEntry, InstructionsResult
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipes
 
 LANES = {"float32": 4, "float16": 8, "int8": 16, "int16": 8}  # multiply-adds of one 128-bit instruction
 
 
-def on_arm64(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SILENT) -> dict[str, Any]:
+def on_arm64(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SILENT) -> InstructionsResult:
     """Count the instructions of a frame of every artifact that an emulated processor runs, and by layer if asked.
 
     Raises:
@@ -30,7 +31,7 @@ def on_arm64(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
     arm64.machine(cpu, counts=Path(os.devnull))  # complains now, if it must
     progress.start(len(jobs) * (1 + by_layer))
     macs = _macs(said)
-    found = {}
+    found: dict[str, CountedEntry] = {}
     with launch.scratch() as scratch:
         for name, job in jobs.items():
             target = parity.inputs(cases[:1])
@@ -44,10 +45,11 @@ def on_arm64(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
                 (done,) = launch.run([replace(job, count_layers=True)], target, place, machine=arm64.machine(cpu, counts=counts))
                 found[name]["layers"] = count.layers(counts, done)
                 progress.step(f"{name}, by layer")
-    return {**result_head(said, list(jobs)), "cpu": cpu, "multiply_adds": macs, "artifacts": found}
+    head = result_head(said, list(jobs))
+    return {**head, "cpu": cpu, "multiply_adds": macs, "artifacts": found}  # type: ignore[typeddict-item]  # head has no more
 
 
-def _macs(said: dict[str, Any]) -> int:
+def _macs(said: Manifest) -> int:
     """Multiply-adds that the network needs, whatever a backend made of it."""
     from mfs_deploy import architectures
     from mfs_deploy.graph import simplify

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from mfs_deploy.bundle import manifest
-from mfs_deploy.devices.phone import STAGES, SUSTAINED, NoRuntime, Phone, Run, require_one
+from mfs_deploy.devices.phone import NoRuntime, Phone, Run, require_one
+from mfs_deploy.devices.report_types import PhoneReport
 from mfs_deploy.errors import ParityError
 from mfs_deploy.evaluate.bench import open_artifacts
 from mfs_deploy.evaluate.bench_results import SCHEMA
+from mfs_deploy.evaluate.result_types import OnPhoneEntry, PhoneResult
 from mfs_deploy.progress import SILENT, Progress
 
 
-def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: int, progress: Progress = SILENT) -> dict[str, Any]:
+def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: int, progress: Progress = SILENT) -> PhoneResult:
     """Time the whole swap of a frame on a phone, with every artifact that it has a runtime for.
 
     Args:
@@ -26,7 +27,7 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
     """
     said, _, jobs = open_artifacts(folder, lambda name: name in phone.runs)
     progress.start(len(jobs) + 1)
-    reports: dict[str, dict[str, Any]] = {}
+    reports: dict[str, PhoneReport] = {}
     refused: dict[str, str] = {}
     with phone.push(folder) as pushed:
         progress.step(f"copied to {phone.name}")
@@ -46,24 +47,33 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
     require_one(reports, refused)
     any_report = next(iter(reports.values()))  # the machine and its threads are the same in all
     machine = any_report["machine"]
-    processor = {"processor": machine["cpu"], "cores": machine["cores"], "system": f"{machine['system']} {machine['architecture']}"}
     return {
         "schema": SCHEMA,
         **manifest.network(said),
         "phone": phone.name,
         "by": phone.way,
-        "machine": processor,
+        "machine": {
+            "processor": machine["cpu"],
+            "cores": machine["cores"],
+            "system": f"{machine['system']} {machine['architecture']}",
+        },
         "threads": any_report["threads"],
         "runs": runs,
-        "artifacts": {name: _of_report(report, sustained=sustained > 0) for name, report in reports.items()},
+        "artifacts": {name: _of_report(report) for name, report in reports.items()},
         "refused": refused,
     }
 
 
-def _of_report(report: dict[str, Any], *, sustained: bool) -> dict[str, Any]:
-    """What is shown of a phone's report, which may hold more."""
-    found = {key: report[key] for key in ("recipe", "runtime", "precision", "open_ms", "frame")}
-    found["latency_ms"] = {stage: report["latency_ms"][stage] for stage in STAGES}
-    if sustained:
-        found["sustained"] = {key: report["sustained"][key] for key in SUSTAINED}
+def _of_report(report: PhoneReport) -> OnPhoneEntry:
+    """What is shown of a phone's report."""
+    found: OnPhoneEntry = {
+        "recipe": report["recipe"],
+        "runtime": report["runtime"],
+        "precision": report["precision"],
+        "open_ms": report["open_ms"],
+        "frame": report["frame"],
+        "latency_ms": report["latency_ms"],
+    }
+    if "sustained" in report:
+        found["sustained"] = report["sustained"]
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,13 @@ from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.machine import LOCAL, Machine
 from mfs_deploy.backends.registry import BACKENDS, LAYERED, OPINIONS
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.manifest_types import Manifest, ParityEntry
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, MfsError, UsageError
 from mfs_deploy.evaluate import agreement as consensus
 from mfs_deploy.evaluate import layerwise, outcome, parity
 from mfs_deploy.evaluate.reference import read_reference
+from mfs_deploy.evaluate.result_types import Agreement
 from mfs_deploy.evaluate.verify import verify_bundle
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipes
@@ -37,9 +39,9 @@ class Rechecked:
             apps do not use them.
     """
 
-    manifest: dict[str, Any]
-    elsewhere: dict[str, dict[str, Any]]
-    agreement: dict[str, dict[str, float | None]]
+    manifest: Manifest
+    elsewhere: dict[str, ParityEntry]
+    agreement: Agreement
 
 
 class Elsewhere(Protocol):
@@ -131,7 +133,7 @@ def second_opinions(artifacts: Collection[str]) -> list[Emulated]:
     return [Emulated(machine, (name,)) for name, machine in machines.items() if machine is not None]
 
 
-def jobs_of(folder: Path, said: dict[str, Any], contract: Contract) -> dict[str, Job]:
+def jobs_of(folder: Path, said: Manifest, contract: Contract) -> dict[str, Job]:
     """By artifact, a job that runs it as it is."""
     found = {}
     for name, entry in said["artifacts"].items():

@@ -10,6 +10,7 @@ from mfs_deploy import architectures, files
 from mfs_deploy.backends.base import Backend
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.manifest_types import FileEntry
 from mfs_deploy.errors import CheckpointError, UsageError
 from mfs_deploy.progress import SILENT, Progress
 
@@ -97,7 +98,13 @@ def bundle(path: Path) -> dict[str, Any]:
         "size": said["contract"]["size"],
         "checksums": f"all {len(said['files'])} files are as they were written",
         "artifacts": {
-            name: {key: facts[key] for key in ("recipe", "format", "bytes", "parameters", "macs")}
+            name: {
+                "recipe": facts["recipe"],
+                "format": facts["format"],
+                "bytes": facts["bytes"],
+                "parameters": facts["parameters"],
+                "macs": facts["macs"],
+            }
             for name, facts in said["artifacts"].items()
         },
         "checkpoint": said["checkpoint"],
@@ -114,8 +121,8 @@ def artifact(path: Path, backend: Backend) -> dict[str, Any]:
     return {"kind": "artifact", "backend": backend.NAME, "files": _hashes(main, backend), **asdict(info)}
 
 
-def _hashes(main: Path, backend: Backend) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _hashes(main: Path, backend: Backend) -> dict[str, FileEntry]:
+    found: dict[str, FileEntry] = {}
     for name in backend.FILES:
         file = main.with_suffix(Path(name).suffix)
         inner = manifest.list_files(file) if file.is_dir() else None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import cast
 
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.bundle import preview
+from mfs_deploy.bundle.manifest_types import CaseEntry, ParityEntry
 from mfs_deploy.evaluate import parity
 from mfs_deploy.faces import pixels
 from mfs_deploy.metrics import rounded
@@ -23,15 +24,15 @@ def recipes_of(done: Sequence[JobResult]) -> dict[str, Recipe]:
     return {one.job.backend: recipes.from_dict(one.job.recipe) for one in done}
 
 
-def parity_entry(one: JobResult, measured: list[parity.CaseParity]) -> dict[str, Any]:
+def parity_entry(one: JobResult, measured: list[parity.CaseParity]) -> ParityEntry:
     return {"runtime": one.result.runtime, "cases": [_rounded_case(case) for case in measured]}
 
 
-def _rounded_case(case: parity.CaseParity) -> dict[str, Any]:
+def _rounded_case(case: parity.CaseParity) -> CaseEntry:
     entry = {key: rounded(value) if isinstance(value, float) else value for key, value in asdict(case).items()}
     if case.quality is not None:
         entry["quality"] = {key: rounded(value) for key, value in asdict(case.quality).items()}
-    return entry
+    return cast(CaseEntry, entry)
 
 
 def preview_row(label: str, target: parity.Case, outputs: parity.Outputs) -> preview.Row:

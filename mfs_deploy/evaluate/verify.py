@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest, provenance, reference_file
+from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import BundleError, UsageError
 from mfs_deploy.quant import ranges_file, recipes
 
 
-def verify_bundle(folder: Path, declared: dict[str, Any]) -> Contract:
+def verify_bundle(folder: Path, declared: Manifest) -> Contract:
     """Check a bundle against its manifest, and the manifest against what this version writes.
 
     Returns:
@@ -47,12 +47,13 @@ def verify_bundle(folder: Path, declared: dict[str, Any]) -> Contract:
     problems += [f"{name!r} belongs to no artifact" for name in declared["files"] if name.split("/")[0] not in files]
     expected = {
         "contract": contract.as_dict(),
-        "alignment": asdict(known.alignment),
-        "paste_back": asdict(known.paste_back),
+        "alignment": asdict(known.alignment) if declared["schema"] == 1 else known.alignment.as_dict(),
+        "paste_back": asdict(known.paste_back) if declared["schema"] == 1 else known.paste_back.as_dict(),
         "synthetic_media": manifest.DISCLOSURE,
     }
+    found: dict[str, object] = {**declared}
     for name, value in expected.items():
-        if declared[name] != json.loads(json.dumps(value)):
+        if found[name] != json.loads(json.dumps(value)):
             problems.append(f"the manifest's {name} is not what this version writes")
     if problems:
         raise _damaged(folder, problems)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from mfs_deploy.backends import launch
 from mfs_deploy.backends.job import Job
 from mfs_deploy.bundle import provenance
+from mfs_deploy.bundle.manifest_types import CommonEntry
 from mfs_deploy.errors import UsageError
 from mfs_deploy.exporter import auto_recipe
 from mfs_deploy.exporter.prepare import BakedPerson
@@ -107,7 +107,7 @@ def weights_of(baked: BakedPerson) -> PersonWeights:
 
 
 def write_stamped(
-    formats: Formats, baked: BakedPerson, jobs: list[Job], common: dict[str, Any], folder: Path, progress: Progress
+    formats: Formats, baked: BakedPerson, jobs: list[Job], common: CommonEntry, folder: Path, progress: Progress
 ) -> None:
     """Write a whole bundle from templates; no artifact is opened or run.
 

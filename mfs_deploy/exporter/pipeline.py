@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mfs_deploy.backends import launch
 from mfs_deploy.bundle import manifest, provenance, publish
+from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.evaluate import outcome, parity
 from mfs_deploy.evaluate.reference import write_reference
 from mfs_deploy.exporter import artifacts, auto_recipe, calibrate, write_bundle
@@ -23,7 +23,7 @@ class Exported:
     """A published bundle, its manifest, and the recipes that ``AUTO`` tried."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     trials: Sequence[auto_recipe.Trial] = ()
 
 

@@ -7,11 +7,19 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from mfs_deploy.backends.launch import JobResult
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest, preview, reference_file
+from mfs_deploy.bundle.manifest_types import (
+    ArtifactEntry,
+    CalibrationEntry,
+    ContractEntry,
+    FileEntry,
+    Manifest,
+    RecipeEntry,
+)
 from mfs_deploy.bundle.provenance import PREVIEW, Facts, artifact_entry, common, versions
 from mfs_deploy.contract import FLOAT16_MAX
 from mfs_deploy.evaluate import outcome, parity
@@ -83,13 +91,15 @@ def write(folder: Path, facts: Facts, baked: BakedPerson, done: Sequence[JobResu
     manifest.write(folder, _manifest(folder, facts, done, measured))
 
 
-def _manifest(folder: Path, facts: Facts, done: Sequence[JobResult], measured: Measurements) -> dict[str, Any]:
-    files, headroom = manifest.list_files(folder), measured.headroom
+def _manifest(folder: Path, facts: Facts, done: Sequence[JobResult], measured: Measurements) -> Manifest:
+    files, headroom, shared = manifest.list_files(folder), measured.headroom, common(facts)
     return {
-        **common(facts),
-        "recipes": {result.job.recipe_name: recipes.without_name(result.job.recipe) for result in done},
-        "calibration": {} if measured.calibration is None else measured.calibration.as_dict(),
-        "artifacts": {result.job.backend: _artifact(result, measured.parity[result.job.backend], files) for result in done},
+        **shared,
+        "recipes": {result.job.recipe_name: cast(RecipeEntry, recipes.without_name(result.job.recipe)) for result in done},
+        "calibration": {} if measured.calibration is None else cast(CalibrationEntry, measured.calibration.as_dict()),
+        "artifacts": {
+            result.job.backend: _artifact(result, measured.parity[result.job.backend], files, shared["contract"]) for result in done
+        },
         "reference": {"file": reference_file.NAME},
         "stages": {name: rounded(error) for name, error in measured.stages.items()},
         "float16": {
@@ -104,8 +114,10 @@ def _manifest(folder: Path, facts: Facts, done: Sequence[JobResult], measured: M
     }
 
 
-def _artifact(result: JobResult, cases: list[parity.CaseParity], files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _artifact(
+    result: JobResult, cases: list[parity.CaseParity], files: Mapping[str, FileEntry], contract: ContractEntry
+) -> ArtifactEntry:
     backend = BACKENDS[result.job.backend]
     listed = {name: facts for name, facts in files.items() if name.split("/")[0] in backend.FILES}
-    entry = artifact_entry(backend.FILES, backend.LAYOUT, result.job.recipe_name, listed, result.result.info)
+    entry = artifact_entry(backend.FILES, backend.LAYOUT, result.job.recipe_name, listed, result.result.info, contract)
     return {**entry, "parity": outcome.parity_entry(result, cases)}

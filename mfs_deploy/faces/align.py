@@ -6,7 +6,7 @@ Source: the authors' ``utils/align_face.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from mfs_deploy.faces.pixels import Image, Landmarks, as_image
 
 SOURCE_SIZE = 224  # the original aligns the source at 224 and then shrinks it, whatever size the target has
 AFFINE = "least-squares affine, 6 degrees of freedom"  # unlike the similarity that most ArcFace code uses
+LANDMARKS = ("left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner")  # left and right in the image
 SIMILARITY = "least-squares similarity, 4 degrees of freedom"
 
 
@@ -36,6 +37,17 @@ class AlignmentTemplate:
 
     def at(self, size: int) -> NDArray[np.float64]:
         return np.array(self.points, np.float64) * (size / self.base)
+
+    def as_dict(self) -> dict[str, object]:
+        """The whole alignment for whoever cannot read this module, what all templates have in common included."""
+        return {
+            **asdict(self),
+            "landmarks": LANDMARKS,
+            "matrix": "float32",
+            "interpolation": "bilinear",
+            "outside": 0,
+            "rounding": "nearest, ties to even",
+        }
 
 
 ALIGNMENT = AlignmentTemplate()

@@ -5,13 +5,22 @@ Masks are (H, W) float32 in [0, 1].  Source: the MobileFaceSwap authors' ``utils
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.faces.pixels import Image, as_image
+
+# Of a manifest; what ``blend`` and ``paste_back`` do with a crop and its weights.
+BLENDING = {
+    "interpolation": "bilinear",
+    "outside": 0,
+    "blend": "255 * swapped * alpha + frame * (1 - alpha)",
+    "rounding": "toward zero, of what is clipped to [0, 255]",
+}
+BLENDING_STEPS = ("warp", "blend", "round")
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,21 @@ class PasteBack:
         assert mask.shape[2:] == (size, size)
         return soften(mask[0, 0], self)
 
+    def as_dict(self) -> dict[str, object]:
+        """The whole paste-back for whoever cannot read this module: its steps in order, and what all crops have in common."""
+        return {
+            **asdict(self),
+            **BLENDING,
+            "kind": "mask",
+            "steps": ("threshold", "dilate", "erode", "blur", "border", *BLENDING_STEPS),
+            "threshold_rule": "1 where mask > threshold, else mask",
+            "morph_shape": "square",
+            "morph_border": "pixels outside the crop do not count",
+            "blur": "mean over a square",
+            "blur_border": "mirrored, the outermost pixel not repeated",
+            "border_rule": "alpha * blur(0 in the border pixels along each side, 1 inside)",
+        }
+
 
 @dataclass(frozen=True)
 class Ellipse:
@@ -50,6 +74,17 @@ class Ellipse:
         x, y = (at - self.centre[0]) / self.radii[0], (at - self.centre[1]) / self.radii[1]
         alpha: NDArray[np.float64] = ((1 - np.hypot(x[None], y[:, None])) / self.edge).clip(0, 1)
         return alpha.astype(np.float32)
+
+    def as_dict(self) -> dict[str, object]:
+        """As of ``PasteBack``."""
+        r = "hypot((x - centre[0]) / radii[0], (y - centre[1]) / radii[1])"
+        return {
+            **asdict(self),
+            **BLENDING,
+            "kind": "ellipse",
+            "steps": ("ellipse", *BLENDING_STEPS),
+            "ellipse_rule": f"clip((1 - {r}) / edge, 0, 1) with x = (column + 0.5) / size, y = (row + 0.5) / size",
+        }
 
 
 PASTE_BACK = PasteBack()

@@ -8,12 +8,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mfs_deploy import files
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.manifest_types import CaseEntry, Manifest, NetworkEntry
 from mfs_deploy.devices.arm64.count import TOTAL
 from mfs_deploy.errors import MissingExtra, UsageError
+from mfs_deploy.evaluate.result_types import InstructionsResult, ParityResult, PhoneResult, TimesResult
 from mfs_deploy.evaluate.verify import verify_bundle
 from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.report import pictures, results, tables
@@ -75,19 +77,20 @@ def make(paths: Sequence[Path], progress: Progress = SILENT) -> Page:
     return Page(_render(_context(said, shown, found)), problems)
 
 
-def check_network(known: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+def check_network(known: Sequence[tuple[Path, NetworkEntry]]) -> None:
     """Raises UsageError where two inputs are not of the same weights, architecture and size."""
     first, network = known[0]
     for path, other in known[1:]:
+        theirs: dict[str, object] = {**other}
         for key, value in network.items():
-            if other[key] != value:
-                shown = [str(one)[:12] for one in (value, other[key])]
+            if theirs[key] != value:
+                shown = [str(one)[:12] for one in (value, theirs[key])]
                 raise UsageError(
                     f"{key} is {shown[0]} in {first} and {shown[1]} in {path}", hint="give a bundle and what was measured on it"
                 )
 
 
-def _context(said: dict[str, Any] | None, shown: pictures.Shown | None, found: Sequence[Results]) -> dict[str, Any]:
+def _context(said: Manifest | None, shown: pictures.Shown | None, found: Sequence[Results]) -> dict[str, Any]:
     """What ``page.html`` names."""
     recipe_of = {} if said is None else {name: a["recipe"] for name, a in said["artifacts"].items()}
     measured = {} if said is None else {name: a["parity"] for name, a in said["artifacts"].items() if a["parity"]["cases"]}
@@ -97,7 +100,7 @@ def _context(said: dict[str, Any] | None, shown: pictures.Shown | None, found: S
         "shown": shown,
         "overview": overview(said, found),
         "made": tables.parity("When the bundle was made", measured, recipe_of) if measured else None,
-        "checks": [_check(one.said) for one in found if one.kind == results.PARITY],
+        "checks": [_check(cast(ParityResult, one.said)) for one in found if one.kind == results.PARITY],
         "times": [one.said for one in found if one.kind == results.TIMES],
         "phones": [one.said for one in found if one.kind == results.PHONE],
         "counts": [one.said for one in found if one.kind == results.INSTRUCTIONS],
@@ -106,7 +109,7 @@ def _context(said: dict[str, Any] | None, shown: pictures.Shown | None, found: S
     }
 
 
-def _check(said: dict[str, Any]) -> list[tables.Table]:
+def _check(said: ParityResult) -> list[tables.Table]:
     """The tables of an ``mfs parity --json``."""
     recipe_of = {name: entry["recipe"] for name, entry in said["artifacts"].items()}
     made = [tables.parity("mfs parity", said["artifacts"], recipe_of)]
@@ -115,7 +118,7 @@ def _check(said: dict[str, Any]) -> list[tables.Table]:
     return [*made, tables.agreement(said["agreement_db"])]
 
 
-def overview(said: dict[str, Any] | None, found: Sequence[Results]) -> tables.Table | None:
+def overview(said: Manifest | None, found: Sequence[Results]) -> tables.Table | None:
     """Each artifact and recipe with what is known of it: size, agreement, time, instructions.  First come, first shown."""
     header = ("size", "PSNR to PyTorch", "time of a frame", "whole frame on a phone", "instructions of a frame")
     rows: dict[tuple[str, str], dict[str, str]] = {}
@@ -123,21 +126,27 @@ def overview(said: dict[str, Any] | None, found: Sequence[Results]) -> tables.Ta
     def note(name: str, recipe: str, column: str, text: str) -> None:
         rows.setdefault((name, recipe), {}).setdefault(column, text)
 
+    def note_psnr(name: str, recipe: str, cases: Sequence[CaseEntry]) -> None:
+        for case in cases[:1]:
+            note(name, recipe, "PSNR to PyTorch", tables.decibels(case["swapped_psnr_db"]))
+
     for name, a in {} if said is None else said["artifacts"].items():
         note(name, a["recipe"], "size", tables.megabytes(a["bytes"]))
-        for case in a["parity"]["cases"][:1]:
-            note(name, a["recipe"], "PSNR to PyTorch", tables.decibels(case["swapped_psnr_db"]))
+        note_psnr(name, a["recipe"], a["parity"]["cases"])
     for one in found:
-        for name, a in one.said["artifacts"].items():
-            if one.kind == results.PARITY:
-                for case in a["cases"][:1]:
-                    note(name, a["recipe"], "PSNR to PyTorch", tables.decibels(case["swapped_psnr_db"]))
-            elif one.kind == results.TIMES:
-                note(name, a["recipe"], "time of a frame", f"{a['median_ms']:.2f} ms")
-            elif one.kind == results.PHONE:
-                note(name, a["recipe"], "whole frame on a phone", f"{a['latency_ms']['total']['p50']:.2f} ms")
-            else:
-                note(name, a["recipe"], "instructions of a frame", tables.millions(a["instructions"][TOTAL]))
+        match one.kind:
+            case results.PARITY:
+                for name, ran in cast(ParityResult, one.said)["artifacts"].items():
+                    note_psnr(name, ran["recipe"], ran["cases"])
+            case results.TIMES:
+                for name, timed in cast(TimesResult, one.said)["artifacts"].items():
+                    note(name, timed["recipe"], "time of a frame", f"{timed['median_ms']:.2f} ms")
+            case results.PHONE:
+                for name, there in cast(PhoneResult, one.said)["artifacts"].items():
+                    note(name, there["recipe"], "whole frame on a phone", f"{there['latency_ms']['total']['p50']:.2f} ms")
+            case results.INSTRUCTIONS:
+                for name, counted in cast(InstructionsResult, one.said)["artifacts"].items():
+                    note(name, counted["recipe"], "instructions of a frame", tables.millions(counted["instructions"][TOTAL]))
     used = [column for column in header if any(column in row for row in rows.values())]
     lines = [(tables.title(*key), *(row.get(column, tables.NONE) for column in used)) for key, row in rows.items()]
     return tables.Table("Artifacts at a glance", ("artifact", *used), lines)

@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 from mfs_deploy.backends import launch
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import preview, provenance
+from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import MfsError
 from mfs_deploy.evaluate import bundle_parity as recheck
@@ -68,7 +69,7 @@ class Shown:
     level: str = f"{100 * (DECADES - math.log10(255)) / DECADES:.3f}%"
 
 
-def show(folder: Path, said: dict[str, Any], contract: Contract, progress: Progress = SILENT) -> Shown | None:
+def show(folder: Path, said: Manifest, contract: Contract, progress: Progress = SILENT) -> Shown | None:
     """Run a bundle's artifacts, each in a process of its own, and draw what there is to see; None without reference tensors.
 
     Args:

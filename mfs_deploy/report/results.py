@@ -5,96 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mfs_deploy.backends.registry import BACKENDS
-from mfs_deploy.bundle.manifest import (
-    CASE,
-    Number,
-    Text,
-    misfit,
-    parse,
-)
+from mfs_deploy.bundle.manifest_types import NetworkEntry
+from mfs_deploy.bundle.schema import parse, schema_error
 from mfs_deploy.devices.arm64.count import TOTAL
-from mfs_deploy.devices.phone import DISTRIBUTION, STAGES, SUSTAINED
 from mfs_deploy.errors import UsageError
 from mfs_deploy.evaluate.bench_results import SCHEMA
+from mfs_deploy.evaluate.result_types import AnyResult, InstructionsResult, ParityResult, PhoneResult, TimesResult
 
 MAX_BYTES = 20_000_000
 PARITY, TIMES, INSTRUCTIONS, PHONE = "parity", "times", "instructions", "phone"
 HINT = "give a bundle's folder, or what 'mfs parity --json' or 'mfs bench --json' printed for it"
 
-NETWORK = {"architecture": Text, "size": int, "weights_sha256": Text}
-MEASURED = {
-    "schema": int,
-    **NETWORK,
-    "machine": {"processor": Text, "cores": (int, None), "system": Text},
-    "versions": {...: Text},
+# By kind: the key that tells it from those after it, and its type.
+KINDS: dict[str, tuple[str, Any]] = {
+    PARITY: ("agreement_db", ParityResult),
+    PHONE: ("phone", PhoneResult),
+    TIMES: ("threads", TimesResult),
+    INSTRUCTIONS: ("cpu", InstructionsResult),
 }
-TIMED = {
-    **dict.fromkeys(("median_ms", "p90_ms", "p99_ms", "first_ms", "load_ms"), Number),
-    **{"recipe": Text, "runtime": Text, "times_ms": [Number], "peak_mb": (Number, None)},
-}
-ON_PHONE = {
-    **{"recipe": Text, "runtime": Text, "precision": Text, "open_ms": Number},
-    "frame": {"name": Text, "width": int, "height": int},
-    "latency_ms": dict.fromkeys(STAGES, DISTRIBUTION),
-}
-SAMPLED = {"sustained": SUSTAINED}
-# By kind: the key that tells it from the others, what must be there, and what may be.
-KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    PARITY: (
-        "agreement_db",
-        {
-            "bundle": Text,
-            **NETWORK,
-            "artifacts": {...: {"recipe": Text, "runtime": Text, "cases": [CASE]}},
-            "agreement_db": {...: {...: (Number, None)}},
-        },
-        {"elsewhere": {"machine": Text, "artifacts": {...: {"runtime": Text, "cases": [CASE]}}}},
-    ),
-    PHONE: (
-        "phone",
-        {
-            **{
-                "schema": int,
-                **NETWORK,
-                "machine": MEASURED["machine"],
-                "phone": Text,
-                "by": Text,
-                "threads": (int, None),
-                "runs": int,
-            },
-            **{"artifacts": {...: dict}, "refused": {...: Text}},  # its artifacts are checked one by one
-        },
-        {},
-    ),
-    TIMES: (
-        "threads",
-        {**MEASURED, "threads": int, "artifacts": {...: TIMED}, "stages": {...: Number}},
-        {"compared": {...: {"ratio": Number, "low": Number, "high": Number}}},
-    ),
-    INSTRUCTIONS: (
-        "cpu",
-        {**MEASURED, "cpu": Text, "multiply_adds": int, "artifacts": {...: dict}},  # its artifacts are checked one by one
-        {"compared": {...: {"ratio": Number}}},
-    ),
-}
-COUNTED = {"recipe": Text, "instructions": {...: int}, "bound": int}
-BY_LAYER = {"layers": {...: {...: int}}}
 
 
 @dataclass(frozen=True)
 class Results:
-    """``said`` has the form that ``KINDS`` gives its kind, all its numbers are finite, and none but a temperature is negative."""
+    """``said`` is of the type that ``KINDS`` gives its kind, all its numbers are finite, and none but a temperature is negative."""
 
     path: Path
     kind: str
-    said: dict[str, Any]
+    said: AnyResult
 
     @property
-    def network(self) -> dict[str, Any]:
-        return {key: self.said[key] for key in NETWORK}
+    def network(self) -> NetworkEntry:
+        said = self.said
+        return {"architecture": said["architecture"], "size": said["size"], "weights_sha256": said["weights_sha256"]}
 
 
 def read(path: Path) -> Results:
@@ -112,24 +57,23 @@ def read(path: Path) -> Results:
     return Results(path, *_checked(path, found))
 
 
-def _checked(path: Path, found: object) -> tuple[str, dict[str, Any]]:
+def _checked(path: Path, found: object) -> tuple[str, AnyResult]:
     if not isinstance(found, dict):
         raise UsageError(f"{path} holds a {type(found).__name__}, no results", hint=HINT)
     if isinstance(error := found.get("error"), dict):
         raise UsageError(f"{path} holds an error and no results: {str(error.get('message'))[:200]}", hint="run that verb again")
-    kind = next((kind for kind, (key, _, _) in KINDS.items() if key in found), None)
+    kind = next((kind for kind, (key, _) in KINDS.items() if key in found), None)
     if kind is None:
         keys = ", ".join(sorted(map(repr, found))[:5])
         raise UsageError(f"{path} is of no kind that is known: it has {keys[:200] or 'no entries'}", hint=HINT)
-    _, form, more = KINDS[kind]
-    problem = misfit(found, form | {key: part for key, part in more.items() if key in found}, kind) or _odd(kind, found)
+    problem = schema_error(found, KINDS[kind][1], kind) or _odd(kind, found)
     if problem is not None:
         raise UsageError(f"{path}: {problem}", hint=HINT)
-    return kind, found
+    return kind, cast(AnyResult, found)
 
 
 def _odd(kind: str, found: dict[str, Any]) -> str | None:
-    """What cannot be though its form is right, or None."""
+    """What cannot be though its types are right, or None."""
     if found.get("schema", SCHEMA) != SCHEMA:
         return f"schema {found['schema']}, this version reads {SCHEMA}"
     names = {*found["artifacts"], *found.get("compared", {}), *found.get("elsewhere", {}).get("artifacts", {})}
@@ -142,16 +86,9 @@ def _odd(kind: str, found: dict[str, Any]) -> str | None:
             return "artifacts that ran elsewhere are not among those that ran here"
         if any(set(row) != everyone - {name} for name, row in found["agreement_db"].items()):
             return "agreement_db has not a figure for each two"
-    for name, artifact in found["artifacts"].items() if kind in (INSTRUCTIONS, PHONE) else ():
-        form, more = (COUNTED, BY_LAYER) if kind == INSTRUCTIONS else (ON_PHONE, SAMPLED)
-        problem = misfit(artifact, form | {key: part for key, part in more.items() if key in artifact}, f"artifacts.{name}")
-        counts = (
-            [artifact["instructions"], *artifact.get("layers", {}).values()] if kind == INSTRUCTIONS and problem is None else []
-        )
-        if any(TOTAL not in one for one in counts):
-            problem = f"artifacts.{name} counts without a {TOTAL}"
-        if problem is not None:
-            return problem
+    for name, artifact in found["artifacts"].items() if kind == INSTRUCTIONS else ():
+        if any(TOTAL not in counts for counts in (artifact["instructions"], *artifact.get("layers", {}).values())):
+            return f"artifacts.{name} counts without a {TOTAL}"
     if kind != PARITY and any(number < 0 for number in _numbers(found)):
         return "a time or a count is negative"
     return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from mfs_deploy.backends.registry import BACKENDS
+from mfs_deploy.bundle.manifest_types import Manifest, ParityEntry, RecipeEntry
 from mfs_deploy.devices.arm64.count import TOTAL
 from mfs_deploy.devices.phone import runtime
+from mfs_deploy.devices.report_types import Stage
+from mfs_deploy.evaluate.result_types import MILLISECONDS, Agreement, CountedEntry, InstructionsResult, PhoneResult, TimesResult
 from mfs_deploy.report.charts import (
     Bar,
     Chart,
@@ -32,7 +34,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
 OTHER = "other"
 LOOKS = {name: f"look{i}" for i, name in enumerate([*CLASSES, OTHER])}
 BOUND = "arithmetic alone"
-STAGES = {"detect": "look2", "align": "look4", "network": "look0", "paste": "look5"}  # of a frame on a phone
+STAGES: dict[Stage, str] = {"detect": "look2", "align": "look4", "network": "look0", "paste": "look5"}  # of a frame on a phone
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,13 @@ def title(name: str, recipe: str) -> str:
 # ---- parity
 
 
-def parity(caption: str, artifacts: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, str]) -> Table:
+def parity(caption: str, artifacts: Mapping[str, ParityEntry], recipes: Mapping[str, str]) -> Table:
     """Each artifact against PyTorch, a row for each case.  ``artifacts`` as a manifest's or a result's, with their recipes."""
     header = ("artifact", "on", "PSNR", "max error", "mask", "frame PSNR", "identity", "to the truth", "PyTorch's", "run by")
     rows = []
     for name, entry in artifacts.items():
         for case in entry["cases"]:
-            quality = case["quality"] or {"psnr_db": None, "reference_psnr_db": None}
+            quality = case["quality"]
             rows.append(
                 (
                     title(name, recipes[name]),
@@ -68,24 +70,23 @@ def parity(caption: str, artifacts: Mapping[str, Mapping[str, Any]], recipes: Ma
                     _maybe(case["mask_mean"], ".1e"),
                     decibels(case["composite_psnr_db"]),
                     _maybe(case["identity_cosine"], ".6f"),
-                    decibels(quality["psnr_db"], 2),
-                    decibels(quality["reference_psnr_db"], 2),
+                    decibels(quality and quality["psnr_db"], 2),
+                    decibels(quality and quality["reference_psnr_db"], 2),
                     entry["runtime"],
                 )
             )
     return Table(caption, header, rows, frozenset({0, 1, 9}))
 
 
-def gates(recipes: Mapping[str, Any]) -> Table:
-    keys = ("swapped_psnr_db", "swapped_max", "mask_mean", "composite_psnr_db", "identity_cosine")
+def gates(recipes: Mapping[str, RecipeEntry]) -> Table:
     header = ("recipe", "PSNR at least", "max error at most", "mask at most", "frame PSNR at least", "identity at least")
-    rows = [
-        (name, *(f"{table['gate'][key]:g}" if key in table["gate"] else NONE for key in keys)) for name, table in recipes.items()
-    ]
+    keys = ("swapped_psnr_db", "swapped_max", "mask_mean", "composite_psnr_db", "identity_cosine")
+    gate_of: dict[str, Mapping[str, object]] = {name: table["gate"] for name, table in recipes.items()}
+    rows = [(name, *(f"{gate[key]:g}" for key in keys)) for name, gate in gate_of.items()]
     return Table("What each recipe must hold", header, rows)
 
 
-def agreement(found: Mapping[str, Mapping[str, float | None]]) -> Table:
+def agreement(found: Agreement) -> Table:
     """PSNR of each two runtimes' outputs."""
 
     def cell(a: str, b: str) -> str:
@@ -104,7 +105,7 @@ def stages(said: Mapping[str, float]) -> Table:
 # ---- latency
 
 
-def latency_chart(said: Mapping[str, Any]) -> Chart:
+def latency_chart(said: TimesResult) -> Chart:
     bars = tuple(
         Bar(
             title(name, a["recipe"]),
@@ -117,7 +118,7 @@ def latency_chart(said: Mapping[str, Any]) -> Chart:
     return Chart("Time of a frame, network alone", "milliseconds, median", bars)
 
 
-def swap_chart(said: Mapping[str, Any]) -> Chart | None:
+def swap_chart(said: TimesResult) -> Chart | None:
     """The whole swap of a photo by stage, where what stands around the network was timed."""
     around = said["stages"]
     if not {"align_ms", "paste_ms"} <= set(around):
@@ -133,13 +134,12 @@ def swap_chart(said: Mapping[str, Any]) -> Chart | None:
     return Chart("Time of a whole swap, by stage", "milliseconds, medians added up", tuple(bars))
 
 
-def latency(said: Mapping[str, Any]) -> Table:
-    keys = ("median_ms", "p90_ms", "p99_ms", "first_ms", "load_ms")
+def latency(said: TimesResult) -> Table:
     header = ("artifact", "median", "p90", "p99", "first frame", "load", "memory", "frames", *compared_header(said), "run by")
     rows = [
         (
             title(name, a["recipe"]),
-            *(f"{a[key]:.2f} ms" for key in keys),
+            *(f"{a[key]:.2f} ms" for key in MILLISECONDS),
             NONE if a["peak_mb"] is None else f"{a['peak_mb']:.0f} MB",
             f"{len(a['times_ms']):,}",
             *compared(said, name),
@@ -153,7 +153,7 @@ def latency(said: Mapping[str, Any]) -> Table:
 # ---- on a phone
 
 
-def phone_chart(said: Mapping[str, Any]) -> Chart:
+def phone_chart(said: PhoneResult) -> Chart:
     bars = []
     for name, a in said["artifacts"].items():
         times = a["latency_ms"]
@@ -163,7 +163,7 @@ def phone_chart(said: Mapping[str, Any]) -> Chart:
     return Chart("Time of a whole frame, by stage", "milliseconds, medians", tuple(bars))
 
 
-def phone(said: Mapping[str, Any]) -> Table:
+def phone(said: PhoneResult) -> Table:
     header = ("artifact", "median", "p90", "p99", *STAGES, "FPS sustained", "slowest second", "open", "frames", "run by")
     rows = []
     for name, a in said["artifacts"].items():
@@ -171,7 +171,8 @@ def phone(said: Mapping[str, Any]) -> Table:
         sustained = (
             (f"{long['fps']:.1f} for {long['seconds']:.0f} s", f"{long['fps_by_second']['min']:.1f} FPS") if long else (NONE,) * 2
         )
-        cells = [f"{times['total'][key]:.2f} ms" for key in ("p50", "p90", "p99")]
+        whole = times["total"]
+        cells = [f"{ms:.2f} ms" for ms in (whole["p50"], whole["p90"], whole["p99"])]
         cells += [f"{times[stage]['p50']:.2f} ms" for stage in STAGES]
         cells += [*sustained, f"{a['open_ms']:.0f} ms", f"{said['runs']:,}", runtime(a)]
         rows.append((title(name, a["recipe"]), *cells))
@@ -187,7 +188,7 @@ def by_class(counts: Mapping[str, int]) -> dict[str, int]:
     return {**found, OTHER: max(0, counts[TOTAL] - sum(found.values()))}
 
 
-def instruction_chart(said: Mapping[str, Any]) -> Chart:
+def instruction_chart(said: InstructionsResult) -> Chart:
     bars = tuple(
         Bar(
             title(name, a["recipe"]),
@@ -200,7 +201,7 @@ def instruction_chart(said: Mapping[str, Any]) -> Chart:
     return Chart("Instructions of a frame, by class", "millions of executed instructions", bars)
 
 
-def instructions(said: Mapping[str, Any]) -> Table:
+def instructions(said: InstructionsResult) -> Table:
     header = ("artifact", "in all", BOUND, "ratio", *CLASSES, OTHER, *compared_header(said))
     rows = []
     for name, a in said["artifacts"].items():
@@ -211,7 +212,7 @@ def instructions(said: Mapping[str, Any]) -> Table:
     return Table("Instructions", header, rows)
 
 
-def layer_chart(name: str, artifact: Mapping[str, Any]) -> Chart:
+def layer_chart(name: str, artifact: CountedEntry) -> Chart:
     whole = artifact["instructions"][TOTAL] or 1
     totals = [(layer, counts[TOTAL]) for layer, counts in artifact["layers"].items()]
     bars = tuple(
@@ -222,7 +223,7 @@ def layer_chart(name: str, artifact: Mapping[str, Any]) -> Chart:
     return Chart(f"{title(name, artifact['recipe'])}: {named}", "millions of executed instructions", bars)
 
 
-def layers(name: str, artifact: Mapping[str, Any]) -> Table:
+def layers(name: str, artifact: CountedEntry) -> Table:
     """All of them, in the order of execution."""
     whole = artifact["instructions"][TOTAL] or 1
     rows = []
@@ -235,7 +236,7 @@ def layers(name: str, artifact: Mapping[str, Any]) -> Table:
 # ---- the manifest
 
 
-def artifacts(said: Mapping[str, Any]) -> Table:
+def artifacts(said: Manifest) -> Table:
     header = ("artifact", "format", "size", "multiply-adds", "parameters", "layers kept in float32")
     rows = [
         (
@@ -251,12 +252,12 @@ def artifacts(said: Mapping[str, Any]) -> Table:
     return Table("Artifacts", header, rows, frozenset({0, 1, 4, 5}))
 
 
-def files(said: Mapping[str, Any]) -> Table:
+def files(said: Manifest) -> Table:
     rows = [(name, f"{facts['bytes']:,}", facts["sha256"]) for name, facts in said["files"].items()]
     return Table("Files", ("file", "bytes", "SHA-256"), rows, frozenset({0, 2}))
 
 
-def checkpoint(said: Mapping[str, Any]) -> Table:
+def checkpoint(said: Manifest) -> Table:
     header = ("role", "file", "bytes", "recognised as", "SHA-256")
     rows = [(one["role"], one["name"], f"{one['bytes']:,}", one["recognised"] or NONE, one["sha256"]) for one in said["checkpoint"]]
     return Table("Checkpoint", header, rows, frozenset({0, 1, 3, 4}))
@@ -281,11 +282,11 @@ def megabytes(value: float) -> str:
     return f"{value / 1e6:.2f} MB"
 
 
-def compared_header(said: Mapping[str, Any]) -> tuple[str, ...]:
+def compared_header(said: TimesResult | InstructionsResult) -> tuple[str, ...]:
     return ("of the old",) if "compared" in said else ()
 
 
-def compared(said: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def compared(said: TimesResult | InstructionsResult, name: str) -> tuple[str, ...]:
     """New over old, with the interval that holds the true ratio with 95% confidence where there is one."""
     if "compared" not in said:
         return ()

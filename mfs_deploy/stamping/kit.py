@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from mfs_deploy.architectures.base import Interface
 from mfs_deploy.backends.quiet import error_text
 from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.manifest_types import ArtifactEntry, CommonEntry, FileEntry, Manifest, RecipeEntry
 from mfs_deploy.bundle.provenance import artifact_entry, weights_sha256
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
@@ -66,7 +67,7 @@ class Kit:
     generator: bytes
     encoder: bytes | None
     shared: Mapping[str, Array]
-    common: dict[str, Any]
+    common: CommonEntry
     encoder_sha256: str
     source_size: int
 
@@ -129,7 +130,7 @@ class Kit:
                     raise kit_error(f"multiplies {place.weights} by something that is not a number")
         try:
             files, written = make_bundle(self.common, templates, PersonWeights(ones, NO_WEIGHTS_SHA256))
-            manifest.encode(written)
+            manifest.to_json(written)
         except (ConversionError, ValueError, LookupError, TypeError, ArithmeticError) as exc:
             raise kit_error(f"does not fit together: {exc}") from exc
         for name in files:
@@ -225,7 +226,7 @@ def load(path: Path) -> Kit:
     )
 
 
-def write_bundle(common: Mapping[str, Any], templates: Iterable[Template], weights: PersonWeights, folder: Path) -> dict[str, Any]:
+def write_bundle(common: CommonEntry, templates: Iterable[Template], weights: PersonWeights, folder: Path) -> Manifest:
     """Stamp one person's bundle into an empty folder: artifacts and manifest, no pictures and no reference tensors.
 
     Args:
@@ -247,24 +248,26 @@ def write_bundle(common: Mapping[str, Any], templates: Iterable[Template], weigh
 
 
 def make_bundle(
-    common: Mapping[str, Any], templates: Iterable[Template], weights: PersonWeights
-) -> tuple[dict[str, bytearray], dict[str, Any]]:
+    common: CommonEntry, templates: Iterable[Template], weights: PersonWeights
+) -> tuple[dict[str, bytearray], Manifest]:
     """Files by relative POSIX path, and their manifest."""
     files: dict[str, bytearray] = {}
-    listed: dict[str, dict[str, Any]] = {}
-    artifacts: dict[str, Any] = {}
-    recipes: dict[str, Any] = {}
+    listed: dict[str, FileEntry] = {}
+    artifacts: dict[str, ArtifactEntry] = {}
+    recipes: dict[str, RecipeEntry] = {}
     versions: dict[str, str] = {}
     for template in templates:
         stamped = stamp(template, weights)
-        own = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in stamped.items()}
+        own: dict[str, FileEntry] = {}
+        for name, data in stamped.items():
+            own[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         files |= stamped
         listed |= own
-        recipes[template.recipe["name"]] = without_name(template.recipe)
+        recipe, backend = template.recipe["name"], BACKENDS[template.backend]
+        recipes[recipe] = cast(RecipeEntry, without_name(template.recipe))
         versions |= template.versions
-        backend = BACKENDS[template.backend]
-        artifacts[template.backend] = artifact_entry(backend.FILES, backend.LAYOUT, template.recipe["name"], own, template.info)
-    return files, {
+        artifacts[template.backend] = artifact_entry(backend.FILES, backend.LAYOUT, recipe, own, template.info, common["contract"])
+    written: Manifest = {
         **common,
         "recipes": recipes,
         "calibration": {},
@@ -277,3 +280,4 @@ def make_bundle(
         "files": dict(sorted(listed.items())),
         "synthetic_media": manifest.DISCLOSURE,
     }
+    return files, written

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mfs_deploy.architectures import source_face
 from mfs_deploy.bundle import publish as bundle
+from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.checkpoint import identity_file
 from mfs_deploy.checkpoint.identity_file import IdentityArrays
 from mfs_deploy.errors import CheckpointError, UsageError
@@ -33,7 +33,7 @@ class StampRequest:
     detector: Path | None = None
 
 
-def export(request: StampRequest, progress: Progress = SILENT) -> dict[str, Any]:
+def export(request: StampRequest, progress: Progress = SILENT) -> Manifest:
     """Stamp a bundle; parity is not measured.
 
     Returns:

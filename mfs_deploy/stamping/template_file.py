@@ -22,7 +22,7 @@ from mfs_deploy.stamping.encodings import BIASES, REPRESENTATIONS, parts
 from mfs_deploy.stamping.template import DIGEST, Template, WeightPlace
 
 FORMAT = "mfs-template"
-VERSION = "1"
+VERSION = "2"
 MAX_BYTES = 2_000_000_000
 MAX_RANK = 4
 LARGEST = float(np.finfo(np.float32).max)

@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kSchema = 1;
+constexpr int kSchema = 2;  // and every earlier one
 constexpr uint64_t kLargestManifest = 10'000'000;
 constexpr size_t kMostFiles = 1000;
 
@@ -92,13 +92,13 @@ Bundle::Bundle(const fs::path& folder) : folder_(folder) {
 
 void Bundle::read(const Json& manifest) {
   int64_t schema = manifest["schema"].integer(0, 1'000'000);
-  if (schema != kSchema) {
-    throw unsupported("the manifest has schema " + std::to_string(schema) + ", this version reads " + std::to_string(kSchema));
+  if (schema < 1 || schema > kSchema) {
+    throw unsupported("the manifest has schema " + std::to_string(schema) + ", this version reads 1 to " + std::to_string(kSchema));
   }
   contract = read_contract(manifest["contract"]);
   if (manifest["architecture"].text(40) != contract.arch) throw bad_bundle("manifest.architecture is not that of the contract");
-  alignment = read_alignment(manifest["alignment"]);
-  paste_back = read_paste_back(manifest["paste_back"], contract);
+  alignment = read_alignment(manifest["alignment"], schema);
+  paste_back = read_paste_back(manifest["paste_back"], contract, schema);
   label = manifest["synthetic_media"]["label"].text();
   disclosure = manifest["synthetic_media"]["disclosure"].text(1000);
   for (const auto& [file, entry] : manifest["files"].members(kMostFiles)) {

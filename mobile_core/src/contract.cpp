@@ -34,6 +34,69 @@ int odd(const Json& kernel) {
   return found;
 }
 
+// What an entry says in words, and this version does; of the manifest since schema 2.
+struct Rule {
+  const char* key;
+  const char* words;
+};
+
+constexpr Rule kAlignment[] = {
+    {"matrix", "float32"},
+    {"interpolation", "bilinear"},
+    {"rounding", "nearest, ties to even"},
+};
+constexpr Rule kPasteBack[] = {
+    {"interpolation", "bilinear"},
+    {"blend", "255 * swapped * alpha + frame * (1 - alpha)"},
+    {"rounding", "toward zero, of what is clipped to [0, 255]"},
+};
+constexpr Rule kMaskPaste[] = {
+    {"kind", "mask"},
+    {"threshold_rule", "1 where mask > threshold, else mask"},
+    {"morph_shape", "square"},
+    {"morph_border", "pixels outside the crop do not count"},
+    {"blur", "mean over a square"},
+    {"blur_border", "mirrored, the outermost pixel not repeated"},
+    {"border_rule", "alpha * blur(0 in the border pixels along each side, 1 inside)"},
+};
+constexpr Rule kEllipsePaste[] = {
+    {"kind", "ellipse"},
+    {"ellipse_rule",
+     "clip((1 - hypot((x - centre[0]) / radii[0], (y - centre[1]) / radii[1])) / edge, 0, 1) with x = (column + 0.5) / size, "
+     "y = (row + 0.5) / size"},
+};
+const std::vector<std::string> kLandmarks = {"left eye", "right eye", "nose tip", "left mouth corner", "right mouth corner"};
+const std::vector<std::string> kMaskSteps = {"threshold", "dilate", "erode", "blur", "border", "warp", "blend", "round"};
+const std::vector<std::string> kEllipseSteps = {"ellipse", "warp", "blend", "round"};
+
+[[noreturn]] void unknown(const Json& entry, const std::string& words) {
+  throw unsupported(entry.place() + " is " + shown(words) + ", which this version does not do");
+}
+
+template <size_t N>
+void check(const Json& object, const Rule (&rules)[N]) {
+  for (const Rule& rule : rules) {
+    Json entry = object[rule.key];
+    if (std::string words = entry.text(); words != rule.words) unknown(entry, words);
+  }
+}
+
+void check(const Json& list, const std::vector<std::string>& wanted) {
+  std::string words;
+  std::vector<Json> items = list.items(32);
+  bool fits = items.size() == wanted.size();
+  for (size_t i = 0; i < items.size(); i++) {
+    std::string word = items[i].text(40);
+    fits = fits && word == wanted[i];
+    words += (words.empty() ? "" : ", ") + word;
+  }
+  if (!fits) unknown(list, words);
+}
+
+void check_black(const Json& outside) {
+  if (double value = outside.number(0, 255); value != 0) unknown(outside, std::to_string(value));
+}
+
 }  // namespace
 
 Contract read_contract(const Json& contract) {
@@ -55,7 +118,7 @@ Contract read_contract(const Json& contract) {
   return out;
 }
 
-AlignmentTemplate read_alignment(const Json& alignment) {
+AlignmentTemplate read_alignment(const Json& alignment, int64_t schema) {
   AlignmentTemplate out;
   out.base = alignment["base"].number(1, 4096);
   std::vector<Json> points = alignment["points"].items(5);
@@ -73,10 +136,25 @@ AlignmentTemplate read_alignment(const Json& alignment) {
   } else {
     throw unsupported(alignment.place() + ".solver is " + shown(solver) + ", which this version does not know");
   }
+  if (schema >= 2) {
+    check(alignment["landmarks"], kLandmarks);
+    check(alignment, kAlignment);
+    check_black(alignment["outside"]);
+  }
   return out;
 }
 
-PasteBack read_paste_back(const Json& paste, const Contract& contract) {
+PasteBack read_paste_back(const Json& paste, const Contract& contract, int64_t schema) {
+  if (schema >= 2) {
+    check(paste["steps"], contract.has_mask() ? kMaskSteps : kEllipseSteps);
+    if (contract.has_mask()) {
+      check(paste, kMaskPaste);
+    } else {
+      check(paste, kEllipsePaste);
+    }
+    check(paste, kPasteBack);
+    check_black(paste["outside"]);
+  }
   if (contract.has_mask()) {
     MaskPaste out;
     out.threshold = paste["threshold"].number(0, 1);

@@ -51,9 +51,9 @@ struct EllipsePaste {
 
 using PasteBack = std::variant<MaskPaste, EllipsePaste>;
 
-// Each throws bad_bundle, naming the entry, or unsupported where it is of a later version.
+// Each throws bad_bundle, naming the entry, or unsupported where this version would do something else.  `schema`: the manifest's.
 Contract read_contract(const Json& contract);
-AlignmentTemplate read_alignment(const Json& alignment);
-PasteBack read_paste_back(const Json& paste_back, const Contract& contract);
+AlignmentTemplate read_alignment(const Json& alignment, int64_t schema);
+PasteBack read_paste_back(const Json& paste_back, const Contract& contract, int64_t schema);
 
 }  // namespace mfs

@@ -14,6 +14,7 @@ from mfs_deploy.batch.object_store import Objects
 from mfs_deploy.batch.results import PersonResult
 from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import MissingExtra, OutputError, StoreFailed
+from testing import manifests
 
 
 @pytest.fixture
@@ -24,13 +25,7 @@ def store():
 
 
 @pytest.fixture
-def form(monkeypatch):
-    """Manifests of files alone, where the whole form would show no more."""
-    monkeypatch.setattr(manifest, "FORM", {"schema": int, "files": manifest.FORM["files"]})
-
-
-@pytest.fixture
-def folder(tmp_path, form):
+def folder(tmp_path):
     """Contents by name to a folder with a manifest."""
     numbers = itertools.count()
 
@@ -39,7 +34,7 @@ def folder(tmp_path, form):
         (path / "sub").mkdir(parents=True)
         for name, content in contents.items():
             (path / name.replace("__", "/")).write_bytes(content)
-        manifest.write(path, {"schema": manifest.SCHEMA, "files": manifest.list_files(path)})
+        manifests.write(path)
         return path
 
     return make
@@ -89,7 +84,6 @@ def test_wherever_the_store_fails_a_bundle_is_whole_or_not_there(store, folder, 
             break
         finally:
             monkeypatch.undo()
-            monkeypatch.setattr(manifest, "FORM", {"schema": int, "files": manifest.FORM["files"]})
         store.publish(new, PersonResult("p", "done", "of new"))
         assert seen(store, "p", tmp_path) == after
         assert set(store._list("p")) == {*after, manifest.NAME}

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mfs_deploy.bundle import manifest
 from mfs_deploy.bundle import publish as bundle
+from mfs_deploy.bundle.manifest_types import EllipsePasteEntry, Manifest, MaskPasteEntry
 from mfs_deploy.errors import BundleError, OutputError
-
-
-def example(form: Any) -> Any:
-    """The least value of a form in ``manifest.FORM``."""
-    if isinstance(form, dict):
-        return {key: example(value) for key, value in form.items() if key is not ...}
-    if isinstance(form, list):
-        return []
-    return {str: "x", int: 1, dict: {}}.get(form, 1.0)
+from testing import manifests
 
 
 def fill(folder: Path, text: str) -> None:
     (folder / "swap.onnx").write_text(text)
     (folder / "swap.mlpackage").mkdir()
     (folder / "swap.mlpackage" / "Manifest.json").write_text("{}")
-    manifest.write(folder, {**example(manifest.FORM), "schema": manifest.SCHEMA, "files": manifest.list_files(folder)})
+    manifests.write(folder)
 
 
 def publish(out: Path, text: str) -> None:
@@ -171,25 +164,52 @@ def test_what_is_not_a_manifest_is_refused(tmp_path, text):
         manifest.read(tmp_path)
 
 
-def places(form: object, path: tuple = ()) -> list[tuple]:
-    """Every place in the form."""
-    found = [path] if path else []
-    if isinstance(form, dict):
-        found += [p for key, value in form.items() if key is not ... for p in places(value, (*path, key))]
-    return found
+SCHEMAS = range(1, manifest.SCHEMA + 1)
 
 
-@pytest.mark.parametrize("path", [p for p in places(manifest.FORM) if p != ("schema",)], ids=".".join)
-def test_an_entry_of_the_wrong_type_is_named(tmp_path, path):
-    publish(tmp_path, "new")
-    said = manifest.read(tmp_path)
-    inner = said
-    for key in path[:-1]:
-        inner = inner[key]
-    inner[path[-1]] = None
-    (tmp_path / manifest.NAME).write_text(json.dumps(said))
-    with pytest.raises(BundleError, match=f"'{path[-1]}' is"):
+def places(schema: int) -> Iterator[tuple[str, ...]]:
+    """Every key of a manifest, and every key of those."""
+    for key, value in manifests.example(Manifest, schema).items():
+        if key != "schema":
+            yield (key,)
+        if isinstance(value, dict):
+            yield from ((key, inner) for inner in value)
+
+
+@pytest.mark.parametrize(("schema", "path"), [(schema, path) for schema in SCHEMAS for path in places(schema)])
+def test_an_entry_of_the_wrong_type_is_named(tmp_path, schema, path):
+    whole = {**manifests.example(Manifest, schema), "schema": schema}
+    (tmp_path / manifest.NAME).write_text(json.dumps(whole))
+    assert manifest.read(tmp_path) == whole
+    *above, key = path
+    (whole[above[0]] if above else whole)[key] = None
+    (tmp_path / manifest.NAME).write_text(json.dumps(whole))
+    with pytest.raises(BundleError, match=f"'{key}' is"):
         manifest.read(tmp_path)
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_an_entry_that_is_missing_or_of_another_schema_is_named(tmp_path, schema):
+    for kind in (MaskPasteEntry, EllipsePasteEntry):
+        whole = {**manifests.example(Manifest, schema), "paste_back": manifests.example(kind, schema), "schema": schema}
+        (tmp_path / manifest.NAME).write_text(json.dumps(whole))
+        assert manifest.read(tmp_path) == whole
+        for change in (
+            {"schema": 3 - schema},
+            {"more": 1},
+            {"paste_back": {**whole["paste_back"], "more": 1}},
+            {"float16": {"at": "x"}},
+        ):
+            (tmp_path / manifest.NAME).write_text(json.dumps(whole | change))
+            with pytest.raises(BundleError, match="lacks or adds"):
+                manifest.read(tmp_path)
+
+
+def test_no_manifest_of_an_earlier_schema_is_written():
+    with pytest.raises(ValueError, match="schema 1"):
+        manifest.to_json({**manifests.example(Manifest), "schema": 1})
+    with pytest.raises(ValueError, match="lacks or adds"):
+        manifest.to_json({**manifests.example(Manifest, 1), "schema": 2})
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path):

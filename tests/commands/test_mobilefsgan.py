@@ -21,23 +21,6 @@ ARCH = ("--arch", "mobilefsgan")
 
 
 @pytest.fixture(scope="module")
-def fsgan(once) -> Path:
-    """A folder with generator and identity encoder, seed 1.  Do not write into it."""
-    return once("mobilefsgan", lambda folder: standin.write(folder, 1))
-
-
-@pytest.fixture(scope="module")
-def baked_bundle(once, fsgan, photo) -> Path:
-    """A bundle of all backends in float16, by full conversion.  Do not write into it."""
-
-    def make(folder: Path) -> None:
-        args = ["export", *ARCH, "--checkpoint", str(fsgan), "--source", str(photo), "--landmarks", LANDMARKS]
-        assert cli.main([*args, "--full-conversion", "--out", str(folder / "face"), "--quiet"]) == 0
-
-    return once("mobilefsgan-bundle", make) / "face"
-
-
-@pytest.fixture(scope="module")
 def person(once, fsgan, photo) -> Path:
     """The portrait's identity file.  Do not write into it."""
 
@@ -59,9 +42,9 @@ def fsgan_kit(once, fsgan) -> Path:
     return once("mobilefsgan-kit", make) / "kit.safetensors"
 
 
-def test_every_backend_matches_pytorch_and_the_manifest_says_what_an_app_must_know(baked_bundle):
-    said = manifest.read(baked_bundle)
-    assert manifest.verify(baked_bundle, said) == []
+def test_every_backend_matches_pytorch_and_the_manifest_says_what_an_app_must_know(fsgan_bundle):
+    said = manifest.read(fsgan_bundle)
+    assert manifest.verify(fsgan_bundle, said) == []
     assert set(said["artifacts"]) == set(BACKENDS)
     for artifact in said["artifacts"].values():
         assert artifact["bytes"] < 4_100_000
@@ -70,14 +53,19 @@ def test_every_backend_matches_pytorch_and_the_manifest_says_what_an_app_must_kn
         assert target["mask_mean"] is None
     assert [output["name"] for output in said["contract"]["outputs"]] == ["swapped"]
     assert said["alignment"]["solver"].startswith("least-squares similarity")
-    assert said["paste_back"] == {"centre": [0.5, 0.575], "edge": 0.25, "radii": [0.36, 0.4]}
+    assert "edge" in said["paste_back"]
+    assert (said["paste_back"]["centre"], said["paste_back"]["radii"], said["paste_back"]["edge"]) == (
+        [0.5, 0.575],
+        [0.36, 0.4],
+        0.25,
+    )
     assert max(said["stages"].values()) < 1e-6
 
 
-def test_the_bundle_is_rechecked_and_an_artifact_of_other_weights_is_found(mfs, baked_bundle, tmp_path):
-    ran = mfs("parity", baked_bundle, "--json")
+def test_the_bundle_is_rechecked_and_an_artifact_of_other_weights_is_found(mfs, fsgan_bundle, tmp_path):
+    ran = mfs("parity", fsgan_bundle, "--json")
     assert ran.code == 0, ran
-    shutil.copytree(baked_bundle, tmp_path / "face", ignore=shutil.ignore_patterns("swap.onnx", "swap.tflite", "swap.mlpackage"))
+    shutil.copytree(fsgan_bundle, tmp_path / "face", ignore=shutil.ignore_patterns("swap.onnx", "swap.tflite", "swap.mlpackage"))
     data = bytearray((tmp_path / "face" / "swap.bin").read_bytes())
     half = np.frombuffer(data, np.float16)[2000:4000]
     data[4000:8000] = (-half).tobytes()
@@ -89,9 +77,9 @@ def test_the_bundle_is_rechecked_and_an_artifact_of_other_weights_is_found(mfs, 
     assert mfs("parity", tmp_path / "face").code == 7
 
 
-def test_a_photo_is_swapped_in_the_ellipse_and_nowhere_else(mfs, baked_bundle, photo, portrait, tmp_path):
+def test_a_photo_is_swapped_in_the_ellipse_and_nowhere_else(mfs, fsgan_bundle, photo, portrait, tmp_path):
     out = tmp_path / "swapped.png"
-    ran = mfs("swap", "--bundle", baked_bundle, "--image", photo, "--landmarks", LANDMARKS, "--backend", "onnx", "--out", out)
+    ran = mfs("swap", "--bundle", fsgan_bundle, "--image", photo, "--landmarks", LANDMARKS, "--backend", "onnx", "--out", out)
     assert ran.code == 0, ran
     changed = (np.asarray(Image.open(out)) != portrait).any(axis=2)
     ys, xs = np.nonzero(changed)
@@ -160,7 +148,12 @@ def test_a_kit_makes_bundles_of_photos_and_identities_and_parity_holds(mfs, fsga
     a, b = (_run(tmp_path / "out" / name / "swap.onnx", target) for name in "ab")
     assert metrics.psnr_db(a, b, peak=1.0) > 60  # the same face, seen by the encoder in ONNX Runtime and in PyTorch
     said = manifest.read(tmp_path / "out" / "a")
-    assert said["paste_back"] == {"centre": [0.5, 0.575], "edge": 0.25, "radii": [0.36, 0.4]}
+    assert "edge" in said["paste_back"]
+    assert (said["paste_back"]["centre"], said["paste_back"]["radii"], said["paste_back"]["edge"]) == (
+        [0.5, 0.575],
+        [0.36, 0.4],
+        0.25,
+    )
 
 
 def test_the_second_pack_takes_templates_from_the_cache_and_gives_the_same_bytes(mfs, fsgan_kit, fsgan, tmp_path, monkeypatch):

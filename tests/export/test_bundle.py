@@ -52,6 +52,7 @@ def test_the_manifest_says_what_an_app_needs(made):
     }
     assert [o["name"] for o in said["contract"]["outputs"]] == ["swapped", "mask"]
     assert said["alignment"]["base"] == 112
+    assert "erosions" in said["paste_back"]
     assert said["paste_back"]["erosions"] == 2
     assert (said["artifacts"]["onnx"]["layout"], said["artifacts"]["onnx"]["recipe"]) == ("NCHW", "fp32")
     (target, noise) = said["artifacts"]["onnx"]["parity"]["cases"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.bundle import manifest
 from testing import core_bundles, core_library
 
@@ -42,7 +44,9 @@ def test_apps_can_read_names_shapes_and_layouts_instead_of_retyping_them(library
     found = library.open(golden_bundle).json
     assert found["contract"] == {"input": "target", "swapped": "swapped", "mask": "mask"}
     for name, artifact in said["artifacts"].items():
-        assert found["artifacts"][name] == {key: artifact[key] for key in ("recipe", "layout", "files", "inputs", "outputs")}
+        parts = ("name", "dtype", "shape")
+        ends = {key: [{part: tensor[part] for part in parts} for tensor in artifact[key]] for key in ("inputs", "outputs")}
+        assert found["artifacts"][name] == {key: artifact[key] for key in ("recipe", "layout", "files")} | ends
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,7 @@ def put(*keys, value):
 @pytest.mark.parametrize(
     ("change", "said", "status"),
     [
-        (put("schema", value=2), "the manifest has schema 2, this version reads 1", core_library.UNSUPPORTED),
+        (put("schema", value=3), "the manifest has schema 3, this version reads 1 to 2", core_library.UNSUPPORTED),
         (put("schema", value="1"), "manifest.schema must be a whole number", core_library.BUNDLE),
         (put("architecture", value="other"), "manifest.architecture is not that of the contract", core_library.BUNDLE),
         (
@@ -134,7 +138,17 @@ def put(*keys, value):
             "manifest.paste_back.border must be a whole number from 1 to 111",
             core_library.BUNDLE,
         ),
-        (put("paste_back", value={}), "manifest.paste_back lacks 'threshold'", core_library.BUNDLE),
+        (put("paste_back", value={}), "manifest.paste_back lacks 'steps'", core_library.BUNDLE),
+        (lambda said: said["paste_back"].pop("threshold"), "manifest.paste_back lacks 'threshold'", core_library.BUNDLE),
+        (put("alignment", "outside", value=128), "manifest.alignment.outside is '128", core_library.UNSUPPORTED),
+        (
+            put("alignment", "landmarks", 2, value="chin"),
+            "manifest.alignment.landmarks is 'left eye, right eye, chin",
+            core_library.UNSUPPORTED,
+        ),
+        (put("paste_back", "steps", 0, value="blur"), "manifest.paste_back.steps is 'blur, dilate", core_library.UNSUPPORTED),
+        (put("paste_back", "rounding", value="up"), "manifest.paste_back.rounding is 'up', which this", core_library.UNSUPPORTED),
+        (put("paste_back", "morph_shape", value="disc"), "manifest.paste_back.morph_shape is 'disc'", core_library.UNSUPPORTED),
         (put("artifacts", value={}), "manifest.artifacts is empty", core_library.BUNDLE),
         (put("artifacts", "onnx", "recipe", value="w2"), "'onnx'.recipe is 'w2', which is not explained", core_library.BUNDLE),
         (put("files", "swap.onnx", "bytes", value=2**40), "bytes must be a whole number from 0 to 268435456", core_library.BUNDLE),
@@ -149,10 +163,24 @@ def test_a_manifest_that_says_something_else_is_refused(library, bare, change, s
     refused(library, bare, said, status)
 
 
+@pytest.mark.parametrize("arch", INTERFACES)
+def test_bundles_exported_before_are_still_read(library, tmp_path, arch):
+    """Schema 1 said less of alignment and paste-back, and no more of artifacts."""
+    core_bundles.write_bare(tmp_path, arch)
+
+    def as_before(said):
+        said["schema"] = 1
+        for part in ("alignment", "paste_back"):
+            said[part] = asdict(getattr(INTERFACES[arch], part))
+
+    core_bundles.rewrite(tmp_path, as_before)
+    assert library.open(tmp_path).json["architecture"] == arch
+
+
 def test_a_key_that_occurs_twice_is_refused(library, bare):
     """Readers differ on which one counts, so a file could be one thing for Python and another for a phone."""
     path = bare / "manifest.json"
-    path.write_text(path.read_text("utf-8").replace('"schema": 1', '"schema": 1, "schema": 1'), "utf-8")
+    path.write_text(path.read_text("utf-8").replace('"schema": 2', '"schema": 2, "schema": 2'), "utf-8")
     refused(library, bare, "manifest has 'schema' twice")
 
 

@@ -27,7 +27,11 @@ def installed(wheel, tmp_path_factory) -> Path:
     reached = subprocess.run([*pip, "download", "--no-deps", "-d", place, "click"], capture_output=True, text=True, check=False)
     if reached.returncode:
         pytest.skip(f"pip cannot reach its index: {reached.stderr.splitlines()[-1]}")
-    subprocess.run([*pip, "install", "--no-compile", "-c", ROOT / "constraints.txt", wheel], check=True, capture_output=True)
+    subprocess.run(
+        [*pip, "install", "--ignore-installed", "--no-compile", "-c", ROOT / "constraints.txt", wheel],
+        check=True,
+        capture_output=True,
+    )
     return place
 
 
@@ -93,7 +97,7 @@ def test_a_batch_without_extras_makes_all_but_photos(installed, with_photos, kit
     rows = [f'a,{photo},,"{LANDMARKS}"', *(f"p{i},,{somebody(i)}," for i in range(3))]
     (tmp_path / "people.csv").write_text("\n".join(["id,photo,identity,landmarks", *rows]))
     args = ("batch", tmp_path / "people.csv", "--kit", kit, "--backends", "onnx,ncnn", "--out", tmp_path / "out", "--workers", "2")
-    without = mfs_of(installed, tmp_path, *args, code=1)
+    without = mfs_of(installed, tmp_path, *args, code=12)
     assert without["counts"] == {"failed": 1, "done": 3}
     assert without["failed"][0]["error_kind"] == "missing-extra"
     assert mfs_of(with_photos, tmp_path, *args)["counts"] == {"done": 1, "unchanged": 3}

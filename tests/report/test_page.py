@@ -276,8 +276,8 @@ def test_an_artifact_that_cannot_be_opened_is_told_on_the_page(mfs, bundle, tmp_
 def test_html_in_a_bundle_or_result_is_shown_as_text(mfs, bundle, results, counted, tmp_path):
     said = manifest.read(bundle)
     said["tool"] = said["artifacts"]["onnx"]["format"] = said["artifacts"]["onnx"]["parity"]["runtime"] = HOSTILE
-    for name in ("versions", "licences"):
-        said[name] = {HOSTILE: HOSTILE}
+    said["versions"] = {HOSTILE: HOSTILE}
+    said["licences"] = {"code": HOSTILE, "weights": HOSTILE}
     said["stages"] = {HOSTILE: 1.0}
     said["checkpoint"][0]["name"] = HOSTILE
     manifest.write(bundle, said)
@@ -335,14 +335,14 @@ def test_json_of_another_kind_is_refused_by_name(mfs, tmp_path, text, says):
         (lambda m: m.update(schema=2), "schema 2"),
         (lambda m: m["artifacts"].clear(), "artifacts are none"),
         (lambda m: m["artifacts"].update(tensorrt=m["artifacts"]["onnx"]), "tensorrt"),
-        (lambda m: m["artifacts"]["onnx"].update(bound="x"), "artifacts.onnx.'bound' is of type str"),
+        (lambda m: m["artifacts"]["onnx"].update(bound="x"), "'onnx'.'bound' is of type str"),
         (one_without("bound"), "'bound'"),
         (lambda m: m["artifacts"]["onnx"]["instructions"].pop("total"), "without a total"),
         (lambda m: m["artifacts"]["onnx"]["layers"].update(x={"load": 3}), "without a total"),
         (lambda m: m["artifacts"]["onnx"]["layers"].update(x=[3]), "is no object"),
         (lambda m: m["artifacts"]["onnx"]["instructions"].update(load=-1), "negative"),
         (lambda m: m["artifacts"]["onnx"]["instructions"].update(load=True), "is of type bool"),
-        (lambda m: m["artifacts"].update(onnx=None), "is of type NoneType"),
+        (lambda m: m["artifacts"].update(onnx=None), "'onnx' is no object"),
         (lambda m: m.update(machine={}), "'cores'"),
         (lambda m: m.pop("weights_sha256"), "'weights_sha256'"),
     ],

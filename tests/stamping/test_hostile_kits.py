@@ -87,7 +87,7 @@ def drop(*keys: Any) -> Callable[[Content], None]:
 def generator(**changes: Any) -> Callable[[Content], None]:
     def change(content: Content) -> None:
         shapes = {place["weights"]: None for place in content.template["slots"]}
-        held = kits.Kit((), content.tensors[kits.GENERATOR].tobytes(), None, {}, {"architecture": "mobilefaceswap"}, "", 1)
+        held = kits.Kit((), content.tensors[kits.GENERATOR].tobytes(), None, {}, content.facts["common"], "", 1)
         outputs = {**held._generator.outputs, **changes.pop("outputs", {})}
         assert set(shapes) - {"sha256"} <= set(outputs)
         left = {name: shape for name, shape in outputs.items() if shape is not None}
@@ -129,7 +129,8 @@ SPOILED = {
     **{f"common is {value!r}": put("facts", "common", value=value) for value in (*WRONG, "x")},
     **{f"common has no {key}": drop("facts", "common", key) for key in ("contract", "licences", "schema", "checkpoint")},
     "common has more": put("facts", "common", "more", value=1),
-    "common of another schema": put("facts", "common", "schema", value=2),
+    "common of an earlier schema": put("facts", "common", "schema", value=1),
+    "common of a later schema": put("facts", "common", "schema", value=3),
     "common of a wrong type": put("facts", "common", "tool", value=["mfs-deploy"]),
     "common with NaN": put("facts", "common", "alignment", value={"x": float("nan")}),
     "common with half a character": put("facts", "common", "tool", value="\ud800"),

@@ -105,9 +105,9 @@ def test_a_file_that_holds_no_template_is_refused(tmp_path):
         (tmp_path / "x").write_bytes(content)
         assert_refused(tmp_path / "x")
     save_file(ARRAYS, tmp_path / "weights.safetensors")
-    assert "version 1" in assert_refused(tmp_path / "weights.safetensors").message
-    save_file(ARRAYS, tmp_path / "later.safetensors", {template_file.FORMAT: "2 {}"})
-    assert "version 1" in assert_refused(tmp_path / "later.safetensors").message
+    assert "version 2" in assert_refused(tmp_path / "weights.safetensors").message
+    save_file(ARRAYS, tmp_path / "later.safetensors", {template_file.FORMAT: "3 {}"})
+    assert "version 2" in assert_refused(tmp_path / "later.safetensors").message
 
 
 def test_a_file_of_absurd_size_is_refused_unread(tmp_path):

@@ -109,9 +109,9 @@ extension Manifest {
         } catch {
             throw BundleProblem(message: "\(fileName) is damaged: copy or export the bundle again (\(error))")
         }
-        guard manifest.schema == AppContract.manifestSchema else {
-            let known = AppContract.manifestSchema
-            throw BundleProblem(message: "the manifest has schema \(manifest.schema), this app reads \(known): update the app")
+        let known = AppContract.manifestSchema
+        guard (1...known).contains(manifest.schema) else {
+            throw BundleProblem(message: "the manifest has schema \(manifest.schema), this app reads 1 to \(known): update the app")
         }
         return manifest
     }

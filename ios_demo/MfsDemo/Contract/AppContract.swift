@@ -1,7 +1,8 @@
 /// All that the app itself takes for granted of a bundle.  Names, sizes and shapes are not here: they come from the manifest.
 /// tests/ios_demo reads this file and holds it against freshly exported artifacts.
 enum AppContract {
-    static let manifestSchema = 1
+    /// The latest that is read; each earlier one is too.
+    static let manifestSchema = 2
     /// This app's entry among the manifest's artifacts, and how its tensors are laid out.
     static let backend = "coreml"
     static let layout = "NCHW"

@@ -91,8 +91,13 @@ def describe(path: Path) -> ArtifactInfo:
 
 
 def _info(feature: Any, program: mil.Program) -> TensorInfo:
-    kind = _feature(feature.type).split(" array")[0]
-    return TensorInfo(feature.name, program.types[feature.name].shape, kind)
+    found, shape = _feature(feature.type), program.types[feature.name].shape
+    if feature.type.WhichOneof("Type") != "imageType":
+        dtype = found.split(" array")[0]
+        return TensorInfo(feature.name, shape, dtype, element=dtype)
+    if "FLOAT16" in found:
+        return TensorInfo(feature.name, shape, found, element="float16", kind="image")
+    return TensorInfo(feature.name, shape, found, element="uint8", kind="image", scale=1 / 255)
 
 
 def _parameters(program: mil.Program) -> dict[str, int]:

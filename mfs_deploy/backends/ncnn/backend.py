@@ -142,8 +142,8 @@ def describe(path: Path) -> ArtifactInfo:
     inputs, outputs = _ends(layers)
     return ArtifactInfo(
         format=f"ncnn param {MAGIC}",
-        inputs=tuple(TensorInfo(b, shapes[b], "float32") for b in inputs),
-        outputs=tuple(TensorInfo(b, shapes[b], "float32") for b in outputs),
+        inputs=tuple(TensorInfo(b, shapes[b], "float32", "float32") for b in inputs),
+        outputs=tuple(TensorInfo(b, shapes[b], "float32", "float32") for b in outputs),
         parameters=dict(sorted(parameters.items())),
         macs=operations.macs(layers),
         metadata={},

@@ -69,7 +69,8 @@ def _dtype(data_type: int) -> str:
 
 def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
     tensor = value.type.tensor_type
-    return TensorInfo(value.name, tuple(d.dim_value for d in tensor.shape.dim), _dtype(tensor.elem_type))
+    dtype = _dtype(tensor.elem_type)
+    return TensorInfo(value.name, tuple(d.dim_value for d in tensor.shape.dim), dtype, element=dtype)
 
 
 def _stored(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

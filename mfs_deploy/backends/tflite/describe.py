@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from math import prod
 from typing import Any
 
@@ -36,21 +37,33 @@ def info(model: tfl.Model) -> ArtifactInfo:
 
 
 def borders(model: tfl.Model) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """Input and output tensors with the names the signature gives them; none if there is no such signature."""
-    tensors = model.subgraphs[0].tensors
+    """Input and output tensors with the names the signature gives them; none if there is no such signature.
+
+    They are in the model's order; the signature's own is that of the names.
+    """
+    graph = model.subgraphs[0]
     for signature in model.signatureDefs or []:
         if tfl.text(signature.signatureKey) == SIGNATURE:
-            inputs, outputs = (
-                [(tfl.text(e.name), tensors[e.tensorIndex]) for e in es] for es in (signature.inputs, signature.outputs)
-            )
-            return inputs, outputs
+            return _named(graph, signature.inputs, graph.inputs), _named(graph, signature.outputs, graph.outputs)
     return [], []
+
+
+def _named(graph: Any, entries: Iterable[Any], order: Iterable[int]) -> list[tuple[str, Any]]:
+    names = {int(entry.tensorIndex): tfl.text(entry.name) for entry in entries}
+    return [(names[index], graph.tensors[index]) for index in map(int, order) if index in names]
 
 
 def interface(model: tfl.Model) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     """``borders`` as ``TensorInfo``."""
-    inputs, outputs = (tuple(TensorInfo(n, tfl.shape(t), tfl.dtype(t)) for n, t in pairs) for pairs in borders(model))
+    inputs, outputs = (tuple(_info(name, tensor) for name, tensor in pairs) for pairs in borders(model))
     return inputs, outputs
+
+
+def _info(name: str, tensor: Any) -> TensorInfo:
+    dtype, (steps, zeros) = tfl.dtype(tensor), tfl.scales(tensor)
+    if len(steps) != 1 or len(zeros) != 1:  # floating point
+        return TensorInfo(name, tfl.shape(tensor), dtype, dtype)
+    return TensorInfo(name, tfl.shape(tensor), dtype, dtype, scale=steps[0], zero_point=zeros[0])
 
 
 def stored(model: tfl.Model) -> dict[int, int]:

@@ -41,7 +41,9 @@ class Manifest private constructor(
 
     companion object {
         const val NAME = "manifest.json"
-        const val SCHEMA = 1
+
+        /** The latest that is read; each earlier one is too. */
+        const val SCHEMA = 2
         private const val CONTRACT = "NCHW"
 
         /** Backends of mobile_core, and in which layout it takes their tensors. */
@@ -63,7 +65,7 @@ class Manifest private constructor(
         fun parse(bytes: ByteArray): Manifest {
             val said = Json.parse(bytes, "manifest")
             val schema = said["schema"].integer(0, 1_000_000)
-            if (schema != SCHEMA) throw BundleException("the manifest has schema $schema, this version reads $SCHEMA")
+            if (schema !in 1..SCHEMA) throw BundleException("the manifest has schema $schema, this version reads 1 to $SCHEMA")
             val points = said["alignment"]["points"].items(5).map { point -> point.items(2).map { it.number(-4096.0, 4096.0) } }
             if (points.size != 5 || points.any { it.size != 2 }) {
                 throw BundleException("manifest.alignment.points must be five of x, y")

@@ -9,7 +9,7 @@ import org.junit.Test
 import org.junit.rules.TemporaryFolder
 
 /** Of the members that the app reads. */
-const val MANIFEST = """{"schema": 1, "contract": {"input": {"name": "target", "shape": [1, 3, 224, 224]},
+const val MANIFEST = """{"schema": 2, "contract": {"input": {"name": "target", "shape": [1, 3, 224, 224]},
   "outputs": [{"name": "swapped", "shape": [1, 3, 224, 224]}, {"name": "mask", "shape": [1, 1, 224, 224]}]},
   "alignment": {"base": 112, "points": [[38, 52], [74, 52], [56, 72], [42, 92], [71, 92]]},
   "synthetic_media": {"label": "AI-generated"},
@@ -41,8 +41,13 @@ class ManifestTest {
     }
 
     @Test fun `a bundle of a later schema is named as such`() = assertEquals(
-        "the manifest has schema 2, this version reads 1", refused(MANIFEST.replace("\"schema\": 1", "\"schema\": 2")),
+        "the manifest has schema 3, this version reads 1 to 2", refused(MANIFEST.replace("\"schema\": 2", "\"schema\": 3")),
     )
+
+    @Test fun `bundles exported before are still read`() {
+        val found = Manifest.parse(MANIFEST.replace("\"schema\": 2", "\"schema\": 1").toByteArray())
+        assertEquals(listOf("ncnn"), found.backends)
+    }
 
     @Test fun `an error names the place and what is allowed`() {
         val side = "manifest.contract.input.shape[2]"
