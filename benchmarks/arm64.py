@@ -153,7 +153,7 @@ def measure() -> dict[str, Any]:
     baked = prepare(Network(DEMO), Person(DEMO), ParityOptions())
     contract, target = interface(ARCH).contract(SIZE), baked.crops[:1]
     context = CalibrationContext(ARCH, SIZE, None)
-    ranges = calibrate(CalibrationOptions(photos=DEMO), context, baked.graph, target).kept.ranges
+    ranges = calibrate(CalibrationOptions(photos=DEMO), context, baked.graph, target).stored.ranges
     found: dict[str, Any] = {"cpu": CPU, "versions": machine.versions(), "ours": {}, "layers": {}}
     with launch.scratch() as scratch:
         (scratch / "own").mkdir()

@@ -156,8 +156,8 @@ def w8a8(folder: Path) -> float:
     network = Network(DEMO)
     baked = prepare(network, Person(DEMO), ParityOptions())
     context = CalibrationContext(network.arch, network.side, None)
-    kept = calibrate(CalibrationOptions(photos=DEMO), context, baked.graph, baked.crops[:1]).kept
-    (folder / "ranges.json").write_text(ranges_file.text(kept))
+    stored = calibrate(CalibrationOptions(photos=DEMO), context, baked.graph, baked.crops[:1]).stored
+    (folder / "ranges.json").write_text(ranges_file.text(stored))
     request = kits.KitRequest(network, BACKENDS, ["w8a8"], folder / "ranges.json")
     return stamping(kits.make(request), folder / "w8a8")["stamp_ms"]
 

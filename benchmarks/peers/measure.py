@@ -79,7 +79,7 @@ def make_files(folder: Path, failed: dict[str, str]) -> tuple[np.ndarray, np.nda
             place = (folder / one.file).parent
             place.mkdir()
             recipe = recipes.load(one.precision)
-            ranges = calibrated.kept.ranges if recipe.is_static else {}
+            ranges = calibrated.stored.ranges if recipe.is_static else {}
             BACKENDS[one.backend].convert(Conversion(baked.graph, contract, recipe, ranges=ranges, coreml_io="tensor"), place)
             say(f"made {one.key}")
     converters_own(baked.net, folder)

@@ -50,7 +50,7 @@ def make_jobs(
     calibration: ranges_file.Calibration | None,
 ) -> list[Job]:
     """A conversion for each backend and recipe."""
-    ranges = {} if calibration is None else calibration.kept.ranges
+    ranges = {} if calibration is None else calibration.stored.ranges
     return [
         Job(
             backend=name,

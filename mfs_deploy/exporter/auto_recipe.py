@@ -1,6 +1,6 @@
-"""``--recipe auto``: for each backend the fastest recipe whose artifact matches PyTorch, found by converting and timing them all.
+"""``--recipe auto``: for each backend the fastest recipe whose artifact matches PyTorch; all are converted and timed.
 
-Times are of this machine's processor.  They say which number format its runtimes have fast kernels for; a phone may differ.
+Times are of this machine's processor, and depend on the number formats that its runtimes have fast kernels for; a phone may differ.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mfs_deploy.progress import Progress
 from mfs_deploy.quant import recipes
 from mfs_deploy.quant.recipes import Recipe
 
-DEFAULT = "fp16"  # where nothing can be measured, or nothing passes
-ALIKE = 1.05  # frame times within this factor count as the same, and the smaller artifact is taken
+DEFAULT = "fp16"  # where no runtime is on this machine, or no recipe passes
+TIE_RATIO = 1.05  # frame times within this factor of the fastest count as equal; then the smallest artifact is taken
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Trial:
     """One recipe on one backend.
 
     Attributes:
-        frame_ms: None where it was not timed: it departs from PyTorch, or the backend's runtime is not for this machine.
-        complaint: how it departs from PyTorch, or None.
+        frame_ms: None if it was not timed: it is outside its tolerance, or the backend's runtime is not for this machine.
+        complaint: the worst violation of its tolerance, or None.
     """
 
     backend: str
@@ -41,7 +41,7 @@ class Trial:
 
 
 def candidates(backends: Sequence[str], *, calibrated: bool) -> list[tuple[str, Recipe]]:
-    """Backends with each recipe that is to be tried there; static ones only where ranges can be had."""
+    """Backends with each recipe to try there; static ones only with a calibration."""
     every = [recipes.load(name) for name in recipes.names()]
     return [
         (backend, recipe)
@@ -59,52 +59,55 @@ def choose(
     scratch: Path,
     progress: Progress,
 ) -> tuple[list[JobResult], list[Trial]]:
-    """One artifact for each backend, and how it was found.
+    """Choose one artifact for each backend; if none passes, the one of ``DEFAULT``, which the export then rejects.
 
-    Where no recipe passes, ``DEFAULT`` is taken, for the gate to refuse.
+    Returns:
+        the chosen artifacts, and all that were tried.
     """
-    complaints: dict[tuple[str, str], list[str]] = {}
-    quality: dict[tuple[str, str], float] = {}
-    for one in done:
-        judged = parity.judge(outcome.outputs_of([one]), cases, reference, outcome.recipes_of([one]), encode)
-        complaints[one.job.key] = judged.complaints
-        if one.job.backend in judged.measured:
-            quality[one.job.key] = judged.measured[one.job.backend][0].swapped_psnr_db
-    passing = [one for one in done if not complaints[one.job.key]]
+    violations: dict[tuple[str, str], list[str]] = {}
+    psnr_db: dict[tuple[str, str], float] = {}
+    for result in done:
+        key, backend = result.job.key, result.job.backend
+        report = parity.judge(outcome.outputs_of([result]), cases, reference, outcome.recipes_of([result]), encode)
+        violations[key] = report.complaints
+        if backend in report.measured:
+            psnr_db[key] = report.measured[backend][0].swapped_psnr_db
+    passing = [result for result in done if not violations[result.job.key]]
     progress.note(f"time {len(passing)} artifacts, one after another")
-    times = {one.job.key: ms for one, ms in zip(passing, time(passing, parity.inputs(cases[:1]), scratch), strict=True)}
-    chosen = [_best(backend, done, passing, times) for backend in dict.fromkeys(one.job.backend for one in done)]
+    frame_ms = time(passing, parity.inputs(cases[:1]), scratch)
+    times = {result.job.key: ms for result, ms in zip(passing, frame_ms, strict=True)}
+    chosen = [_best(backend, done, passing, times) for backend in dict.fromkeys(result.job.backend for result in done)]
     trials = [
         Trial(
-            backend=one.job.backend,
-            recipe=one.job.recipe_name,
-            bytes=write_bundle.artifact_bytes(one),
-            psnr_db=quality.get(one.job.key),
-            frame_ms=times.get(one.job.key),
-            complaint=next(iter(complaints[one.job.key]), None),
-            chosen=one.job.key in {other.job.key for other in chosen},
+            backend=result.job.backend,
+            recipe=result.job.recipe_name,
+            bytes=write_bundle.artifact_bytes(result),
+            psnr_db=psnr_db.get(result.job.key),
+            frame_ms=times.get(result.job.key),
+            complaint=next(iter(violations[result.job.key]), None),
+            chosen=result.job.key in {other.job.key for other in chosen},
         )
-        for one in done
+        for result in done
     ]
     return chosen, trials
 
 
 def time(done: Sequence[JobResult], target: parity.Array, scratch: Path) -> list[float | None]:
-    """Milliseconds that each artifact takes for a (1, 3, S, S) target with one thread; None where its runtime is not here.
+    """Milliseconds of each artifact for a (1, 3, S, S) target with one thread; None if its runtime is not for this machine.
 
-    One artifact at a time, so that none slows another.
+    One artifact runs at a time, so that none slows another.
     """
-    jobs = [replace(one.job.as_runnable(one.folder / "out"), time=True) for one in done if BACKENDS[one.job.backend].RUNS_HERE]
+    here = [result for result in done if BACKENDS[result.job.backend].RUNS_HERE]
+    jobs = [replace(result.job.as_runnable(result.folder / "out"), time=True) for result in here]
     timed = iter(launch.run(jobs, target, scratch / "timing", side_by_side=False))
-    return [next(timed).result.frame_ms if BACKENDS[one.job.backend].RUNS_HERE else None for one in done]
+    return [next(timed).result.frame_ms if BACKENDS[result.job.backend].RUNS_HERE else None for result in done]
 
 
 def _best(
     backend: str, done: Sequence[JobResult], passing: Sequence[JobResult], times: dict[tuple[str, str], float | None]
 ) -> JobResult:
-    mine = [one for one in passing if one.job.backend == backend]
-    timed = {one.job.key: ms for one in mine if (ms := times[one.job.key]) is not None}
+    timed = [(ms, result) for result in passing if result.job.backend == backend and (ms := times[result.job.key]) is not None]
     if timed:
-        limit = ALIKE * min(timed.values())
-        return min((one for one in mine if timed[one.job.key] <= limit), key=write_bundle.artifact_bytes)
-    return next(one for one in done if one.job.key == (backend, DEFAULT))
+        limit_ms = TIE_RATIO * min(ms for ms, _ in timed)
+        return min((result for ms, result in timed if ms <= limit_ms), key=write_bundle.artifact_bytes)
+    return next(result for result in done if result.job.key == (backend, DEFAULT))

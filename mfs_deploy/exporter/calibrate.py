@@ -69,8 +69,8 @@ def calibrate(
     """
     names = [node.name for node in graph.graph.nodes if node.op != "output"]
     if options.ranges is not None:
-        kept = ranges_file.read(options.ranges, context.arch, context.size, names)
-        return ranges_file.Calibration(kept, outside=ranges_file.check_transfer(graph, crops, kept.ranges))
+        stored = ranges_file.read(options.ranges, context.arch, context.size, names)
+        return ranges_file.Calibration(stored, outside=ranges_file.check_transfer(graph, crops, stored.ranges))
     assert options.photos is not None
     if options.photos == DEMO:
         if context.arch != "mobilefaceswap":
@@ -88,5 +88,5 @@ def calibrate(
         )
     inputs = measured.tensor()
     observed = ranges.observe(graph, inputs, options.method)
-    kept = ranges_file.Calibrated(context.arch, context.size, options.method, measured.sha256, observed)
-    return ranges_file.Calibration(kept, coverage=asdict(measured.coverage), skipped=len(measured.skipped), crops=inputs)
+    stored = ranges_file.StoredRanges(context.arch, context.size, options.method, measured.sha256, observed)
+    return ranges_file.Calibration(stored, coverage=asdict(measured.coverage), skipped=len(measured.skipped), crops=inputs)

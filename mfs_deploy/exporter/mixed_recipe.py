@@ -1,7 +1,7 @@
-"""A recipe of mixed number formats for one identity: searched in simulation, proven in the runtimes, written to a file.
+"""A recipe of mixed number formats for one identity: searched in simulation, then measured in the runtimes.
 
-What simulation promises a runtime may not keep (it rounds elsewhere), so every artifact is converted and measured.  Where one falls
-short of the wanted quality, the search is told to aim higher by as much, and goes on.
+Runtimes round at other places than the simulation, so every artifact is converted and measured.  Where one is below the PSNR asked
+for, the search continues with an aim that is higher by the difference.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-CROPS = 8  # of the calibration set, evenly spaced, that quality is measured on
+CROPS = 8  # of the calibration set, evenly spaced, that PSNR is measured on
 ROUNDS = 10
-MIN_RAISE_DB = 1.0  # by which the aim is raised where a runtime fell short
+MIN_RAISE_DB = 1.0  # of the aim, after a runtime was below the PSNR asked for
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """The recipe found, PSNR by backend to the float network in dB, and how it was found."""
+    """A recipe, PSNR in dB to the float network and artifact size by backend, and the steps of the search."""
 
     recipe: Recipe
     measured_psnr_db: dict[str, float]
@@ -71,7 +71,7 @@ def mix(network: Network, person: Person, formats: Formats, min_psnr_db: float, 
     progress.step("calibrate")
     context = calibrate.CalibrationContext(network.arch, network.side, baked.models.detector)
     calibration = calibrate.calibrate(formats.calibration, context, graph, target, progress)
-    ranges = calibration.kept.ranges
+    ranges = calibration.stored.ranges
     crops = target if calibration.crops is None else calibration.crops[:: max(1, len(calibration.crops) // CROPS)]
     probe = torch.cat([torch.from_numpy(target), torch.from_numpy(crops)])
 
@@ -110,14 +110,14 @@ def mix(network: Network, person: Person, formats: Formats, min_psnr_db: float, 
 
 
 def _named(recipe: Recipe, min_psnr_db: float) -> Recipe:
-    """As a recipe of its own, with a gate at the quality asked for."""
+    """``recipe`` under a name of its own, with the PSNR asked for as its tolerance."""
     base = recipe.gate
     gate = Tolerance(min_psnr_db, base.swapped_max, base.mask_mean, min(base.composite_psnr_db, min_psnr_db), base.identity_cosine)
     layers = ", ".join(recipe.layers) or "no operation"
     return replace(recipe, name="mixed", description=f"{recipe.name} with {layers} in floating point", gate=gate)
 
 
-# ---- what was measured before
+# ---- cache of sensitivities
 
 
 def _key(weights: str, recipe: Recipe, ranges: Any, probe: Tensor) -> str:
@@ -128,13 +128,13 @@ def _key(weights: str, recipe: Recipe, ranges: Any, probe: Tensor) -> str:
 
 
 def _cached(key: str, measure: Callable[[], list[Sensitivity]]) -> list[Sensitivity]:
-    """Kept from an earlier run with the very same weights, recipe, ranges and crops, or measured and kept."""
+    """Sensitivities of an earlier run with the same weights, recipe, ranges and crops, or measured and stored."""
     path = files.cache_folder("sensitivity") / f"{key}.json"
     try:
         return [Sensitivity(**one) for one in json.loads(path.read_text("utf-8"))]
     except (OSError, ValueError, TypeError):
-        pass  # not there, or not ours: measured anew
-    found = measure()
+        pass  # absent or damaged: measured again
+    measured = measure()
     with contextlib.suppress(OSError):
-        files.write(path, json.dumps([asdict(one) for one in found]).encode())
-    return found
+        files.write(path, json.dumps([asdict(one) for one in measured]).encode())
+    return measured

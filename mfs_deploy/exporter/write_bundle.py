@@ -1,4 +1,4 @@
-"""What goes into a bundle's folder: artifacts, reference tensors, the preview, and the manifest that accounts for them."""
+"""Fills a bundle's folder: artifacts, reference tensors, the preview, and the manifest that lists them."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from mfs_deploy.quant.float16_headroom import Headroom
 
 
-def artifact_bytes(one: JobResult) -> int:
+def artifact_bytes(result: JobResult) -> int:
     """Bytes of an artifact that has not been moved yet."""
-    return sum(path.stat().st_size for path in (one.folder / "out").rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in (result.folder / "out").rglob("*") if path.is_file())
 
 
 def move_artifacts(done: Sequence[JobResult], folder: Path) -> None:
-    for one in done:
-        for name in BACKENDS[one.job.backend].FILES:
-            _move(one.folder / "out" / name, folder / name)
+    for result in done:
+        for name in BACKENDS[result.job.backend].FILES:
+            _move(result.folder / "out" / name, folder / name)
 
 
 def _move(start: Path, end: Path) -> None:
@@ -75,19 +75,19 @@ class Measurements:
 
 
 def write(folder: Path, facts: Facts, baked: BakedPerson, done: Sequence[JobResult], measured: Measurements) -> None:
-    """Fill ``folder``; the manifest comes last, so that it can account for all the rest."""
+    """Fill ``folder``; the manifest is written last, since it lists all other files."""
     move_artifacts(done, folder)
     target = baked.cases[0]
     write_reference(folder, baked.cases, baked.reference)
     rows = [outcome.preview_row("PyTorch", target, baked.reference)]
-    for one in done:
-        psnr_db = measured.parity[one.job.backend][0].swapped_psnr_db
-        label = f"{BACKENDS[one.job.backend].TITLE}\n{one.job.recipe_name}\n{psnr_db:.1f} dB"
-        rows.append(outcome.preview_row(label, target, parity.Outputs.of(one.outputs)))
+    for result in done:
+        psnr_db = measured.parity[result.job.backend][0].swapped_psnr_db
+        label = f"{BACKENDS[result.job.backend].TITLE}\n{result.job.recipe_name}\n{psnr_db:.1f} dB"
+        rows.append(outcome.preview_row(label, target, parity.Outputs.of(result.outputs)))
     picture = target.frame if target.frame is not None else target.crop
     preview.write(folder / PREVIEW, baked.person.crop, picture, rows, target.truth)
     if measured.calibration is not None:
-        (folder / ranges_file.NAME).write_text(ranges_file.text(measured.calibration.kept), "utf-8")
+        (folder / ranges_file.NAME).write_text(ranges_file.text(measured.calibration.stored), "utf-8")
     manifest.write(folder, _manifest(folder, facts, done, measured))
 
 
@@ -95,27 +95,29 @@ def _manifest(folder: Path, facts: Facts, done: Sequence[JobResult], measured: M
     files, headroom, shared = manifest.list_files(folder), measured.headroom, common(facts)
     return {
         **shared,
-        "recipes": {one.job.recipe_name: cast(RecipeEntry, recipes.without_name(one.job.recipe)) for one in done},
+        "recipes": {result.job.recipe_name: cast(RecipeEntry, recipes.without_name(result.job.recipe)) for result in done},
         "calibration": {} if measured.calibration is None else cast(CalibrationEntry, measured.calibration.as_dict()),
-        "artifacts": {one.job.backend: _artifact(one, measured.parity[one.job.backend], files, shared["contract"]) for one in done},
+        "artifacts": {
+            result.job.backend: _artifact(result, measured.parity[result.job.backend], files, shared["contract"]) for result in done
+        },
         "reference": {"file": reference_file.NAME},
         "stages": {name: rounded(error) for name, error in measured.stages.items()},
         "float16": {
             "largest_value": rounded(FLOAT16_MAX / headroom.ratio),
             "at": headroom.worst,
             "headroom": rounded(headroom.ratio),
-            "kept_in_float32": sorted({name for one in done for name in one.job.keep_float32}),
+            "kept_in_float32": sorted({name for result in done for name in result.job.keep_float32}),
         },
         "weights": {"sha256": facts.weights_sha256},
-        "versions": versions(package for one in done for package in BACKENDS[one.job.backend].PACKAGES),
+        "versions": versions(package for result in done for package in BACKENDS[result.job.backend].PACKAGES),
         "files": files,
     }
 
 
 def _artifact(
-    one: JobResult, cases: list[parity.CaseParity], files: Mapping[str, FileEntry], contract: ContractEntry
+    result: JobResult, cases: list[parity.CaseParity], files: Mapping[str, FileEntry], contract: ContractEntry
 ) -> ArtifactEntry:
-    backend = BACKENDS[one.job.backend]
+    backend = BACKENDS[result.job.backend]
     listed = {name: facts for name, facts in files.items() if name.split("/")[0] in backend.FILES}
-    entry = artifact_entry(backend.FILES, backend.LAYOUT, one.job.recipe_name, listed, one.result.info, contract)
-    return {**entry, "parity": outcome.parity_entry(one, cases)}
+    entry = artifact_entry(backend.FILES, backend.LAYOUT, result.job.recipe_name, listed, result.result.info, contract)
+    return {**entry, "parity": outcome.parity_entry(result, cases)}

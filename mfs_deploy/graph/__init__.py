@@ -24,7 +24,7 @@ from mfs_deploy.graph import (
 )
 from mfs_deploy.graph.trace import tidy, trace
 
-# In order: BatchNorm must be gone before a 1x1 convolution can be seen beside its resize, and before biases can be zero.
+# In order: BatchNorms go first, since they stand between 1x1 convolutions and resizes, and add biases.
 REWRITES = (
     fold_batchnorm,
     fold_batchnorm_forward,
@@ -37,7 +37,7 @@ REWRITES = (
     drop_zero_bias,
 )
 
-# Exact as well, but worth it in some runtimes only: a backend takes the ones that its own gains by, where it may.
+# Exact as well, but faster in some runtimes only; each backend applies those that its own runtime gains from.
 RUNTIME_REWRITES = (pad_input_channels, pad_even_kernels, merge_output_branches, merge_pointwise)
 
 

@@ -1,7 +1,7 @@
-"""A BatchNorm that no convolution can take is a depthwise 1x1 convolution: one multiply-add a channel.
+"""Replace a BatchNorm that cannot be folded into a convolution by a depthwise 1x1 convolution: one multiply-add a channel.
 
-So it is an operation that every runtime has in every number format, and that takes an activation with it.  Bound: float32 rounding
-of scale and shift (computed in float64).
+Every runtime has that operation in every number format, and fuses an activation into it.  Bound: float32 rounding of scale and
+shift (computed in float64).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, bytes, and multiply-adds in convolutions."""
+"""Parameters, bytes and MACs of a network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import fx, nn
 
 @dataclass(frozen=True)
 class Cost:
-    """``parameters`` learnt; ``bytes`` of all tensors, statistics included; ``macs``: multiply-adds in convolutions for a frame."""
+    """``bytes``: of all tensors, statistics included; ``macs``: multiply-adds of all convolutions for a frame."""
 
     parameters: int
     bytes: int
@@ -19,7 +19,7 @@ class Cost:
 
 
 def cost(graph: fx.GraphModule, size: int) -> Cost:
-    """Of a graph from ``trace`` or ``simplify``, for a (1, 3, size, size) input."""
+    """The cost of a graph from ``trace`` or ``simplify``, for a (1, 3, size, size) input."""
     counter = _Counter(graph)
     with torch.inference_mode():
         counter.run(torch.zeros(1, 3, size, size))

@@ -1,4 +1,4 @@
-"""A bias of zeros adds nothing.  Bound: exact."""
+"""Drop biases that are all zero.  Bound: exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolution then BatchNorm is one convolution: w' = w * s, b' = b * s + t, with s and t as in ``norm_constants``.
+"""Fold a BatchNorm into the convolution before it: w' = w * s, b' = b * s + t, with s and t as in ``norm_constants``.
 
 Bound: float32 rounding of the folded weights (folded in float64, stored in float32).
 """

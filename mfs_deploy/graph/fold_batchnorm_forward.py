@@ -1,8 +1,8 @@
-"""BatchNorm then convolution is one convolution: w' = w * s, b' = b + the sum of w * t, with s and t as in ``norm_constants``.
+"""Fold a BatchNorm into the convolution after it: w' = w * s, b' = b + the sum of w * t, with s and t as in ``norm_constants``.
 
-Also through a bilinear resize and a reflecting pad between them: each of their pixels is a mean of pixels with weights that sum to
-one, so scale and shift pass through.  Never into a convolution that pads with zeros: those are put there after the normalisation,
-so at the border fewer inputs carry the shift, and one bias cannot be right for border and inside.
+Also through a bilinear resize and a reflecting pad between them: their pixels are means of pixels with weights that sum to one, so
+scale and shift pass through.  Never into a convolution that pads with zeros: the zeros are added after the normalisation, so fewer
+inputs carry the shift at the border, and no single bias is right for border and inside.
 
 Bound: float32 rounding of the folded weights (folded in float64, stored in float32).
 """

@@ -1,4 +1,4 @@
-"""(x - c) / s into a convolution is (x - c) into one with weights w / s.
+"""Fold the scale of a normalised input, (x - c) / s, into the convolution after it: weights w / s on x - c.
 
 The offset stays before the convolution: its zero padding then still means x = c.  Bound: exact where s is a power of two, as it
 is for inputs normalised with 0.5; float32 rounding of the weights otherwise.

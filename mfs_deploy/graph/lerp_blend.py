@@ -1,4 +1,4 @@
-"""a * m + (1 - m) * b = b + m * (a - b): one multiplication at full size instead of two.
+"""Replace a * m + (1 - m) * b by b + m * (a - b): one multiplication at full size instead of two.
 
 Bound: float32 rounding, about 1e-7 for values in [0, 1].
 """
@@ -36,12 +36,12 @@ def apply(graph: fx.GraphModule) -> int:
     return rewritten
 
 
-def _match(kept: fx.Node, rest: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node] | None:
-    """(a, m, b) if ``kept`` is a*m and ``rest`` is (1-m)*b, factors in any order."""
+def _match(product: fx.Node, rest: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node] | None:
+    """(a, m, b) if ``product`` is a*m and ``rest`` is (1-m)*b, factors in any order."""
     for complement, b in (rest.args, reversed(rest.args)):
         if is_call(complement, *SUB) and complement.args[0] == 1:  # type: ignore[union-attr]
             m = complement.args[1]  # type: ignore[union-attr]
-            for a, factor in (kept.args, reversed(kept.args)):
+            for a, factor in (product.args, reversed(product.args)):
                 if factor is m:
                     return a, m, b  # type: ignore[return-value]
     return None

@@ -1,12 +1,12 @@
-"""Two convolutions with a sigmoid at the end of two branches are one, over the channels of both.
+"""Merge the two output branches: their last convolutions, each with a sigmoid, become one over the channels of both.
 
     a -> conv A2 -> leaky -> conv A -> sigmoid          a -> A2' -> leaky -+
     b -> conv B2 -> leaky -> conv B -> sigmoid    =>    b -> B2' -> leaky -+-> add -> conv AB -> sigmoid -> split
 
 A2' and B2' give ``WIDTH`` channels each, in different places and zero elsewhere, so that the sum holds both; AB reads them all.
-Not among ``graph.REWRITES``: it makes more multiply-adds, which pay only in a runtime that is slow on a few channels at full size;
-a backend says where it ``may``.
-Bound: exact, but for the order in which zeros and terms are added.
+Not among ``graph.REWRITES``: it adds multiply-adds, and is faster only in a runtime that is slow on few channels at full size; a
+backend says where it is ``allowed``.
+Bound: exact, except for the order in which zeros and terms are added.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WIDTH = 8
 
 
 @dataclass(frozen=True)
-class Tail:
+class OutputBranch:
     """``first`` -> ``leaky`` -> ``last`` -> ``sigmoid``, each read by nothing else."""
 
     first: fx.Node
@@ -43,17 +43,17 @@ class Tail:
         return self.first, self.leaky, self.last, self.sigmoid
 
 
-def find(graph: fx.GraphModule) -> list[Tail]:
-    return [tail for node in graph.graph.nodes if (tail := _match(graph, node)) is not None]
+def find(graph: fx.GraphModule) -> list[OutputBranch]:
+    return [branch for node in graph.graph.nodes if (branch := _match(graph, node)) is not None]
 
 
-def apply(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool] = bool) -> int:
-    tails = find(graph)
-    if len(tails) != 2 or not may([node for tail in tails for node in tail.nodes]):
+def apply(graph: fx.GraphModule, allowed: Callable[[Sequence[fx.Node]], bool] = bool) -> int:
+    branches = find(graph)
+    if len(branches) != 2 or not allowed([node for branch in branches for node in branch.nodes]):
         return 0
-    a, b = sorted(tails, key=lambda tail: -graph.get_submodule(str(tail.last.target)).out_channels)  # type: ignore[operator]
+    a, b = sorted(branches, key=lambda branch: -graph.get_submodule(str(branch.last.target)).out_channels)  # type: ignore[operator]
     (a1, b1), (a2, b2) = (tuple(module_of(graph, getattr(t, name), nn.Conv2d) for t in (a, b)) for name in ("first", "last"))
-    slopes = {tail.leaky.kwargs["negative_slope"] for tail in tails}
+    slopes = {branch.leaky.kwargs["negative_slope"] for branch in branches}
     if len(slopes) != 1 or a1.out_channels + b1.out_channels > WIDTH or not _alike(a2, b2):
         return 0
     order = {node: i for i, node in enumerate(graph.graph.nodes)}
@@ -65,18 +65,18 @@ def apply(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool] = bool
     with graph.graph.inserting_after(last):
         sizes = [a2.out_channels, b2.out_channels, WIDTH - a2.out_channels - b2.out_channels]
         parts = graph.graph.create_node("call_function", torch.split, (last, sizes), {"dim": 1}, name="tails_split")
-    for i, tail in enumerate((a, b)):
+    for i, branch in enumerate((a, b)):
         with graph.graph.inserting_after(parts):
             part = graph.graph.create_node("call_function", operator.getitem, (parts, i), name=f"tails_{i}")
-        tail.sigmoid.args = (part,)
-        part.append(tail.sigmoid)
+        branch.sigmoid.args = (part,)
+        part.append(branch.sigmoid)
     graph.set_submodule(str(a.first.target), _widened(a1, 0))
     graph.set_submodule(str(b.first.target), _widened(b1, a1.out_channels))
     tidy(graph)
     return 1
 
 
-def _match(graph: fx.GraphModule, sigmoid: fx.Node) -> Tail | None:
+def _match(graph: fx.GraphModule, sigmoid: fx.Node) -> OutputBranch | None:
     if not is_call(sigmoid, torch.sigmoid):
         return None
     last = sigmoid.all_input_nodes[0]
@@ -86,11 +86,11 @@ def _match(graph: fx.GraphModule, sigmoid: fx.Node) -> Tail | None:
     first = leaky.all_input_nodes[0]
     if only_user(first) is not leaky or any(module_of(graph, node, nn.Conv2d) is None for node in (first, last)):
         return None
-    return Tail(first, leaky, last, sigmoid)
+    return OutputBranch(first, leaky, last, sigmoid)
 
 
 def _alike(a: nn.Conv2d, b: nn.Conv2d) -> bool:
-    """Whether they differ in nothing but their channels."""
+    """Whether they differ in their channels alone."""
     return (
         all(getattr(a, name) == getattr(b, name) for name in ("kernel_size", "stride", "padding", "dilation"))
         and a.groups == b.groups == 1

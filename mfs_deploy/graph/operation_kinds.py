@@ -1,4 +1,4 @@
-"""What kind of operation each node of a canonical graph is, in words that recipes and every format share."""
+"""The kind of operation of each node of a canonical graph, by the names that recipes use."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from mfs_deploy.graph.trace import (
 def nodes_by_kind(graph: fx.GraphModule) -> dict[str, list[fx.Node]]:
     """The nodes of a canonical graph by kind ("conv", "resize", "add", ...), each list in the order of execution.
 
-    Nodes of a kind not known here are left out; they keep the converter's name and cannot be kept in float32.
+    Nodes of other kinds are left out; they keep the converter's name and cannot be kept in float32.
     """
     modules: dict[type, str] = {nn.Conv2d: "conv", nn.Linear: "linear"}
     functions: dict[object, str] = {F.leaky_relu: "leaky_relu", F.interpolate: "resize", F.pad: "pad", torch.cat: "concat"}
     functions |= {torch.sigmoid: "sigmoid", torch.tanh: "tanh"}
     for kind, spellings in (("add", ADD), ("sub", SUB), ("mul", MUL), ("div", DIV)):
         functions |= dict.fromkeys(spellings, kind)
-    found: dict[str, list[fx.Node]] = defaultdict(list)
+    nodes: dict[str, list[fx.Node]] = defaultdict(list)
     for node in graph.graph.nodes:
         if node.op == "call_module":
-            known = modules.get(type(graph.get_submodule(node.target)))
+            name = modules.get(type(graph.get_submodule(node.target)))
         else:
-            known = functions.get(node.target) if node.op == "call_function" else None
-        if known is not None:
-            found[known].append(node)
-    return dict(found)
+            name = functions.get(node.target) if node.op == "call_function" else None
+        if name is not None:
+            nodes[name].append(node)
+    return dict(nodes)
 
 
 def kinds(graph: fx.GraphModule) -> dict[str, str]:
     """Node name to kind, in the order of execution."""
-    found = {node.name: kind for kind, nodes in nodes_by_kind(graph).items() for node in nodes}
-    return {node.name: found[node.name] for node in graph.graph.nodes if node.name in found}
+    by_name = {node.name: kind for kind, nodes in nodes_by_kind(graph).items() for node in nodes}
+    return {node.name: by_name[node.name] for node in graph.graph.nodes if node.name in by_name}

@@ -1,7 +1,7 @@
-"""A depthwise 4x4 convolution with stride 2 is a 5x5 one whose first row and column are zero.
+"""Pad the kernel of a depthwise 4x4 convolution with stride 2 to 5x5 by a row and a column of zeros.
 
-Not among ``graph.REWRITES``: for runtimes that have a kernel of their own for 5x5 and none for 4x4; a backend says where it
-``may``.  Bound: exact, but for the order in which zeros and terms are added.
+Not among ``graph.REWRITES``: for runtimes that have a fast kernel for 5x5 and none for 4x4; a backend says where it is ``allowed``.
+Bound: exact, except for the order in which zeros and terms are added.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mfs_deploy.graph.trace import module_of
 PACK = 8  # with fewer channels the runtime has no kernel for 5x5 either
 
 
-def apply(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool] = bool) -> int:
+def apply(graph: fx.GraphModule, allowed: Callable[[Sequence[fx.Node]], bool] = bool) -> int:
     rewritten = 0
     for node in graph.graph.nodes:
         conv = module_of(graph, node, nn.Conv2d)
@@ -29,7 +29,7 @@ def apply(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool] = bool
             or conv.padding != (1, 1)
         ):
             continue
-        if not may((node,)):
+        if not allowed((node,)):
             continue
         odd = nn.Conv2d(conv.in_channels, conv.out_channels, 5, stride=2, padding=2, groups=conv.groups, bias=conv.bias is not None)
         with torch.no_grad():

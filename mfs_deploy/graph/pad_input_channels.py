@@ -1,9 +1,9 @@
-"""An image of three channels minus a constant, into a depthwise convolution, as eight channels of which five are zero.
+"""Pad the three channels of the input to eight, five of them zero, before the first depthwise convolution.
 
     x - c -> depthwise (3) -> 1x1 (3 -> N)   =>   1x1 (3 -> 8), bias -c -> depthwise (8) -> 1x1 (8 -> N)
 
-Not among ``graph.REWRITES``: it pays where a runtime packs channels by eight and takes three one number at a time, and a backend
-says where it ``may``.  Bound: exact.
+Not among ``graph.REWRITES``: faster only in a runtime that packs channels by eight and computes three of them one number at a
+time; a backend says where it is ``allowed``.  Bound: exact.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mfs_deploy.graph.trace import (
 WIDTH = 8
 
 
-def apply(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool] = bool) -> int:
+def apply(graph: fx.GraphModule, allowed: Callable[[Sequence[fx.Node]], bool] = bool) -> int:
     rewritten = 0
     for node in list(graph.graph.nodes):
         if not is_call(node, *SUB) or not isinstance(node.args[1], (int, float)):
@@ -35,7 +35,7 @@ def apply(graph: fx.GraphModule, may: Callable[[Sequence[fx.Node]], bool] = bool
         pointwise = module_of(graph, reader, nn.Conv2d)
         if first is None or reader is None or depthwise is None or pointwise is None or not _fits(depthwise, pointwise):
             continue
-        if not may((node, first, reader)):
+        if not allowed((node, first, reader)):
             continue
         channels = depthwise.in_channels
         graph.add_submodule("widened", _widening(channels, -float(node.args[1])))
@@ -66,7 +66,7 @@ def _widening(channels: int, bias: float) -> nn.Conv2d:
 
 
 def _padded(conv: nn.Conv2d, channels: int, *, rows: bool) -> nn.Conv2d:
-    """``conv`` for more channels, whose weights are zero: of each of its own (``rows``), or into every output."""
+    """``conv`` with more channels, whose weights are zero: more outputs of a depthwise one (``rows``), or more inputs."""
     outputs = channels if rows else conv.out_channels
     wide = nn.Conv2d(channels, outputs, conv.kernel_size, conv.stride, conv.padding, groups=channels if rows else 1)  # type: ignore[arg-type]
     with torch.no_grad():

@@ -1,7 +1,7 @@
-"""A 1x1 convolution after a bilinear resize does the same before it, on a quarter of the pixels.
+"""Move a 1x1 convolution from after a bilinear resize to before it, where it has a quarter of the pixels.
 
-Each resized pixel is a mean with weights that sum to one, so weights and bias both pass through.  Only where the convolution does
-not widen the tensor, else the resize would cost more.  Bound: float32 rounding.
+Each resized pixel is a mean with weights that sum to one, so weights and bias both pass through.  Only if the convolution does not
+have more outputs than inputs, since the resize would cost more.  Bound: float32 rounding.
 """
 
 from __future__ import annotations

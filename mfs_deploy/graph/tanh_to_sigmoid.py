@@ -1,4 +1,4 @@
-"""(1 + tanh z) / 2 = sigmoid(2 z), the 2 going into the convolution that makes z.
+"""Replace (1 + tanh z) / 2 by sigmoid(2 z), and fold the 2 into the convolution that gives z.
 
 Bound: the doubling is exact; what remains is the rounding of two different transcendental functions, about 1e-7.
 """

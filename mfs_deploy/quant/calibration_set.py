@@ -1,6 +1,6 @@
-"""The crops that ranges are measured on: read from a folder, a clip or a photo, judged for what they cover, and hashed.
+"""The crops that ranges are measured on: read from a folder, a clip or a photo, checked for variety, and hashed.
 
-Ranges from too few pictures, or from many of the same, are ranges of something else than what a phone will see.
+Ranges of too few crops, or of crops too much alike, would clip values of other pictures.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from mfs_deploy.faces.detectors import Detector
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.progress import SILENT, Progress
 
-MOST = 128  # crops; of more, evenly spaced ones are taken
-FEWEST = 16  # different crops
-THUMBNAIL = 16  # pixels; two crops are the same picture where their thumbnails differ by less than
-SAME = 3.0  # levels of 255 on average
-LEAST_SPREAD = 10.0  # levels of 255 between the darkest and the brightest crop's mean
+MAX_CROPS = 128  # of more, evenly spaced ones are taken
+MIN_CROPS = 16  # that differ
+THUMBNAIL_PX = 16  # two crops are the same picture if their thumbnails differ by less than ...
+SAME_PICTURE_LEVELS = 3.0  # ... so many of 255 levels on average
+MIN_BRIGHTNESS_SPREAD_LEVELS = 10.0  # of 255, between the means of the darkest and the brightest crop
 CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 
 
@@ -37,12 +37,12 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a set of crops shows.  Brightness and contrast are mean and deviation of a crop's grey levels, 0 to 255.
+    """The variety of a set of crops.  Brightness and contrast are mean and deviation of a crop's grey levels, 0 to 255.
 
     Attributes:
         different: crops that are not nearly the same as an earlier one.
-        turned: how far the nose tip lies from between the eyes, over their distance: lowest and highest; None where faces were
-            given as crops.  0 looks straight ahead, 0.3 is a quarter turned.
+        turned: lowest and highest offset of the nose tip from between the eyes, in eye distances; None for aligned crops.  0 is a
+            face from the front.
     """
 
     crops: int
@@ -51,17 +51,18 @@ class Coverage:
     contrast: tuple[float, float]
     turned: tuple[float, float] | None
 
-    def complaint(self) -> CalibrationError | None:
-        """Why such a set is not to be trusted, or None."""
+    def error(self) -> CalibrationError | None:
+        """Why ranges of such a set would not hold, or None."""
         hint = "give photos of many people in different light, or --allow-poor-calibration to go on all the same"
-        if self.crops < FEWEST:
-            return CalibrationError(f"{self.crops} crops, at least {FEWEST} are needed", hint=hint, kind="calibration-too-few")
-        if self.different < FEWEST:
-            message = f"of {self.crops} crops only {self.different} differ, at least {FEWEST} must"
+        if self.crops < MIN_CROPS:
+            return CalibrationError(f"{self.crops} crops, at least {MIN_CROPS} are needed", hint=hint, kind="calibration-too-few")
+        if self.different < MIN_CROPS:
+            message = f"of {self.crops} crops only {self.different} differ, at least {MIN_CROPS} must"
             return CalibrationError(message, hint=hint, kind="calibration-too-alike")
         low, high = self.brightness
-        if high - low < LEAST_SPREAD:
-            message = f"all crops are equally bright ({low:.0f} to {high:.0f} of 255); {LEAST_SPREAD:.0f} levels must lie between"
+        if high - low < MIN_BRIGHTNESS_SPREAD_LEVELS:
+            needed = f"{MIN_BRIGHTNESS_SPREAD_LEVELS:.0f} levels must lie between"
+            message = f"all crops are equally bright ({low:.0f} to {high:.0f} of 255); {needed}"
             return CalibrationError(message, hint=hint, kind="calibration-too-alike")
         return None
 
@@ -112,13 +113,13 @@ def read(
     if not crops:
         why = f"; {skipped[0].name}: {skipped[0].why}" if skipped else ""
         raise CalibrationError(f"{path} holds no face that can be used{why}", hint="give a folder of photos, a clip, or one photo")
-    made = from_crops(np.stack(crops), turned, tuple(skipped))
-    complaint = made.coverage.complaint()
-    if complaint is not None and not allow_poor:
+    calibration_set = from_crops(np.stack(crops), turned, tuple(skipped))
+    error = calibration_set.coverage.error()
+    if error is not None and not allow_poor:
         if skipped:
-            complaint.message += f"; {len(skipped)} could not be used, the first {skipped[0].name}: {skipped[0].why}"
-        raise complaint
-    return made
+            error.message += f"; {len(skipped)} could not be used, the first {skipped[0].name}: {skipped[0].why}"
+        raise error
+    return calibration_set
 
 
 def from_crops(crops: pixels.Image, turned: list[float] | None = None, skipped: tuple[Skipped, ...] = ()) -> CalibrationSet:
@@ -128,12 +129,12 @@ def from_crops(crops: pixels.Image, turned: list[float] | None = None, skipped: 
 
 
 def _photos(path: Path) -> Iterator[tuple[str, pixels.Image | PhotoError]]:
-    """Names and pictures, evenly spaced where there are more than ``MOST``; instead of one that cannot be read, the reason."""
+    """Names and pictures, evenly spaced if there are more than ``MAX_CROPS``; the error in place of one that cannot be read."""
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-        found = [file for file in files if photos.is_photo(file)]
-        left_out = set(found) - {found[i] for i in _evenly(len(found))}
-        for file in files:  # what is no photo takes no photo's place, and is named
+        pictures = [file for file in files if photos.is_photo(file)]
+        left_out = set(pictures) - {pictures[i] for i in _evenly(len(pictures))}
+        for file in files:  # other files do not count, and are reported as skipped
             if file not in left_out:
                 yield file.name, _read(file)
     elif path.suffix.lower() in CLIP_SUFFIXES:
@@ -147,22 +148,22 @@ def _read(file: Path) -> pixels.Image | PhotoError:
         return photos.read(file)
     except PhotoError as exc:
         return exc
-    except MfsError as exc:  # HEIC without its package: one of many photos
+    except MfsError as exc:  # HEIC without its package
         return PhotoError(exc.message, hint=exc.hint)
 
 
 def _clip(path: Path) -> Iterator[tuple[str, pixels.Image | PhotoError]]:
     with clips.opened(path) as clip:
-        wanted = set(_evenly(clip.promised)) if clip.promised else None
+        chosen = set(_evenly(clip.promised)) if clip.promised else None
         for i, frame in enumerate(clip.frames):
-            if wanted is None or i in wanted:
+            if chosen is None or i in chosen:
                 yield f"frame {i + 1}", frame
-            if wanted is None and i + 1 == MOST:
+            if chosen is None and i + 1 == MAX_CROPS:
                 break
 
 
 def _evenly(n: int) -> list[int]:
-    return [i * n // min(n, MOST) for i in range(min(n, MOST))]
+    return [i * n // min(n, MAX_CROPS) for i in range(min(n, MAX_CROPS))]
 
 
 def _align(
@@ -189,9 +190,10 @@ def _turned(points: pixels.Landmarks) -> float:
 
 def _coverage(crops: pixels.Image, turned: list[float]) -> Coverage:
     grey = [cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY) for crop in crops]
-    small = np.stack([cv2.resize(g, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA) for g in grey]).astype(np.float32)
+    small = np.stack([cv2.resize(g, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA) for g in grey]).astype(np.float32)
     means, deviations = [float(g.mean()) for g in grey], [float(g.std()) for g in grey]
-    different = sum(1 for i in range(len(small)) if not (np.abs(small[:i] - small[i]).mean(axis=(1, 2)) < SAME).any())
+    levels = [np.abs(small[:i] - small[i]).mean(axis=(1, 2)) for i in range(len(small))]  # to each earlier crop
+    different = sum(1 for distances in levels if not (distances < SAME_PICTURE_LEVELS).any())
     return Coverage(
         crops=len(crops),
         different=different,

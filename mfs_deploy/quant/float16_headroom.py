@@ -1,7 +1,7 @@
-"""Which values of a baked network would not fit in float16, on the crops at hand.
+"""Float16 overflow of a baked network, measured on crops.
 
-Predicted weights differ from person to person, so a network that is safe for one may overflow for another.  Values are scanned in
-float32; those that come within a factor of 65,504 are to be kept in float32 by every backend.
+Predicted weights differ from person to person, so one person's network may overflow where another's does not.  Values are measured
+in float32; every backend keeps operations in float32 whose values come within ``FLOAT16_HEADROOM`` of 65,504.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from mfs_deploy.contract import FLOAT16_HEADROOM, FLOAT16_MAX
 
 @dataclass(frozen=True)
 class Headroom:
-    """Largest absolute value by node of the simplified graph, and what follows from it.
+    """The largest absolute values of a simplified graph.
 
     Attributes:
-        largest: node name to the largest |value| it gave.
-        worst: the node with the largest one.
-        ratio: 65,504 over that value; below 1 float16 overflows.
+        largest: by node.
+        worst: the node with the largest.
+        ratio: 65,504 over that value; below 1, float16 overflows.
         keep_float32: operations that read or write a value too large for float16.
     """
 
@@ -34,11 +34,11 @@ class Headroom:
     keep_float32: frozenset[str]
 
 
-def scan(graph: fx.GraphModule, targets: NDArray[np.float32]) -> Headroom:
-    """Run (N, 3, S, S) targets through a simplified graph and look at every value on the way."""
+def scan(graph: fx.GraphModule, crops: NDArray[np.float32]) -> Headroom:
+    """Measure every value of a simplified graph on (N, 3, S, S) crops in [0, 1]."""
     recorder = _Recorder(graph)
     with torch.inference_mode():
-        recorder.run(torch.from_numpy(targets))
+        recorder.run(torch.from_numpy(crops))
     # A weight may overflow by itself; it counts against the value its convolution makes.
     for node in graph.graph.nodes:
         if node.op == "call_module":
@@ -68,6 +68,6 @@ class _Recorder(fx.Interpreter):
 
 
 def _largest(tensor: torch.Tensor) -> float:
-    """Largest |value|; infinite where one is not a number."""
+    """Largest |value|; infinite if one is NaN."""
     value = float(tensor.detach().abs().max())
     return math.inf if math.isnan(value) else value

@@ -1,9 +1,10 @@
-"""Which operations must stay in floating point: found by measuring, and given back as a recipe.
+"""Search for a recipe of mixed formats: which operations must stay in floating point to keep a PSNR.
 
-1. ``sensitivity``: one operation at a time in integers, everything else as it is; how far the swapped crop moves.
-2. ``search``: all in integers, then one after another the operation that wins most quality for what it costs is put back, until the
-   target is met.  After each step the gains are measured anew, for errors neither add up nor cancel by a rule.
-3. what can be given back to integers again without missing the target is.
+1. ``sensitivity`` quantizes one operation at a time and measures the PSNR of the swapped crop.
+2. ``search`` starts with all operations in integers and puts them back into floating point one by one, each time the one with the
+   largest gain in PSNR per cost, until the PSNR is reached.  Gains are measured after every step, since errors do not simply add
+   up.
+3. It then returns to integers every operation that the PSNR can do without.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from mfs_deploy.graph.operation_kinds import kinds
 from mfs_deploy.quant import simulate
 from mfs_deploy.quant.recipes import Format, Range, Recipe
 
-CANDIDATES = 6  # operations that are tried in each step, those that are hurt most
+CANDIDATES = 6  # operations tried in each step, the most sensitive ones
 FLOAT = Format("float16", "float16")
 Costs = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """One operation: PSNR of the swapped crop to the float network's with it alone in integers, and with all but it."""
+    """PSNR of the swapped crop to the float network's, with this operation alone in integers, and with all others."""
 
     name: str
     kind: str
@@ -38,7 +39,7 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Step:
-    """One point of the trade-off: the operations in floating point so far, the quality, and the cost."""
+    """One point of the trade-off: the operations in floating point, the PSNR, and the cost as ``costs`` counts it."""
 
     floats: tuple[str, ...]
     psnr_db: float
@@ -46,7 +47,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     recipe: Recipe
     steps: tuple[Step, ...]
 
@@ -58,28 +59,32 @@ def sensitivity(
     targets: Tensor,
     note: Callable[[str], None] = lambda text: None,
 ) -> list[Sensitivity]:
-    """How much each operation is hurt by what ``recipe`` gives it; most hurt first."""
+    """The quantization error of each operation in the format that ``recipe`` gives it, largest error first.
+
+    Args:
+        targets: (N, 3, S, S) in [0, 1].
+    """
     names = kinds(graph)
     formats = recipe.formats(names)
     reference = _reference(graph, targets)
-    found = []
+    measured = []
     for i, (name, kind) in enumerate(names.items()):
         alone = _psnr(graph, {name: formats[name]}, ranges, targets, reference)
         others = _psnr(graph, {other: f for other, f in formats.items() if other != name}, ranges, targets, reference)
-        found.append(Sensitivity(name, kind, alone, others))
+        measured.append(Sensitivity(name, kind, alone, others))
         if i % 10 == 0:
             note(f"{i} of {len(names)} operations")
-    return sorted(found, key=lambda s: s.alone_psnr_db)
+    return sorted(measured, key=lambda s: s.alone_psnr_db)
 
 
 Measure = Callable[[frozenset[str]], Step]
 
 
 def meter(graph: fx.GraphModule, recipe: Recipe, ranges: Mapping[str, Range], targets: Tensor, costs: Costs) -> Measure:
-    """Names of operations in floating point, all others as ``recipe`` has them, to quality and cost; each set measured once.
+    """A function from operations in floating point, all others as in ``recipe``, to PSNR and cost; it measures each set once.
 
     Args:
-        costs: what it costs to have an operation in floating point, in any unit.
+        costs: of each operation in floating point, in any unit.
     """
     formats = recipe.formats(kinds(graph))
     reference = _reference(graph, targets)
@@ -99,12 +104,12 @@ def search(
     min_psnr_db: float,
     order: list[str],
     note: Callable[[str], None] = lambda text: None,
-) -> Found:
+) -> SearchResult:
     """The cheapest recipe found that keeps ``min_psnr_db``.
 
     Args:
         measure, costs: the recipe's ``meter``, and the costs it was given.
-        order: operations, most hurt first, as ``sensitivity`` gives them.
+        order: operations, most sensitive first, as ``sensitivity`` gives them.
 
     Raises:
         ParityError: not even all in float16 keeps it.
@@ -129,7 +134,7 @@ def search(
             floats.remove(name)
             steps.append(without)
     layers = dict(recipe.layers) | dict.fromkeys(sorted(floats), FLOAT)
-    return Found(replace(recipe, layers=layers), tuple(steps))
+    return SearchResult(replace(recipe, layers=layers), tuple(steps))
 
 
 def _gain(before: Step, after: Step) -> float:
@@ -149,7 +154,7 @@ def _psnr(
 
 
 def costs(graph: fx.GraphModule, size: int) -> dict[str, float]:
-    """An estimate of what floating point costs: an operation's shares of all weights, multiply-adds and values given, added up."""
+    """An estimate of the cost of floating point: the sum of an operation's shares of all weights, MACs and output values."""
     counter = _Sizes(graph)
     with torch.inference_mode():
         counter.run(torch.zeros(1, 3, size, size))
@@ -158,7 +163,7 @@ def costs(graph: fx.GraphModule, size: int) -> dict[str, float]:
 
 
 class _Sizes(fx.Interpreter):
-    """Per operation: weights, multiply-adds, values given."""
+    """Weights, MACs and output values of each operation."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph)

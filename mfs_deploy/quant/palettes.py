@@ -1,4 +1,4 @@
-"""Weights out of a palette: a few values that come as near to all weights as so many can; the same for the same weights."""
+"""Palettes: the few values that all weights of a tensor are rounded to, with the least squared error.  Deterministic."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""The range of every value of a network on a set of crops, which integer formats must hold; shared by all backends.
+"""The range of every value of a network on a set of crops, for integer formats; all backends use the same.
 
-How wide to make a range is a choice: a few far values widen it for all others.
+A wider range clips fewer outliers and quantizes all other values more coarsely.  Methods:
 
-- ``minmax`` holds every value that was seen.
-- ``percentile`` leaves one value in 10,000 outside on each side.
-- ``kl`` cuts both sides at the threshold whose 8-bit histogram is nearest to the true one (Kullback-Leibler divergence; Migacz,
-  "8-bit inference with TensorRT", GTC 2017).  The bin at zero is left out: LeakyReLU piles up values there, and a threshold that
-  keeps such a peak sharp cuts everything else off.
+- ``minmax`` clips nothing of the set.
+- ``percentile`` clips one value in 10,000 on each side.
+- ``kl`` clips both sides at the threshold whose 8-bit histogram is nearest to the true one (Kullback-Leibler divergence; Migacz,
+  "8-bit inference with TensorRT", GTC 2017).  The bin at zero is left out: LeakyReLU puts many values there, and a threshold that
+  resolves this peak would clip everything else.
 
 On the demo weights, in simulation, w8a8 on held-out targets: 44.3, 45.7 and 40.2 dB to the float network.
 """
@@ -25,7 +25,7 @@ from mfs_deploy.errors import CalibrationError, UsageError
 from mfs_deploy.quant.recipes import METHODS, Range
 
 BINS = 4096
-OUTSIDE = 1e-4  # share of values that ``percentile`` leaves outside on each side
+CLIPPED = 1e-4  # share of values that ``percentile`` clips on each side
 LEVELS = 128  # of an 8-bit number without its sign
 BATCH = 8
 
@@ -34,42 +34,42 @@ Histogram = NDArray[np.float64]
 
 
 def observe(graph: fx.GraphModule, crops: Crops, method: str = "minmax") -> dict[str, Range]:
-    """The range of the input and of every node of a simplified graph, by name.
+    """Measure the range of the input and of every node of a simplified graph, by name.
 
     Args:
         crops: (N, 3, S, S) in [0, 1].
 
     Raises:
         UsageError: no such method.
-        CalibrationError: a value is not a number.
+        CalibrationError: a value is NaN or infinite.
     """
     if method not in METHODS:
-        raise UsageError(f"no way to choose ranges is called {method!r}", hint=f"choose from: {', '.join(METHODS)}")
-    seen: dict[str, Range] = {}
+        raise UsageError(f"unknown calibration method {method!r}", hint=f"choose from: {', '.join(METHODS)}")
+    observed: dict[str, Range] = {}
 
     def widen(name: str, value: torch.Tensor) -> None:
         low, high = (float(x) for x in value.aminmax())
         if not (math.isfinite(low) and math.isfinite(high)):
             raise CalibrationError(f"{name} gives values that are not finite", hint="look at the weights with mfs inspect")
-        before = seen.get(name, Range(low, high))
-        seen[name] = Range(min(low, before.low), max(high, before.high))
+        before = observed.get(name, Range(low, high))
+        observed[name] = Range(min(low, before.low), max(high, before.high))
 
     _visit(graph, crops, widen)
     if method == "minmax":
-        return seen
-    counts: dict[str, Histogram] = {name: np.zeros(BINS) for name in seen}
+        return observed
+    counts: dict[str, Histogram] = {name: np.zeros(BINS) for name in observed}
 
     def count(name: str, value: torch.Tensor) -> None:
-        if seen[name].high > seen[name].low:
-            counts[name] += torch.histc(value, BINS, seen[name].low, seen[name].high).numpy()
+        if observed[name].high > observed[name].low:
+            counts[name] += torch.histc(value, BINS, observed[name].low, observed[name].high).numpy()
 
     _visit(graph, crops, count)
     narrow = _percentile if method == "percentile" else _kl
-    return {name: narrow(counts[name], whole) if whole.high > whole.low else whole for name, whole in seen.items()}
+    return {name: narrow(counts[name], whole) if whole.high > whole.low else whole for name, whole in observed.items()}
 
 
 def saturation(graph: fx.GraphModule, crops: Crops, ranges: Mapping[str, Range]) -> dict[str, float]:
-    """The share of each node's values that lie outside a given range: what would be cut off."""
+    """The share of each node's values that the given ranges clip."""
     outside: dict[str, int] = {}
     values: dict[str, int] = {}
 
@@ -83,8 +83,8 @@ def saturation(graph: fx.GraphModule, crops: Crops, ranges: Mapping[str, Range])
     return {name: outside[name] / values[name] for name in values}
 
 
-def _visit(graph: fx.GraphModule, crops: Crops, see: Callable[[str, torch.Tensor], None]) -> None:
-    visitor = _Visitor(graph, see)
+def _visit(graph: fx.GraphModule, crops: Crops, record: Callable[[str, torch.Tensor], None]) -> None:
+    visitor = _Visitor(graph, record)
     with torch.inference_mode():
         for batch in _batches(crops):
             visitor.run(batch)
@@ -95,22 +95,22 @@ def _batches(crops: Crops) -> Iterator[torch.Tensor]:
 
 
 class _Visitor(fx.Interpreter):
-    def __init__(self, graph: fx.GraphModule, see: Callable[[str, torch.Tensor], None]) -> None:
+    def __init__(self, graph: fx.GraphModule, record: Callable[[str, torch.Tensor], None]) -> None:
         super().__init__(graph)
-        self._see = see
+        self._record = record
 
     def run_node(self, n: fx.Node) -> object:
         value = super().run_node(n)
         if isinstance(value, torch.Tensor):
-            self._see(n.name, value)
+            self._record(n.name, value)
         return value
 
 
 def _percentile(counts: Histogram, whole: Range) -> Range:
     share = np.cumsum(counts) / counts.sum()
     edges = np.linspace(whole.low, whole.high, BINS + 1)
-    low = edges[int(np.searchsorted(share, OUTSIDE, side="right"))]
-    high = edges[min(int(np.searchsorted(share, 1 - OUTSIDE, side="left")) + 1, BINS)]
+    low = edges[int(np.searchsorted(share, CLIPPED, side="right"))]
+    high = edges[min(int(np.searchsorted(share, 1 - CLIPPED, side="left")) + 1, BINS)]
     return Range(float(low), float(high))
 
 
@@ -125,7 +125,7 @@ def _kl(counts: Histogram, whole: Range) -> Range:
 
 
 def _divergence(sizes: Histogram, kept: int) -> float:
-    """Of the first ``kept`` bins, with what lies beyond put into the last, from the same in 128 levels."""
+    """Kullback-Leibler divergence of the first ``kept`` bins, the rest added to the last, from the same in 128 levels."""
     truth = sizes[:kept].copy()
     truth[-1] += sizes[kept:].sum()
     level = np.arange(kept) * LEVELS // kept

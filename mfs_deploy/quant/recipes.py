@@ -1,4 +1,4 @@
-"""Recipes: which number format goes where, as named TOML files in ``export_configs/``; its README decodes the names."""
+"""Recipes: the number format of each operation, as named TOML files in ``export_configs/``, whose README explains the names."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WEIGHTS = ("float32", "float16", "int8", "palette6", "palette4")
 ACTIVATIONS = ("float32", "float16", "int8", "int16")
 KINDS = ("conv", "linear", "leaky_relu", "resize", "pad", "concat", "sigmoid", "tanh", "add", "sub", "mul", "div")
 TABLES = ("operations", "layers")
-METHODS = ("minmax", "percentile", "kl")  # of choosing ranges
+METHODS = ("minmax", "percentile", "kl")  # of choosing ranges; see ``ranges``
 
 
 @dataclass(frozen=True)
 class Format:
-    """Number formats of one operation: its weights as stored, and the values it gives as computed where the runtime can.
+    """Number formats of one operation: of its weights as stored, and of its outputs where the runtime computes in them.
 
     int8 weights have a scale per output channel and no zero point; int8 and int16 values one scale per tensor.  A palette holds
     2 ** 6 or 2 ** 4 values per tensor.
@@ -34,7 +34,7 @@ class Format:
 
     @property
     def is_static(self) -> bool:
-        """Whether values are integers, whose ranges must be known beforehand."""
+        """Whether values are integers, whose ranges calibration must measure."""
         return self.activations.startswith("int")
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ class Format:
 
 @dataclass(frozen=True)
 class Range:
-    """Lowest and highest of a node's values."""
+    """The lowest and the highest of a node's values."""
 
     low: float
     high: float
@@ -56,9 +56,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A format for all operations, others for some kinds of operation, and others again for some by name.
+    """A default format, exceptions by kind of operation, and exceptions by name, which come first.
 
-    ``gate`` is how closely an artifact must match PyTorch.
+    ``gate``: the tolerance of an artifact's parity with PyTorch.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Recipe:
 
     @property
     def may_overflow(self) -> bool:
-        """Whether some runtime computes in float16: where the recipe says so, and between integers."""
+        """Whether some runtime computes in float16: in float16 recipes, and between the integer operations of static ones."""
         return self.is_float16 or self.is_static
 
     def all_formats(self) -> tuple[Format, ...]:
@@ -105,7 +105,7 @@ class Recipe:
 
 
 def names() -> list[str]:
-    """The recipes that exist."""
+    """Names of the recipes that ship with the package."""
     return sorted(p.name.removesuffix(".toml") for p in _folder().iterdir() if p.name.endswith(".toml"))
 
 
@@ -113,7 +113,7 @@ def load(name: str) -> Recipe:
     """The recipe called ``name``, or that in a file where ``name`` ends in .toml.
 
     Raises:
-        UsageError: no such recipe, or its file holds a key or a format that is not known.
+        UsageError: no such recipe, or its file holds an unknown key or format.
     """
     if name.endswith(".toml"):
         try:
@@ -129,7 +129,7 @@ def parse(name: str, text: str) -> Recipe:
     """A recipe from TOML.
 
     Raises:
-        UsageError: not TOML, or a key or a format that is not known.
+        UsageError: not TOML, or an unknown key or format.
     """
     try:
         table = tomllib.loads(text)
@@ -142,7 +142,7 @@ def from_table(name: str, table: Mapping[str, Any]) -> Recipe:
     """A recipe from its file's content.
 
     Raises:
-        UsageError: a key or a format that is not known.
+        UsageError: an unknown key or format.
     """
     required = {"description", "weights", "activations", "gate"}
     _check_keys(name, "keys", set(table), required, required | set(TABLES))
@@ -154,18 +154,18 @@ def from_table(name: str, table: Mapping[str, Any]) -> Recipe:
     return Recipe(name, default.weights, default.activations, table["description"], **overrides, gate=_gate(name, table["gate"]))
 
 
-def from_dict(said: Mapping[str, Any]) -> Recipe:
-    """A recipe from what ``asdict`` makes of it.
+def from_dict(table: Mapping[str, Any]) -> Recipe:
+    """The inverse of ``dataclasses.asdict``.
 
     Raises:
-        UsageError: a key or a format that is not known.
+        UsageError: an unknown key or format.
     """
-    return from_table(said["name"], without_name(said))
+    return from_table(table["name"], without_name(table))
 
 
-def without_name(said: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``asdict`` makes of a recipe, as ``from_table`` takes it and a manifest has it."""
-    return {key: value for key, value in said.items() if key != "name"}
+def without_name(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as ``asdict`` gives it, without its name: as ``from_table`` takes it and a manifest has it."""
+    return {key: value for key, value in table.items() if key != "name"}
 
 
 def to_toml(recipe: Recipe) -> str:
@@ -177,13 +177,13 @@ def to_toml(recipe: Recipe) -> str:
     lines = [f"{key} = {_toml(getattr(recipe, key))}" for key in ("description", "weights", "activations")]
     lines += section("gate", asdict(recipe.gate))
     for key in TABLES:
-        for item, wanted in getattr(recipe, key).items():
-            lines += section(f"{key}.{item}", asdict(wanted))
+        for item, number_format in getattr(recipe, key).items():
+            lines += section(f"{key}.{item}", asdict(number_format))
     return "\n".join(lines) + "\n"
 
 
 def _toml(value: object) -> str:
-    """A text or a number as JSON has it; but TOML has no pairs of surrogates, and wants DEL escaped."""
+    """A text or a number as in JSON, except that TOML has no surrogate pairs and requires DEL to be escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")
 
 
@@ -214,10 +214,11 @@ def _format(name: str, table: dict[str, Any], place: str = "") -> Format:
     return Format(**table)
 
 
-def _check_keys(name: str, place: str, found: set[str], required: set[str], known: set[str]) -> None:
-    if unknown := sorted(found - known):
-        raise UsageError(f"recipe {name}: {place}: {', '.join(unknown)} not known", hint=f"choose from: {', '.join(sorted(known))}")
-    if missing := sorted(required - found):
+def _check_keys(name: str, place: str, keys: set[str], required: set[str], allowed: set[str]) -> None:
+    if unknown := sorted(keys - allowed):
+        hint = f"choose from: {', '.join(sorted(allowed))}"
+        raise UsageError(f"recipe {name}: {place}: {', '.join(unknown)} not known", hint=hint)
+    if missing := sorted(required - keys):
         raise UsageError(f"recipe {name}: {place}: {', '.join(missing)} missing")
 
 

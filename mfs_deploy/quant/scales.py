@@ -1,8 +1,8 @@
-"""Integers for numbers: the scale and zero point of a value by its range, and of weights by their channel.
+"""Scales and zero points: of values by their range, of weights per channel.
 
 The rules are those of the LiteRT 8-bit quantization specification (ai.google.dev/edge/litert/models/quantization_spec), which ONNX
-Runtime's kernels take as well: int8 and uint8 values have a zero point, int16 values none; weights have a step for each channel and
-no zero point either.
+Runtime's kernels take as well: int8 and uint8 values have a zero point, int16 values have none; weights have a scale per channel
+and no zero point.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Scale:
     zero: int
 
     def store(self, numbers: NDArray[Any]) -> NDArray[Any]:
-        """The nearest integers; what lies outside is cut off."""
+        """The nearest integers; values outside the range are clipped."""
         nearest: NDArray[Any] = np.rint(numbers / np.float32(self.step)) + self.zero
         return nearest.clip(*LIMITS[self.dtype]).astype(self.dtype)
 
@@ -41,25 +41,25 @@ class Scale:
         return (integers.astype(np.float32) - np.float32(self.zero)) * np.float32(self.step)
 
 
-def scale_of_range(dtype: str, seen: Range) -> Scale:
+def scale_of_range(dtype: str, value_range: Range) -> Scale:
     """The finest scale that holds a range, and zero exactly (padding is zero)."""
     lowest, highest = LIMITS[dtype]
     if dtype == "int16":
-        return Scale(dtype, _step(seen.largest / highest), 0)
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+        return Scale(dtype, _step(value_range.largest / highest), 0)
+    low, high = min(value_range.low, 0.0), max(value_range.high, 0.0)
     step = _step((high - low) / (highest - lowest))
     return Scale(dtype, step, int(np.clip(round(lowest - low / step), lowest, highest)))
 
 
 def _step(step: float) -> float:
-    """As float32, which files hold; of a value that is always zero, anything above zero."""
+    """As float32, which files hold; 1 for a value that is always zero."""
     return float(np.float32(step)) if step > np.finfo(np.float32).tiny else 1.0
 
 
 def range_of(ranges: Mapping[str, Range], name: str) -> Range:
-    """Raises ConversionError where it is not known."""
+    """Raises ConversionError if the node has none."""
     if name not in ranges:
-        raise ConversionError(f"the range of {name} is not known, which integers need", hint="calibrate on some crops")
+        raise ConversionError(f"{name} has no range, which integers need", hint="calibrate on some crops")
     return ranges[name]
 
 

@@ -1,8 +1,9 @@
-"""What number formats do to a network, computed in PyTorch: every weight and value rounded as its format rounds it.
+"""Simulated quantization in PyTorch: every weight and value is rounded as its format rounds it.
 
-Runtimes differ in where they round (ncnn not between a convolution and its activation, TFLite after every operation); here it is
-after every operation, and before one on integers that reads floats, as TFLite and a QDQ graph do.  Good enough to tell which layers
-are hurt, in a second and not by forty conversions; what counts in the end is what the runtime gives.
+Runtimes round at different places (ncnn not between a convolution and its activation, TFLite after every operation).  The
+simulation rounds after every operation, and the floating-point inputs of integer operations, as TFLite and a QDQ graph do.  That is
+exact enough to find sensitive layers in a second instead of by forty conversions; the runtimes' own outputs are measured
+afterwards.
 
 Integers are those of ``scales``, palettes those of ``palettes``.
 """
@@ -23,11 +24,11 @@ BATCH = 8
 
 
 def run(graph: fx.GraphModule, formats: Mapping[str, Format], ranges: Mapping[str, Range], targets: Tensor) -> tuple[Tensor, ...]:
-    """The network's outputs, (N, C, S, S) each, of (N, 3, S, S) targets.
+    """The network's outputs, (N, C, S, S) each, on (N, 3, S, S) targets in [0, 1].
 
     Args:
-        formats: by node name; what is not named stays as it is.
-        ranges: of every node whose values are integers.
+        formats: by node; the others are not rounded.
+        ranges: of every node with integer values.
     """
     simulator = _Simulator(graph, formats, ranges)
     with torch.inference_mode():
@@ -52,26 +53,26 @@ class _Simulator(fx.Interpreter):
             result: object = torch.func.functional_call(module, {"weight": self._weights[n.name]}, (value,))
         else:
             result = super().run_node(n)
-        wanted = self._formats.get(n.name)
-        if wanted is None or not isinstance(result, Tensor):
+        number_format = self._formats.get(n.name)
+        if number_format is None or not isinstance(result, Tensor):
             return result
-        return round_values(result, wanted.activations, self._ranges.get(n.name))
+        return round_values(result, number_format.activations, self._ranges.get(n.name))
 
     def map_nodes_to_values(self, args: Any, n: fx.Node) -> Any:
-        """What ``n`` reads: an operation on integers has what comes in floating point rounded before it."""
-        wanted = self._formats.get(n.name)
+        """The inputs of ``n``, rounded where ``n`` computes in integers and its input is in floating point."""
+        number_format = self._formats.get(n.name)
 
         def read(source: fx.Node) -> Any:
-            value, given = self.env[source], self._formats.get(source.name)
-            if wanted is None or not wanted.is_static or (given is not None and given.is_static):
+            value, source_format = self.env[source], self._formats.get(source.name)
+            if number_format is None or not number_format.is_static or (source_format is not None and source_format.is_static):
                 return value
-            return round_values(value, wanted.activations, self._ranges.get(source.name))
+            return round_values(value, number_format.activations, self._ranges.get(source.name))
 
         return fx.node.map_arg(args, read)
 
 
 def round_weights(weight: Tensor, kind: str) -> Tensor:
-    """(O, ...) weights as the format stores them."""
+    """(O, ...) weights, rounded to what the format stores."""
     if kind == "float32":
         return weight
     if kind == "float16":
@@ -84,12 +85,12 @@ def round_weights(weight: Tensor, kind: str) -> Tensor:
     return torch.from_numpy(table[indices].reshape(exact.shape))
 
 
-def round_values(value: Tensor, kind: str, seen: Range | None) -> Tensor:
-    """Values as the format holds them; those outside the range are cut off."""
+def round_values(value: Tensor, kind: str, value_range: Range | None) -> Tensor:
+    """Values, rounded to what the format holds; those outside the range are clipped."""
     if kind == "float32":
         return value
     if kind == "float16":
         return value.half().float()
-    assert seen is not None
-    scale = scale_of_range(kind, seen)
+    assert value_range is not None
+    scale = scale_of_range(kind, value_range)
     return ((value / scale.step).round() + scale.zero).clamp(*LIMITS[kind]).sub(scale.zero) * scale.step

@@ -57,14 +57,14 @@ def test_a_phones_notes_beside_photos_do_not_take_their_places(folder, people, m
     """Names that alternate, and an even stride: only notes would be looked at."""
     for photo in list(folder.iterdir()):
         photo.with_suffix(".AAE").write_text("<?xml version='1.0'?>")
-    monkeypatch.setattr(calibration, "MOST", 12)
+    monkeypatch.setattr(calibration, "MAX_CROPS", 12)
     found = calibration.read(folder, SIZE, None, aligned=True, allow_poor=True)
     assert np.array_equal(found.crops, people[::2])
     assert len(found.skipped) == 24
 
 
 def test_too_few_are_refused_unless_accepted(folder):
-    for file in sorted(folder.iterdir())[calibration.FEWEST - 1 :]:
+    for file in sorted(folder.iterdir())[calibration.MIN_CROPS - 1 :]:
         file.unlink()
     with pytest.raises(CalibrationError, match="15 crops, at least 16 are needed") as caught:
         calibration.read(folder, SIZE, None, aligned=True)
@@ -109,7 +109,7 @@ def test_of_a_long_clip_evenly_spaced_frames_are_taken(people, tmp_path, monkeyp
     for person in people:
         writer.write(np.ascontiguousarray(person[..., ::-1]))
     writer.release()
-    monkeypatch.setattr(calibration, "MOST", 16)
+    monkeypatch.setattr(calibration, "MAX_CROPS", 16)
     found = calibration.read(clip, SIZE, None, aligned=True, allow_poor=True)
     assert found.coverage.crops == 16
     last = people[22].astype(np.float32)  # 15 * 24 // 16

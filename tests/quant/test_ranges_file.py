@@ -10,11 +10,11 @@ import pytest
 from mfs_deploy.errors import CalibrationError
 from mfs_deploy.quant import ranges_file
 from mfs_deploy.quant.ranges import observe
-from mfs_deploy.quant.ranges_file import Calibrated
+from mfs_deploy.quant.ranges_file import StoredRanges
 from mfs_deploy.quant.recipes import Range
 
 RANGES = {"target": Range(0.0, 1.0), "conv": Range(-0.3, 2.5)}
-KEPT = Calibrated("mobilefaceswap", 224, "kl", "ab" * 32, RANGES)
+KEPT = StoredRanges("mobilefaceswap", 224, "kl", "ab" * 32, RANGES)
 
 
 def read(path):
