@@ -151,11 +151,11 @@ def test_swap_names_mistakes_and_writes_nothing(mfs, made, photo, tmp_path, monk
 
 def test_a_bundle_from_another_schema_is_refused(mfs, bundle):
     said = json.loads((bundle / "manifest.json").read_text())
-    said["schema"] = 2
+    said["schema"] = 3
     (bundle / "manifest.json").write_text(json.dumps(said))
     ran = mfs("parity", bundle)
     assert ran.code == 8
-    assert "schema 2" in ran.err
+    assert "schema 3" in ran.err
 
 
 def tamper(bundle, change) -> None:
