@@ -77,7 +77,7 @@ class Bundle:
         """
         from mfs_deploy.evaluate import bundle_parity
 
-        checked = bundle_parity.recheck(self.path, by_function(progress))
+        checked = bundle_parity.check_bundle(self.path, by_function(progress))
         return {name: _artifact_parity(entry) for name, entry in checked.manifest["artifacts"].items()}
 
     def bench(self, *, runs: int = 200, threads: int = 1, progress: OnProgress | None = None) -> TimesResult:

@@ -67,11 +67,11 @@ def check_place(bundle: Path, source: Path, out: Path, suffixes: tuple[str, ...]
 
 
 def open_swapper(bundle: Path, backend: str | None, detector: Path | None, location: find.FaceLocation) -> Swapper:
-    said = manifest.read(bundle)
-    contract = verify_bundle(bundle, said)
-    names = [backend] if backend is not None else [name for name in BACKENDS if name in said["artifacts"]]
-    if backend is not None and backend not in said["artifacts"]:
-        raise UsageError(f"the bundle has no {backend} artifact", hint=f"choose from: {', '.join(said['artifacts'])}")
+    entries = manifest.read(bundle)
+    contract = verify_bundle(bundle, entries)
+    names = [backend] if backend is not None else [name for name in BACKENDS if name in entries["artifacts"]]
+    if backend is not None and backend not in entries["artifacts"]:
+        raise UsageError(f"the bundle has no {backend} artifact", hint=f"choose from: {', '.join(entries['artifacts'])}")
     missing: MissingExtra | None = None
     for name in names:
         try:

@@ -68,6 +68,6 @@ def measure(request: BatchRequest, entries: Sequence[PersonEntry]) -> Iterator[P
             jobs = [Job.of_artifact(folder, t.backend, t.arch, t.size, t.recipe) for t in templates]
             done = launch.run(jobs, targets, scratch)
             reference = run_pytorch(net, targets)
-            judged = parity.judge(outcome.outputs_of(done), cases, reference, outcome.recipes_of(done), None)
-        worst = min((measured[0].swapped_psnr_db for measured in judged.measured.values()), default=float("nan"))
-        yield PersonParity(entry.id, worst, tuple(judged.complaints))
+            report = parity.judge(outcome.outputs_of(done), cases, reference, outcome.recipes_of(done), None)
+        worst = min((measured[0].swapped_psnr_db for measured in report.measured.values()), default=float("nan"))
+        yield PersonParity(entry.id, worst, tuple(report.violations))

@@ -109,16 +109,17 @@ def trials_table(trials: Sequence[Trial]) -> str:
     return table(("tried", "recipe", "size", "PSNR", "frame, one thread", ""), rows)
 
 
-def calibration_line(said: CalibrationEntry) -> str:
+def calibration_line(entry: CalibrationEntry) -> str:
     """What ranges were measured on, in words."""
-    if said["reused"]:
-        return f"calibration: ranges of another identity; at most {said['largest_share_outside']:.2%} of any value's are cut off"
-    seen = said["coverage"]
-    parts = [f"{seen['crops']} crops, {seen['different']} different"]
-    for name, (low, high) in (("brightness", seen["brightness"]), ("contrast", seen["contrast"])):
+    if entry["reused"]:
+        return f"calibration: ranges of another identity; at most {entry['largest_share_outside']:.2%} of any value's are clipped"
+    coverage = entry["coverage"]
+    parts = [f"{coverage['crops']} crops, {coverage['different']} different"]
+    for name, (low, high) in (("brightness", coverage["brightness"]), ("contrast", coverage["contrast"])):
         parts.append(f"{name} {low:.0f} to {high:.0f} of 255")
-    if seen["turned"] is not None:
-        parts.append(f"turned {seen['turned'][0]:+.2f} to {seen['turned'][1]:+.2f}")
-    if said["skipped"]:
-        parts.append(f"{said['skipped']} left out")
-    return f"calibration ({said['method']}): {', '.join(parts)}"
+    if coverage["turned"] is not None:
+        low, high = coverage["turned"]
+        parts.append(f"nose tip {low:+.2f} to {high:+.2f} eye distances off centre")
+    if entry["skipped"]:
+        parts.append(f"{entry['skipped']} left out")
+    return f"calibration ({entry['method']}): {', '.join(parts)}"

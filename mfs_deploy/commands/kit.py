@@ -51,9 +51,8 @@ def build(console: Console, **kwargs: Any) -> None:
         kits.KitRequest(options.pop_network(kwargs), options.parse_backends(kwargs.pop("backends")), **kwargs), console
     )
     console.finish()
-    said = summary(found.templates)
     refused = [{"backend": b, "recipe": r, "why": why} for (b, r), why in found.reasons.items()]
-    lines = [said, *(f"no template for {one['backend']} {one['recipe']}: {one['why']}" for one in refused)]
+    lines = [summary(found.templates), *(f"no template for {one['backend']} {one['recipe']}: {one['why']}" for one in refused)]
     console.result({"templates": [as_dict(t) for t in found.templates], "refused": refused}, "\n".join(lines))
 
 

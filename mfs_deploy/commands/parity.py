@@ -45,37 +45,37 @@ def command(
     from mfs_deploy.devices.arm64.machine import RUNTIMES
     from mfs_deploy.devices.arm64.machine import machine as emulated
     from mfs_deploy.devices.phone import OnPhone
-    from mfs_deploy.evaluate import bundle_parity as recheck
+    from mfs_deploy.evaluate import bundle_parity
 
     machine = options.machine_of(machine, device)
     phone = options.make_phone(machine, serial, runner, litert)
-    other: recheck.Elsewhere | None = None
+    other: bundle_parity.ParityMachine | None = None
     if phone is not None:
         other = OnPhone(phone, bundle)
     elif machine == "arm64":
-        other = recheck.Emulated(emulated(cpu), RUNTIMES)
-    found = recheck.recheck(bundle, console, other)
+        other = bundle_parity.WorkerMachine(emulated(cpu), RUNTIMES)
+    checked = bundle_parity.check_bundle(bundle, console, other)
     console.finish()
-    artifacts = found.manifest["artifacts"]
-    network = manifest.network(found.manifest)
-    said: ParityResult = {
+    artifacts = checked.manifest["artifacts"]
+    network = manifest.network(checked.manifest)
+    data: ParityResult = {
         "bundle": str(bundle),
         "architecture": network["architecture"],
         "size": network["size"],
         "weights_sha256": network["weights_sha256"],
         "artifacts": {name: {"recipe": artifact["recipe"], **artifact["parity"]} for name, artifact in artifacts.items()},
-        "agreement_db": found.agreement,
+        "agreement_db": checked.agreement,
     }
     lines = [parity_table(artifacts)]
     if other is not None:
-        said["elsewhere"] = {"machine": other.name, "artifacts": found.elsewhere}
-        there: dict[str, ArtifactEntry] = {name: {**artifacts[name], "parity": entry} for name, entry in found.elsewhere.items()}
+        data["elsewhere"] = {"machine": other.name, "artifacts": checked.on_other}
+        there: dict[str, ArtifactEntry] = {name: {**artifacts[name], "parity": entry} for name, entry in checked.on_other.items()}
         lines += ["", f"on {other.name}", parity_table(there)]
     if isinstance(other, OnPhone):
         lines += [f"not run: {why}" for why in other.refused.values()]
-    if len(found.agreement) > 1 + len(artifacts):
-        lines += ["", "PSNR of each two, in dB", agreement_table(found.agreement)]
-    console.result(said, "\n".join(lines))
+    if len(checked.agreement) > 1 + len(artifacts):
+        lines += ["", "PSNR of each two, in dB", agreement_table(checked.agreement)]
+    console.result(data, "\n".join(lines))
 
 
 def agreement_table(agreement: Agreement) -> str:

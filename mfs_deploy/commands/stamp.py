@@ -32,7 +32,7 @@ def command(console: Console, kit: Path, backends: str, **kwargs: Any) -> None:
     request = person.StampRequest(
         kit=kit, backends=options.parse_backends(backends), location=options.pop_location(kwargs), **kwargs
     )
-    said = person.export(request, console)
-    rows = [(name, entry["recipe"], f"{entry['bytes'] / 1e6:.2f} MB") for name, entry in said["artifacts"].items()]
+    entries = person.export(request, console)
+    rows = [(name, entry["recipe"], f"{entry['bytes'] / 1e6:.2f} MB") for name, entry in entries["artifacts"].items()]
     text = table(("artifact", "recipe", "size"), rows) + f"\n\nbundle: {request.out} (parity not measured)"
-    console.result({"bundle": str(request.out), "manifest": said}, text)
+    console.result({"bundle": str(request.out), "manifest": entries}, text)

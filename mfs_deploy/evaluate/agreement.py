@@ -1,4 +1,4 @@
-"""Who agrees with whom: the outputs of every runtime on every processor, and of PyTorch, against each other."""
+"""Agreement of every two runtimes, on every processor, and of PyTorch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from mfs_deploy.evaluate.result_types import Agreement
 REFERENCE = "PyTorch"
 
 
-def matrix(reference: Outputs, outputs: Mapping[str, Outputs]) -> Agreement:
-    """PSNR in dB of the swapped crops of each two, over all cases; None where they are the same in every bit."""
+def pairwise_psnr(reference: Outputs, outputs: Mapping[str, Outputs]) -> Agreement:
+    """PSNR in dB between the swapped crops of every two, over all cases; None if they are bit-identical."""
     everyone = {REFERENCE: reference, **outputs}
-    found: Agreement = {name: {} for name in everyone}
+    psnr_db: Agreement = {name: {} for name in everyone}
     for (a, left), (b, right) in combinations(everyone.items(), 2):
         same = left.swapped.tobytes() == right.swapped.tobytes()
-        found[a][b] = found[b][a] = None if same else float(f"{metrics.psnr_db(left.swapped, right.swapped, peak=1.0):.4g}")
-    return found
+        value = None if same else metrics.rounded(metrics.psnr_db(left.swapped, right.swapped, peak=1.0))
+        psnr_db[a][b] = psnr_db[b][a] = value
+    return psnr_db

@@ -22,8 +22,7 @@ from mfs_deploy.backends.registry import BACKENDS
 from mfs_deploy.bundle import manifest, provenance
 from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.errors import BundleError, UsageError
-from mfs_deploy.evaluate import bundle_parity as recheck
-from mfs_deploy.evaluate import parity
+from mfs_deploy.evaluate import bundle_parity, parity
 from mfs_deploy.evaluate.bench_results import SCHEMA
 from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.evaluate.result_types import MeasuredHere, TimedEntry, TimesResult
@@ -40,7 +39,7 @@ def on_host(folder: Path, *, runs: int, threads: int, progress: Progress = SILEN
     Raises:
         BundleError: the bundle is damaged, or holds no reference tensors or nothing that runs here.
     """
-    said, cases, jobs = open_artifacts(folder, lambda name: BACKENDS[name].RUNS_HERE)
+    entries, cases, jobs = open_artifacts(folder, lambda name: BACKENDS[name].RUNS_HERE)
     progress.start(len(jobs) + 1)
     found: dict[str, TimedEntry] = {}
     with launch.scratch() as scratch:
@@ -63,26 +62,26 @@ def on_host(folder: Path, *, runs: int, threads: int, progress: Progress = SILEN
             }
             progress.step(f"{name}: {median:.1f} ms")
     progress.step("align and paste back")
-    head, around = result_head(said, list(jobs)), stages(cases[0], said)
+    head, around = result_head(entries, list(jobs)), stages(cases[0], entries)
     return {**head, "threads": threads, "artifacts": found, "stages": around}  # type: ignore[typeddict-item]  # head has no more
 
 
 def open_artifacts(folder: Path, runs: Callable[[str], bool]) -> tuple[Manifest, list[parity.Case], dict[str, Job]]:
-    said = manifest.read(folder)
-    contract = verify_bundle(folder, said)
-    if not said["reference"]:
+    entries = manifest.read(folder)
+    contract = verify_bundle(folder, entries)
+    if not entries["reference"]:
         raise BundleError(f"{folder} holds no reference tensors, so there is no frame to run", hint="mfs export writes them")
     cases, _ = read_reference(folder, contract)
-    jobs = {name: job for name, job in recheck.jobs_of(folder, said, contract).items() if runs(name)}
+    jobs = {name: job for name, job in bundle_parity.artifact_jobs(folder, entries, contract).items() if runs(name)}
     if not jobs:
-        raise UsageError(f"{folder} holds no artifact that runs there", hint=f"it holds: {', '.join(said['artifacts'])}")
-    return said, cases, jobs
+        raise UsageError(f"{folder} holds no artifact that runs there", hint=f"it holds: {', '.join(entries['artifacts'])}")
+    return entries, cases, jobs
 
 
-def result_head(said: Manifest, names: list[str]) -> MeasuredHere:
+def result_head(entries: Manifest, names: list[str]) -> MeasuredHere:
     return {
         "schema": SCHEMA,
-        **manifest.network(said),
+        **manifest.network(entries),
         "machine": {"processor": processor_name(), "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"},
         "versions": provenance.versions(package for name in names for package in BACKENDS[name].PACKAGES),
     }
@@ -96,14 +95,14 @@ def processor_name() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor() or "unknown")
 
 
-def stages(case: parity.Case, said: Manifest) -> dict[str, float]:
+def stages(case: parity.Case, entries: Manifest) -> dict[str, float]:
     """Median milliseconds of what stands around the network in the whole swap of a photo; none for a crop without one."""
     if case.frame is None or case.landmarks is None or case.back is None:
         return {}
-    size, known = said["contract"]["size"], INTERFACES[said["architecture"]]
+    size, known = entries["contract"]["size"], INTERFACES[entries["architecture"]]
     frame, points, back = case.frame, case.landmarks, case.back
     swapped = pixels.to_tensor(case.crop)
-    mask = None if len(said["contract"]["outputs"]) == 1 else np.ones((1, 1, size, size), np.float32)
+    mask = None if len(entries["contract"]["outputs"]) == 1 else np.ones((1, 1, size, size), np.float32)
     work: dict[str, Callable[[], object]] = {
         "align_ms": lambda: pixels.to_tensor(align.align(frame, points, size, known.alignment)[0]),
         "paste_ms": lambda: paste_back.paste_back(frame, swapped, mask, back, case.paste),

@@ -27,10 +27,10 @@ def on_arm64(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
         NotSetUp: there is no emulated machine, or no counter in it.
         BundleError: as ``bench.on_host``.
     """
-    said, cases, jobs = open_artifacts(folder, lambda name: name in arm64.RUNTIMES)
+    entries, cases, jobs = open_artifacts(folder, lambda name: name in arm64.RUNTIMES)
     arm64.machine(cpu, counts=Path(os.devnull))  # complains now, if it must
     progress.start(len(jobs) * (1 + by_layer))
-    macs = _macs(said)
+    macs = _macs(entries)
     found: dict[str, CountedEntry] = {}
     with launch.scratch() as scratch:
         for name, job in jobs.items():
@@ -45,17 +45,17 @@ def on_arm64(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
                 (done,) = launch.run([replace(job, count_layers=True)], target, place, machine=arm64.machine(cpu, counts=counts))
                 found[name]["layers"] = count.layers(counts, done)
                 progress.step(f"{name}, by layer")
-    head = result_head(said, list(jobs))
+    head = result_head(entries, list(jobs))
     return {**head, "cpu": cpu, "multiply_adds": macs, "artifacts": found}  # type: ignore[typeddict-item]  # head has no more
 
 
-def _macs(said: Manifest) -> int:
+def _macs(entries: Manifest) -> int:
     """Multiply-adds that the network needs, whatever a backend made of it."""
     from mfs_deploy import architectures
     from mfs_deploy.graph import simplify
     from mfs_deploy.graph.cost import cost
 
-    return cost(simplify(architectures.get(said["architecture"]).blank()), said["contract"]["size"]).macs
+    return cost(simplify(architectures.get(entries["architecture"]).blank()), entries["contract"]["size"]).macs
 
 
 def _lanes(job: Job, cpu: str) -> int:

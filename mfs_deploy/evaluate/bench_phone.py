@@ -25,7 +25,7 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
         DeviceError: the phone is gone, a step failed there, or it runs none of the artifacts.
         ParityError: an artifact does something else there than it should: its times would be worth nothing.
     """
-    said, _, jobs = open_artifacts(folder, lambda name: name in phone.runs)
+    entries, _, jobs = open_artifacts(folder, lambda name: name in phone.runs)
     progress.start(len(jobs) + 1)
     reports: dict[str, PhoneReport] = {}
     refused: dict[str, str] = {}
@@ -49,7 +49,7 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
     machine = any_report["machine"]
     return {
         "schema": SCHEMA,
-        **manifest.network(said),
+        **manifest.network(entries),
         "phone": phone.name,
         "by": phone.way,
         "machine": {

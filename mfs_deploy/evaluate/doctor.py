@@ -84,8 +84,8 @@ def _try(backend: Backend) -> str:
         job = Job(backend=backend.NAME, arch=ARCH, size=SIZE, recipe=asdict(recipe), convert=True)
         (done,) = launch.run([job], targets, scratch, weights=net.state_dict())
     outputs = {backend.NAME: parity.Outputs.of(done.outputs, pixels=done.result.pixels)}
-    judgement = parity.judge(outputs, cases, run_pytorch(net, targets), {backend.NAME: recipe}, None)
-    if judgement.complaints:
-        raise judgement.error(hint=REINSTALL)
-    psnr_db = judgement.measured[backend.NAME][0].swapped_psnr_db
+    report = parity.judge(outputs, cases, run_pytorch(net, targets), {backend.NAME: recipe}, None)
+    if report.violations:
+        raise report.error(hint=REINSTALL)
+    psnr_db = report.measured[backend.NAME][0].swapped_psnr_db
     return f"yes, {done.result.convert_s:.0f} s, {psnr_db:.0f} dB ({done.result.runtime})"

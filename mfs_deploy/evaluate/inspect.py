@@ -90,13 +90,13 @@ def encoder(path: Path, otherwise: CheckpointError) -> dict[str, Any]:
 def bundle(path: Path) -> dict[str, Any]:
     from mfs_deploy.evaluate.verify import verify_bundle
 
-    said = manifest.read(path)
-    verify_bundle(path, said)
+    entries = manifest.read(path)
+    verify_bundle(path, entries)
     return {
         "kind": "bundle",
-        "architecture": said["architecture"],
-        "size": said["contract"]["size"],
-        "checksums": f"all {len(said['files'])} files are as they were written",
+        "architecture": entries["architecture"],
+        "size": entries["contract"]["size"],
+        "checksums": f"all {len(entries['files'])} files are as they were written",
         "artifacts": {
             name: {
                 "recipe": facts["recipe"],
@@ -105,13 +105,13 @@ def bundle(path: Path) -> dict[str, Any]:
                 "parameters": facts["parameters"],
                 "macs": facts["macs"],
             }
-            for name, facts in said["artifacts"].items()
+            for name, facts in entries["artifacts"].items()
         },
-        "checkpoint": said["checkpoint"],
-        "weights_sha256": said["weights"]["sha256"],
-        "versions": said["versions"],
-        "licences": said["licences"],
-        "synthetic_media": said["synthetic_media"],
+        "checkpoint": entries["checkpoint"],
+        "weights_sha256": entries["weights"]["sha256"],
+        "versions": entries["versions"],
+        "licences": entries["licences"],
+        "synthetic_media": entries["synthetic_media"],
     }
 
 

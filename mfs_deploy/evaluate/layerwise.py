@@ -1,7 +1,7 @@
-"""Where does a runtime depart from PyTorch?  Both compute a frame layer by layer; the first layer that adds an error is named.
+"""The error of a runtime to PyTorch per layer, and the first layer that adds an error of its own.
 
-PyTorch computes with the artifact's own weights, so what its number format costs in weights is not counted: what is left is how
-the runtime computes.
+PyTorch computes with the artifact's own weights, so the quantization error of weights does not count, only the runtime's
+arithmetic.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from torch import fx
 
 Array = NDArray[np.float32]
-# A layer departs if its error is this many times that of what it reads, and more than rounding in its recipe's arithmetic is.
+# A layer is bad if its error is this many times the error of its inputs, and of the rounding in its recipe's arithmetic.
 GROWTH = 4.0
 ROUNDING = {"float32": 1e-4, "float16": 5e-3, "int8": 0.1, "int16": 1e-2}
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One node: its error and the largest error of what it reads, each as rms over the rms of the true values."""
+class LayerError:
+    """One node: its error, and the largest error of its inputs, each as RMS over the RMS of PyTorch's values."""
 
     name: str
     kind: str
     error: float
     before: float
 
-    def departs(self, rounding: float) -> bool:
-        return not self.error <= GROWTH * max(self.before, rounding)  # so also for NaN
+    def is_bad(self, rounding: float) -> bool:
+        return not self.error <= GROWTH * max(self.before, rounding)  # also for NaN
 
     def __str__(self) -> str:
         return f"{self.name} ({self.kind}) is off by {self.error:.2g} of its size where what it reads is off by {self.before:.2g}"
 
 
-def compare(arch: str, weights: ConvWeights, got: Mapping[str, Array], target: Array) -> list[Layer]:
-    """Every node that the runtime showed, in the order of execution.
+def compare(arch: str, weights: ConvWeights, got: Mapping[str, Array], target: Array) -> list[LayerError]:
+    """The error of every node that the runtime makes visible, in the order of execution.
 
     Args:
         weights, got: as ``base.Layered`` gives them.
@@ -54,7 +54,7 @@ def compare(arch: str, weights: ConvWeights, got: Mapping[str, Array], target: A
     """
     from mfs_deploy.graph.operation_kinds import kinds
 
-    graph = _worn(arch, weights)
+    graph = _graph_with_artifact_weights(arch, weights)
     true = _values(graph, target)
     kind_of = kinds(graph)
     errors: dict[str, float] = {}
@@ -68,16 +68,16 @@ def compare(arch: str, weights: ConvWeights, got: Mapping[str, Array], target: A
         errors[node.name] = before
         if value is not None and node.name in true and node.op.startswith("call"):
             errors[node.name] = _error(value, true[node.name])
-            found.append(Layer(node.name, kind_of.get(node.name, str(node.target)), errors[node.name], before))
+            found.append(LayerError(node.name, kind_of.get(node.name, str(node.target)), errors[node.name], before))
     return found
 
 
-def first_departure(layers: list[Layer], rounding: float) -> Layer | None:
-    return next((layer for layer in layers if layer.departs(rounding)), None)
+def first_bad_layer(layers: list[LayerError], rounding: float) -> LayerError | None:
+    return next((layer for layer in layers if layer.is_bad(rounding)), None)
 
 
 def rounding(recipe: Recipe) -> float:
-    """What the coarsest arithmetic that a recipe has may cost a layer."""
+    """The error that rounding alone gives a layer in the coarsest arithmetic of a recipe."""
     return max(ROUNDING[wanted.activations] for wanted in recipe.all_formats())
 
 
@@ -88,8 +88,8 @@ def _error(got: Array, true: Array) -> float:
     return float(error / max(float(np.sqrt(np.mean(true.astype(np.float64) ** 2))), 1e-12))
 
 
-def _worn(arch: str, weights: ConvWeights) -> fx.GraphModule:
-    """The simplified graph of an architecture with an artifact's weights."""
+def _graph_with_artifact_weights(arch: str, weights: ConvWeights) -> fx.GraphModule:
+    """The simplified graph of an architecture, with an artifact's weights."""
     import torch
     from torch import nn
 
@@ -102,7 +102,7 @@ def _worn(arch: str, weights: ConvWeights) -> fx.GraphModule:
         torch.nn.init.uniform_(parameter, 0.1, 1.0)
     graph = simplify(net)
     for rewrite in RUNTIME_REWRITES:
-        rewrite.apply(graph, lambda nodes: _differ(graph, nodes, weights))
+        rewrite.apply(graph, lambda nodes: _is_rewritten(graph, nodes, weights))
     for node in graph.graph.nodes:
         conv: Any = module_of(graph, node, nn.Conv2d)
         if conv is None:
@@ -117,8 +117,8 @@ def _worn(arch: str, weights: ConvWeights) -> fx.GraphModule:
     return graph
 
 
-def _differ(graph: fx.GraphModule, nodes: Sequence[fx.Node], weights: ConvWeights) -> bool:
-    """Whether the artifact has none of these convolutions as they are: it was rewritten there."""
+def _is_rewritten(graph: fx.GraphModule, nodes: Sequence[fx.Node], weights: ConvWeights) -> bool:
+    """Whether the artifact has none of these convolutions in their simplified form, so that its backend rewrote them."""
     from torch import nn
 
     from mfs_deploy.graph.trace import module_of

@@ -1,6 +1,6 @@
-"""Agreement with PyTorch: measured on real crops and on noise, then gated.
+"""Parity: the error of artifacts' outputs to PyTorch's, on real crops and on noise, against the recipe's tolerance.
 
-Works on arrays only, so it does not matter which process or machine made them.  A gate is written so that NaN fails it.
+Works on arrays alone, from any process or machine.  Comparisons are written so that NaN fails them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ Encode = Callable[[Image], Array]  # an aligned (S, S, 3) crop to its embedding
 class Case:
     """One input that parity is measured on.
 
-    ``crop`` is (S, S, 3) uint8: pixel buffers hold 8 bits, so every backend can be given exactly this.  ``frame`` and ``back`` are
-    there where the crop was cut from a photo; then the finished frame and the identity are compared too, pasted back by ``paste``.
-    ``truth`` is (S, S, 3) uint8, what a perfect swap gives, where that is known.
+    Attributes:
+        crop: (S, S, 3) uint8 RGB; pixel buffers hold 8 bits, so every backend can be given exactly this. frame, back: the photo
+        that the crop was cut from, (H, W, 3) uint8 RGB, and the (2, 3) affine from crop to photo; if they are
+            given, the finished frame and the identity are compared too.
+        landmarks: (5, 2) pixels of the photo.
+        truth: (S, S, 3) uint8 RGB, the exact result, known for rendered photos alone.
+        paste: how the architecture pastes a crop back.
     """
 
     name: str
@@ -42,7 +46,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Per case: swapped (N, 3, S, S), and mask (N, 1, S, S) where the network gives one, float32 in [0, 1].
+    """Of N cases: swapped (N, 3, S, S), and mask (N, 1, S, S) if the network gives one, float32 in [0, 1].
 
     ``pixels``: swapped was rounded to bytes.
     """
@@ -63,7 +67,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Quality:
-    """PSNR of the swapped crop to the truth, for the artifact and for PyTorch: what a number format costs in the end."""
+    """PSNR of the swapped crop to the truth, for the artifact and for PyTorch: their difference is the cost of a number format."""
 
     psnr_db: float
     reference_psnr_db: float
@@ -71,6 +75,8 @@ class Quality:
 
 @dataclass(frozen=True)
 class CaseParity:
+    """Errors of one artifact on one case; ``Tolerance`` explains the metrics."""
+
     case: str
     swapped_psnr_db: float
     swapped_max: float
@@ -81,7 +87,9 @@ class CaseParity:
 
 
 @dataclass(frozen=True)
-class Failure:
+class Violation:
+    """A metric outside its tolerance."""
+
     case: str
     metric: str
     value: float
@@ -89,7 +97,7 @@ class Failure:
 
     @property
     def severity(self) -> float:
-        """How far outside, as a ratio; NaN counts as infinitely far."""
+        """How far outside the tolerance, as a ratio; infinite for NaN."""
         if not np.isfinite(self.value):
             return float("inf")
         if self.metric in AT_MOST:
@@ -104,13 +112,13 @@ NOISE = "noise"
 
 
 def noise_case(size: int, seed: int = 0) -> Case:
-    """Nothing that a camera sees: every recipe in floating point must hold on it, and integer ranges cannot."""
+    """Uniform noise: floating-point recipes must keep their tolerance on it; integer ranges, measured on photos, cannot."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
     return Case(NOISE, pixels)
 
 
 def inputs(cases: list[Case]) -> Array:
-    """(N, 3, S, S) RGB in [0, 1]."""
+    """The cases' crops as (N, 3, S, S) RGB in [0, 1]."""
     return np.concatenate([to_tensor(case.crop) for case in cases])
 
 
@@ -137,7 +145,7 @@ def _measure_case(case: Case, i: int, reference: Outputs, got: Outputs, encode: 
     (a, mask_a), (b, mask_b) = got.case(i), reference.case(i)
     composite_db = identity = None
     if case.frame is not None and case.back is not None:
-        # Before they become bytes: a mask of 1e-6 in place of 0 truncates 120 to 119 over a whole background, which nobody sees.
+        # Before they become bytes: a mask of 1e-6 in place of 0 truncates 120 to 119 over a whole background, which is invisible.
         frames = [paste_back.blend(case.frame, *pair, case.back, case.paste) for pair in ((a, mask_a), (b, mask_b))]
         composite_db = metrics.psnr_db(frames[0], frames[1], peak=255)
         if encode is not None:
@@ -161,51 +169,55 @@ def _quality(case: Case, got: Array, reference: Array) -> Quality | None:
 
 
 def composite(case: Case, outputs: Outputs, i: int) -> Image | None:
-    """The finished frame that case ``i`` gives, where it was cut from one."""
+    """The finished frame of case ``i``, (H, W, 3) uint8 RGB; None if its crop was not cut from a photo."""
     if case.frame is None or case.back is None:
         return None
     return paste_back.paste_back(case.frame, *outputs.case(i), case.back, case.paste)
 
 
-def failures(measured: list[CaseParity], gate: Tolerance, *, pixels: bool = False) -> list[Failure]:
-    """Everything outside the gate, worst first; empty when all is well."""
-    tolerance = gate.for_pixels() if pixels else gate
-    found = [failure for case in measured for failure in _case_failures(case, tolerance)]
-    return sorted(found, key=lambda f: -f.severity)
+def violations(measured: list[CaseParity], tolerance: Tolerance, *, pixels: bool = False) -> list[Violation]:
+    """Every metric outside the tolerance, worst first."""
+    limits = tolerance.for_pixels() if pixels else tolerance
+    return sorted((violation for case in measured for violation in _case_violations(case, limits)), key=lambda v: -v.severity)
 
 
 AT_LEAST = ("swapped_psnr_db", "composite_psnr_db", "identity_cosine")
 AT_MOST = ("swapped_max", "mask_mean")
 
 
-def _case_failures(case: CaseParity, tolerance: Tolerance) -> list[Failure]:
-    found = []
+def _case_violations(case: CaseParity, tolerance: Tolerance) -> list[Violation]:
+    outside = []
     for metric in (*AT_LEAST, *AT_MOST):
         value, limit = getattr(case, metric), getattr(tolerance, metric)
         if value is None:
             continue
         holds = value >= limit if metric in AT_LEAST else value <= limit
-        if not holds:  # so also for NaN
-            found.append(Failure(case.case, metric, value, limit))
-    return found
+        if not holds:  # also for NaN
+            outside.append(Violation(case.case, metric, value, limit))
+    return outside
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Parity by artifact; what is outside the tolerance, worst first, as lines that name the artifact; and which artifacts are."""
+class ParityReport:
+    """Parity by artifact.
+
+    Attributes:
+        violations: what is outside its tolerance, worst first, as lines that name the artifact.
+        failed: artifacts with a violation.
+    """
 
     measured: dict[str, list[CaseParity]]
-    complaints: list[str]
+    violations: list[str]
     failed: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         measured = {name: [asdict(case) for case in cases] for name, cases in self.measured.items()}
-        return {"complaints": self.complaints, "measured": measured}
+        return {"complaints": self.violations, "measured": measured}
 
     def error(self, hint: str) -> ParityError:
-        """The worst offender as an error."""
-        rest = f" ({len(self.complaints)} limits broken in all)" if len(self.complaints) > 1 else ""
-        return ParityError(f"{self.complaints[0]}{rest}", hint=hint)
+        """The worst violation as an error."""
+        rest = f" ({len(self.violations)} limits broken in all)" if len(self.violations) > 1 else ""
+        return ParityError(f"{self.violations[0]}{rest}", hint=hint)
 
 
 def judge(
@@ -214,21 +226,21 @@ def judge(
     reference: Outputs,
     recipes: Mapping[str, Recipe],
     encode: Encode | None,
-) -> Judgement:
-    """Measure every artifact's outputs and gate them by its recipe (both by artifact name)."""
+) -> ParityReport:
+    """Measure every artifact's outputs, and check them against its recipe's tolerance; both by artifact."""
     measured: dict[str, list[CaseParity]] = {}
-    complaints: list[tuple[float, str, str]] = []
+    ranked: list[tuple[float, str, str]] = []
     for name, got in outputs.items():
         recipe = recipes[name]
         try:
             measured[name] = measure(cases, reference, got, encode)
         except ParityError as exc:
-            complaints.append((float("inf"), f"{recipe.name} {name}: {exc.message}", name))
+            ranked.append((float("inf"), f"{recipe.name} {name}: {exc.message}", name))
             continue
         gated = [case for case in measured[name] if case.case != NOISE or not recipe.is_static]
-        complaints += [
-            (failure.severity, f"{recipe.name} {name}: {failure}", name)
-            for failure in failures(gated, recipe.gate, pixels=got.pixels)
+        ranked += [
+            (violation.severity, f"{recipe.name} {name}: {violation}", name)
+            for violation in violations(gated, recipe.gate, pixels=got.pixels)
         ]
-    complaints.sort(key=lambda c: -c[0])
-    return Judgement(measured, [line for _, line, _ in complaints], tuple(dict.fromkeys(name for *_, name in complaints)))
+    ranked.sort(key=lambda entry: -entry[0])
+    return ParityReport(measured, [line for _, line, _ in ranked], tuple(dict.fromkeys(name for *_, name in ranked)))

@@ -69,7 +69,7 @@ def choose(
     for result in done:
         key, backend = result.job.key, result.job.backend
         report = parity.judge(outcome.outputs_of([result]), cases, reference, outcome.recipes_of([result]), encode)
-        violations[key] = report.complaints
+        violations[key] = report.violations
         if backend in report.measured:
             psnr_db[key] = report.measured[backend][0].swapped_psnr_db
     passing = [result for result in done if not violations[result.job.key]]

@@ -61,7 +61,7 @@ def export(request: ExportRequest, progress: Progress = SILENT) -> Exported:
         if formats.recipe == AUTO:
             done, trials = auto_recipe.choose(done, baked.cases, baked.reference, encode, scratch, progress)
         report = parity.judge(outcome.outputs_of(done), baked.cases, baked.reference, outcome.recipes_of(done), encode)
-        if report.complaints:
+        if report.violations:
             write_bundle.move_artifacts(done, folder)
             write_reference(folder, baked.cases, baked.reference)
             kept = publish.keep_rejected(folder, request.out, report.as_dict())

@@ -31,10 +31,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Bar:
-    """``said`` is its figure in words."""
+    """``text``: its length in words."""
 
     label: str
-    said: str
+    text: str
     parts: tuple[Part, ...]
     marks: tuple[Mark, ...] = ()
 

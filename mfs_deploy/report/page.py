@@ -64,17 +64,17 @@ def make(paths: Sequence[Path], progress: Progress = SILENT) -> Page:
     if len(folders) > 1:
         raise UsageError(f"{folders[0]} and {folders[1]} are both folders", hint="give one bundle, and results beside it")
     found = [results.read(path) for path in paths if path not in folders]
-    said = None
+    entries = None
     shown = None
     if folders:
-        said = manifest.read(folders[0])
-        contract = verify_bundle(folders[0], said)
-        check_network([(folders[0], manifest.network(said)), *((one.path, one.network) for one in found)])
-        shown = pictures.show(folders[0], said, contract, progress)
+        entries = manifest.read(folders[0])
+        contract = verify_bundle(folders[0], entries)
+        check_network([(folders[0], manifest.network(entries)), *((one.path, one.network) for one in found)])
+        shown = pictures.show(folders[0], entries, contract, progress)
     else:
         check_network([(one.path, one.network) for one in found])
     problems = () if shown is None else tuple(problem for ran in shown.ran for problem in ran.problems)
-    return Page(_render(_context(said, shown, found)), problems)
+    return Page(_render(_context(entries, shown, found)), problems)
 
 
 def check_network(known: Sequence[tuple[Path, NetworkEntry]]) -> None:
@@ -90,35 +90,35 @@ def check_network(known: Sequence[tuple[Path, NetworkEntry]]) -> None:
                 )
 
 
-def _context(said: Manifest | None, shown: pictures.Shown | None, found: Sequence[Results]) -> dict[str, Any]:
+def _context(entries: Manifest | None, shown: pictures.Shown | None, found: Sequence[Results]) -> dict[str, Any]:
     """What ``page.html`` names."""
-    recipe_of = {} if said is None else {name: a["recipe"] for name, a in said["artifacts"].items()}
-    measured = {} if said is None else {name: a["parity"] for name, a in said["artifacts"].items() if a["parity"]["cases"]}
+    recipe_of = {} if entries is None else {name: a["recipe"] for name, a in entries["artifacts"].items()}
+    measured = {} if entries is None else {name: a["parity"] for name, a in entries["artifacts"].items() if a["parity"]["cases"]}
     return {
-        "network": found[0].network if said is None else manifest.network(said),
-        "said": said,
+        "network": found[0].network if entries is None else manifest.network(entries),
+        "manifest": entries,
         "shown": shown,
-        "overview": overview(said, found),
+        "overview": overview(entries, found),
         "made": tables.parity("When the bundle was made", measured, recipe_of) if measured else None,
-        "checks": [_check(cast(ParityResult, one.said)) for one in found if one.kind == results.PARITY],
-        "times": [one.said for one in found if one.kind == results.TIMES],
-        "phones": [one.said for one in found if one.kind == results.PHONE],
-        "counts": [one.said for one in found if one.kind == results.INSTRUCTIONS],
+        "checks": [_check(cast(ParityResult, one.content)) for one in found if one.kind == results.PARITY],
+        "times": [one.content for one in found if one.kind == results.TIMES],
+        "phones": [one.content for one in found if one.kind == results.PHONE],
+        "counts": [one.content for one in found if one.kind == results.INSTRUCTIONS],
         "tables": tables,
-        "manifest_json": None if said is None else json.dumps(said, indent=2, sort_keys=True, ensure_ascii=False),
+        "manifest_json": None if entries is None else json.dumps(entries, indent=2, sort_keys=True, ensure_ascii=False),
     }
 
 
-def _check(said: ParityResult) -> list[tables.Table]:
+def _check(entries: ParityResult) -> list[tables.Table]:
     """The tables of an ``mfs parity --json``."""
-    recipe_of = {name: entry["recipe"] for name, entry in said["artifacts"].items()}
-    made = [tables.parity("mfs parity", said["artifacts"], recipe_of)]
-    if "elsewhere" in said:
-        made.append(tables.parity(f"mfs parity on {said['elsewhere']['machine']}", said["elsewhere"]["artifacts"], recipe_of))
-    return [*made, tables.agreement(said["agreement_db"])]
+    recipe_of = {name: entry["recipe"] for name, entry in entries["artifacts"].items()}
+    made = [tables.parity("mfs parity", entries["artifacts"], recipe_of)]
+    if "elsewhere" in entries:
+        made.append(tables.parity(f"mfs parity on {entries['elsewhere']['machine']}", entries["elsewhere"]["artifacts"], recipe_of))
+    return [*made, tables.agreement(entries["agreement_db"])]
 
 
-def overview(said: Manifest | None, found: Sequence[Results]) -> tables.Table | None:
+def overview(entries: Manifest | None, found: Sequence[Results]) -> tables.Table | None:
     """Each artifact and recipe with what is known of it: size, agreement, time, instructions.  First come, first shown."""
     header = ("size", "PSNR to PyTorch", "time of a frame", "whole frame on a phone", "instructions of a frame")
     rows: dict[tuple[str, str], dict[str, str]] = {}
@@ -130,22 +130,22 @@ def overview(said: Manifest | None, found: Sequence[Results]) -> tables.Table | 
         for case in cases[:1]:
             note(name, recipe, "PSNR to PyTorch", tables.decibels(case["swapped_psnr_db"]))
 
-    for name, a in {} if said is None else said["artifacts"].items():
+    for name, a in {} if entries is None else entries["artifacts"].items():
         note(name, a["recipe"], "size", tables.megabytes(a["bytes"]))
         note_psnr(name, a["recipe"], a["parity"]["cases"])
     for one in found:
         match one.kind:
             case results.PARITY:
-                for name, ran in cast(ParityResult, one.said)["artifacts"].items():
+                for name, ran in cast(ParityResult, one.content)["artifacts"].items():
                     note_psnr(name, ran["recipe"], ran["cases"])
             case results.TIMES:
-                for name, timed in cast(TimesResult, one.said)["artifacts"].items():
+                for name, timed in cast(TimesResult, one.content)["artifacts"].items():
                     note(name, timed["recipe"], "time of a frame", f"{timed['median_ms']:.2f} ms")
             case results.PHONE:
-                for name, there in cast(PhoneResult, one.said)["artifacts"].items():
+                for name, there in cast(PhoneResult, one.content)["artifacts"].items():
                     note(name, there["recipe"], "whole frame on a phone", f"{there['latency_ms']['total']['p50']:.2f} ms")
             case results.INSTRUCTIONS:
-                for name, counted in cast(InstructionsResult, one.said)["artifacts"].items():
+                for name, counted in cast(InstructionsResult, one.content)["artifacts"].items():
                     note(name, counted["recipe"], "instructions of a frame", tables.millions(counted["instructions"][TOTAL]))
     used = [column for column in header if any(column in row for row in rows.values())]
     lines = [(tables.title(*key), *(row.get(column, tables.NONE) for column in used)) for key, row in rows.items()]

@@ -19,8 +19,7 @@ from mfs_deploy.bundle import preview, provenance
 from mfs_deploy.bundle.manifest_types import Manifest
 from mfs_deploy.contract import Contract
 from mfs_deploy.errors import MfsError
-from mfs_deploy.evaluate import bundle_parity as recheck
-from mfs_deploy.evaluate import outcome, parity
+from mfs_deploy.evaluate import bundle_parity, outcome, parity
 from mfs_deploy.evaluate.reference import read_reference
 from mfs_deploy.faces import pixels
 from mfs_deploy.faces.opencv import cv2
@@ -69,19 +68,19 @@ class Shown:
     level: str = f"{100 * (DECADES - math.log10(255)) / DECADES:.3f}%"
 
 
-def show(folder: Path, said: Manifest, contract: Contract, progress: Progress = SILENT) -> Shown | None:
+def show(folder: Path, entries: Manifest, contract: Contract, progress: Progress = SILENT) -> Shown | None:
     """Run a bundle's artifacts, each in a process of its own, and draw what there is to see; None without reference tensors.
 
     Args:
-        folder, said, contract: a bundle that ``verify_bundle`` let through.
+        folder, entries, contract: a bundle that ``verify_bundle`` let through.
 
     Raises:
         BundleError: reference tensors or preview are not what an export writes.
     """
-    if not said["reference"]:
+    if not entries["reference"]:
         return None
     cases, reference = read_reference(folder, contract)
-    jobs = recheck.jobs_of(folder, said, contract)
+    jobs = bundle_parity.artifact_jobs(folder, entries, contract)
     progress.start(len(jobs))
     ran = []
     with launch.scratch() as scratch:
@@ -98,10 +97,10 @@ def show(folder: Path, said: Manifest, contract: Contract, progress: Progress = 
 def _compared(done: launch.JobResult, cases: list[parity.Case], reference: parity.Outputs) -> Ran:
     name, recipe = done.job.backend, recipes.from_dict(done.job.recipe)
     outputs = parity.Outputs.of(done.outputs, pixels=done.result.pixels)
-    judgement = parity.judge({name: outputs}, cases, reference, {name: recipe}, encode=None)
-    measured = tuple(judgement.measured.get(name, ()))
+    parity_report = parity.judge({name: outputs}, cases, reference, {name: recipe}, encode=None)
+    measured = tuple(parity_report.measured.get(name, ()))
     if outputs.swapped.shape != reference.swapped.shape:
-        return Ran(name, recipe.name, done.result.runtime, tuple(judgement.complaints))
+        return Ran(name, recipe.name, done.result.runtime, tuple(parity_report.violations))
     title = f"{BACKENDS[name].TITLE} {recipe.name}"
     error = np.abs(outputs.swapped[0].astype(np.float64) - reference.swapped[0]).max(axis=0)
     known = f"largest {measured[0].swapped_max:.1e}, PSNR {measured[0].swapped_psnr_db:.1f} dB" if measured else "not finite"
@@ -109,7 +108,7 @@ def _compared(done: launch.JobResult, cases: list[parity.Case], reference: parit
         name,
         recipe.name,
         done.result.runtime,
-        tuple(judgement.complaints),
+        tuple(parity_report.violations),
         measured,
         _png(f"{title}: swapped", f"Face crop as {title} swaps it", pixels.to_image(np.nan_to_num(outputs.swapped[:1]))),
         _png(f"{title}: error", f"Map of {title}'s error against PyTorch: {known}", error_map(error)),

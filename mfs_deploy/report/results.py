@@ -30,16 +30,16 @@ KINDS: dict[str, tuple[str, Any]] = {
 
 @dataclass(frozen=True)
 class Results:
-    """``said`` is of the type that ``KINDS`` gives its kind, all its numbers are finite, and none but a temperature is negative."""
+    """``content`` is of the type that ``KINDS`` gives its kind; all its numbers are finite, and only temperatures are negative."""
 
     path: Path
     kind: str
-    said: AnyResult
+    content: AnyResult
 
     @property
     def network(self) -> NetworkEntry:
-        said = self.said
-        return {"architecture": said["architecture"], "size": said["size"], "weights_sha256": said["weights_sha256"]}
+        content = self.content
+        return {"architecture": content["architecture"], "size": content["size"], "weights_sha256": content["weights_sha256"]}
 
 
 def read(path: Path) -> Results:

@@ -97,15 +97,15 @@ def agreement(found: Agreement) -> Table:
     return Table("PSNR of each two", ("", *found), [(a, *(cell(a, b) for b in found)) for a in found])
 
 
-def stages(said: Mapping[str, float]) -> Table:
-    names = {name: name.replace("_", " ") for name in said}
-    return Table("Before any converter", ("step", "largest error"), [(names[name], f"{value:.1e}") for name, value in said.items()])
+def stages(errors: Mapping[str, float]) -> Table:
+    rows = [(name.replace("_", " "), f"{error:.1e}") for name, error in errors.items()]
+    return Table("Before any converter", ("step", "largest error"), rows)
 
 
 # ---- latency
 
 
-def latency_chart(said: TimesResult) -> Chart:
+def latency_chart(result: TimesResult) -> Chart:
     bars = tuple(
         Bar(
             title(name, a["recipe"]),
@@ -113,18 +113,18 @@ def latency_chart(said: TimesResult) -> Chart:
             (Part("median", a["median_ms"], "look0"),),
             (Mark("90th percentile", a["p90_ms"]), Mark("99th percentile", a["p99_ms"])),
         )
-        for name, a in said["artifacts"].items()
+        for name, a in result["artifacts"].items()
     )
     return Chart("Time of a frame, network alone", "milliseconds, median", bars)
 
 
-def swap_chart(said: TimesResult) -> Chart | None:
+def swap_chart(result: TimesResult) -> Chart | None:
     """The whole swap of a photo by stage, where what stands around the network was timed."""
-    around = said["stages"]
+    around = result["stages"]
     if not {"align_ms", "paste_ms"} <= set(around):
         return None
     bars = []
-    for name, a in said["artifacts"].items():
+    for name, a in result["artifacts"].items():
         parts = (
             Part("align", around["align_ms"], "look4"),
             Part("network", a["median_ms"], "look0"),
@@ -134,18 +134,18 @@ def swap_chart(said: TimesResult) -> Chart | None:
     return Chart("Time of a whole swap, by stage", "milliseconds, medians added up", tuple(bars))
 
 
-def latency(said: TimesResult) -> Table:
-    header = ("artifact", "median", "p90", "p99", "first frame", "load", "memory", "frames", *compared_header(said), "run by")
+def latency(result: TimesResult) -> Table:
+    header = ("artifact", "median", "p90", "p99", "first frame", "load", "memory", "frames", *compared_header(result), "run by")
     rows = [
         (
             title(name, a["recipe"]),
             *(f"{a[key]:.2f} ms" for key in MILLISECONDS),
             NONE if a["peak_mb"] is None else f"{a['peak_mb']:.0f} MB",
             f"{len(a['times_ms']):,}",
-            *compared(said, name),
+            *compared(result, name),
             a["runtime"],
         )
-        for name, a in said["artifacts"].items()
+        for name, a in result["artifacts"].items()
     ]
     return Table("Times", header, rows, frozenset({0, len(header) - 1}))
 
@@ -153,9 +153,9 @@ def latency(said: TimesResult) -> Table:
 # ---- on a phone
 
 
-def phone_chart(said: PhoneResult) -> Chart:
+def phone_chart(result: PhoneResult) -> Chart:
     bars = []
-    for name, a in said["artifacts"].items():
+    for name, a in result["artifacts"].items():
         times = a["latency_ms"]
         parts = tuple(Part(stage, times[stage]["p50"], look) for stage, look in STAGES.items())
         marks = (Mark("90th percentile", times["total"]["p90"]), Mark("99th percentile", times["total"]["p99"]))
@@ -163,10 +163,10 @@ def phone_chart(said: PhoneResult) -> Chart:
     return Chart("Time of a whole frame, by stage", "milliseconds, medians", tuple(bars))
 
 
-def phone(said: PhoneResult) -> Table:
+def phone(result: PhoneResult) -> Table:
     header = ("artifact", "median", "p90", "p99", *STAGES, "FPS sustained", "slowest second", "open", "frames", "run by")
     rows = []
-    for name, a in said["artifacts"].items():
+    for name, a in result["artifacts"].items():
         times, long = a["latency_ms"], a.get("sustained")
         sustained = (
             (f"{long['fps']:.1f} for {long['seconds']:.0f} s", f"{long['fps_by_second']['min']:.1f} FPS") if long else (NONE,) * 2
@@ -174,7 +174,7 @@ def phone(said: PhoneResult) -> Table:
         whole = times["total"]
         cells = [f"{ms:.2f} ms" for ms in (whole["p50"], whole["p90"], whole["p99"])]
         cells += [f"{times[stage]['p50']:.2f} ms" for stage in STAGES]
-        cells += [*sustained, f"{a['open_ms']:.0f} ms", f"{said['runs']:,}", runtime(a)]
+        cells += [*sustained, f"{a['open_ms']:.0f} ms", f"{result['runs']:,}", runtime(a)]
         rows.append((title(name, a["recipe"]), *cells))
     return Table("A whole frame on the phone", header, rows, frozenset({0, len(header) - 1}))
 
@@ -188,7 +188,7 @@ def by_class(counts: Mapping[str, int]) -> dict[str, int]:
     return {**found, OTHER: max(0, counts[TOTAL] - sum(found.values()))}
 
 
-def instruction_chart(said: InstructionsResult) -> Chart:
+def instruction_chart(result: InstructionsResult) -> Chart:
     bars = tuple(
         Bar(
             title(name, a["recipe"]),
@@ -196,18 +196,18 @@ def instruction_chart(said: InstructionsResult) -> Chart:
             tuple(Part(kind, value / 1e6, LOOKS[kind]) for kind, value in by_class(a["instructions"]).items()),
             (Mark(BOUND, a["bound"] / 1e6),),
         )
-        for name, a in said["artifacts"].items()
+        for name, a in result["artifacts"].items()
     )
     return Chart("Instructions of a frame, by class", "millions of executed instructions", bars)
 
 
-def instructions(said: InstructionsResult) -> Table:
-    header = ("artifact", "in all", BOUND, "ratio", *CLASSES, OTHER, *compared_header(said))
+def instructions(result: InstructionsResult) -> Table:
+    header = ("artifact", "in all", BOUND, "ratio", *CLASSES, OTHER, *compared_header(result))
     rows = []
-    for name, a in said["artifacts"].items():
+    for name, a in result["artifacts"].items():
         total, kinds = a["instructions"][TOTAL], by_class(a["instructions"])
         ratio = f"{total / a['bound']:.2f}" if a["bound"] else NONE
-        cells = (millions(total), millions(a["bound"]), ratio, *map(millions, kinds.values()), *compared(said, name))
+        cells = (millions(total), millions(a["bound"]), ratio, *map(millions, kinds.values()), *compared(result, name))
         rows.append((title(name, a["recipe"]), *cells))
     return Table("Instructions", header, rows)
 
@@ -236,7 +236,7 @@ def layers(name: str, artifact: CountedEntry) -> Table:
 # ---- the manifest
 
 
-def artifacts(said: Manifest) -> Table:
+def artifacts(manifest: Manifest) -> Table:
     header = ("artifact", "format", "size", "multiply-adds", "parameters", "layers kept in float32")
     rows = [
         (
@@ -247,27 +247,30 @@ def artifacts(said: Manifest) -> Table:
             ", ".join(f"{count:,} {kind}" for kind, count in a["parameters"].items()) or NONE,
             ", ".join(a["float32_layers"]) or "none",
         )
-        for name, a in said["artifacts"].items()
+        for name, a in manifest["artifacts"].items()
     ]
     return Table("Artifacts", header, rows, frozenset({0, 1, 4, 5}))
 
 
-def files(said: Manifest) -> Table:
-    rows = [(name, f"{facts['bytes']:,}", facts["sha256"]) for name, facts in said["files"].items()]
+def files(manifest: Manifest) -> Table:
+    rows = [(name, f"{facts['bytes']:,}", facts["sha256"]) for name, facts in manifest["files"].items()]
     return Table("Files", ("file", "bytes", "SHA-256"), rows, frozenset({0, 2}))
 
 
-def checkpoint(said: Manifest) -> Table:
+def checkpoint(manifest: Manifest) -> Table:
     header = ("role", "file", "bytes", "recognised as", "SHA-256")
-    rows = [(one["role"], one["name"], f"{one['bytes']:,}", one["recognised"] or NONE, one["sha256"]) for one in said["checkpoint"]]
+    rows = [
+        (file["role"], file["name"], f"{file['bytes']:,}", file["recognised"] or NONE, file["sha256"])
+        for file in manifest["checkpoint"]
+    ]
     return Table("Checkpoint", header, rows, frozenset({0, 1, 3, 4}))
 
 
-def pairs(caption: str, said: Mapping[str, str], header: Sequence[str]) -> Table:
-    return Table(caption, (header[0], header[1]), list(said.items()), frozenset({0, 1}))
+def pairs(caption: str, values: Mapping[str, str], header: Sequence[str]) -> Table:
+    return Table(caption, (header[0], header[1]), list(values.items()), frozenset({0, 1}))
 
 
-# ---- figures in words
+# ---- numbers as text
 
 
 def decibels(value: float | None, digits: int = 1) -> str:
@@ -282,15 +285,15 @@ def megabytes(value: float) -> str:
     return f"{value / 1e6:.2f} MB"
 
 
-def compared_header(said: TimesResult | InstructionsResult) -> tuple[str, ...]:
-    return ("of the old",) if "compared" in said else ()
+def compared_header(result: TimesResult | InstructionsResult) -> tuple[str, ...]:
+    return ("of the old",) if "compared" in result else ()
 
 
-def compared(said: TimesResult | InstructionsResult, name: str) -> tuple[str, ...]:
+def compared(result: TimesResult | InstructionsResult, name: str) -> tuple[str, ...]:
     """New over old, with the interval that holds the true ratio with 95% confidence where there is one."""
-    if "compared" not in said:
+    if "compared" not in result:
         return ()
-    one = said["compared"].get(name)
+    one = result["compared"].get(name)
     if one is None:
         return (NONE,)
     return (f"{one['ratio']:.3f}" + (f" ({one['low']:.3f} to {one['high']:.3f})" if "low" in one else ""),)

@@ -56,7 +56,7 @@ def test_the_stamped_artifacts_match_pytorch_within_the_gate_of_the_recipe(stamp
         swapped, mask = runner.run(crop)
         got = parity.Outputs(swapped, mask, runner.pixels)
         judged = parity.judge({backend: got}, [case], reference, {backend: recipes.load("fp16")}, encode=None)
-        assert judged.complaints == []
+        assert judged.violations == []
         assert judged.measured[backend][0].swapped_psnr_db > 50
 
 

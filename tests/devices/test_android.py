@@ -22,8 +22,7 @@ from mfs_deploy.bundle import manifest
 from mfs_deploy.devices import android as phones
 from mfs_deploy.devices.phone import OnPhone
 from mfs_deploy.errors import DeviceError, ParityError, UsageError
-from mfs_deploy.evaluate import bench_phone
-from mfs_deploy.evaluate import bundle_parity as recheck
+from mfs_deploy.evaluate import bench_phone, bundle_parity
 from mfs_deploy.evaluate.verify import verify_bundle
 
 NAME = "Google Pixel 8, Android 14"
@@ -38,7 +37,7 @@ def outputs_of(phone: phones.Runner | phones.App, bundle: Path) -> list[JobResul
     """As ``mfs parity`` asks for them."""
     said = manifest.read(bundle)
     contract = verify_bundle(bundle, said)
-    jobs = [job for name, job in recheck.jobs_of(bundle, said, contract).items() if name in phone.runs]
+    jobs = [job for name, job in bundle_parity.artifact_jobs(bundle, said, contract).items() if name in phone.runs]
     return OnPhone(phone, bundle).run(jobs, np.zeros(0, np.float32), bundle, lambda job: None)
 
 

@@ -46,7 +46,7 @@ def changed(reference: parity.Outputs, **outputs) -> dict[str, parity.Outputs]:
 
 def test_equal_outputs_pass_at_full_marks(cases, reference):
     judgement = judge({"onnx": reference}, cases, reference, FP32, encode)
-    assert judgement.complaints == []
+    assert judgement.violations == []
     target, noise = judgement.measured["onnx"]
     assert target.swapped_psnr_db == target.composite_psnr_db == metrics.IDENTICAL_DB
     assert target.identity_cosine == pytest.approx(1)
@@ -70,12 +70,12 @@ def test_one_value_that_is_not_finite_fails(cases, reference, value, output):
     array = getattr(reference, output).copy()
     array[1, 0, 5, 5] = value
     judgement = judge(changed(reference, **{output: array}), cases, reference, FP16, None)
-    assert judgement.complaints == [f"fp16 onnx: {output} holds 1 values that are NaN or infinite, of {array.size}"]
+    assert judgement.violations == [f"fp16 onnx: {output} holds 1 values that are NaN or infinite, of {array.size}"]
 
 
 def test_bgr_for_rgb_fails(cases, reference):
     judgement = judge(changed(reference, swapped=reference.swapped[:, ::-1].copy()), cases, reference, FP16, None)
-    assert "swapped_psnr_db on target" in " ".join(judgement.complaints)
+    assert "swapped_psnr_db on target" in " ".join(judgement.violations)
 
 
 def test_a_wrong_shape_fails(cases, reference):
@@ -88,11 +88,11 @@ def test_a_wrong_shape_fails(cases, reference):
 def test_each_limit_of_the_gate_fails_by_itself(metric, recipe):
     tolerance = recipes.load(recipe).gate
     good = parity.CaseParity("target", **{m: getattr(tolerance, m) for m in (*parity.AT_LEAST, *parity.AT_MOST)})
-    assert parity.failures([good], tolerance) == []
+    assert parity.violations([good], tolerance) == []
     limit = getattr(tolerance, metric)
     for wrong in (limit * 0.999 if metric in parity.AT_LEAST else limit * 1.001, float("nan")):
         off: dict[str, Any] = {metric: wrong}
-        (failure,) = parity.failures([replace(good, **off)], tolerance)
+        (failure,) = parity.violations([replace(good, **off)], tolerance)
         assert failure.metric == metric
         assert metric in str(failure)
 
@@ -101,7 +101,7 @@ def test_the_worst_offender_comes_first(cases, reference):
     slightly, badly = reference.swapped + np.float32(2e-4), reference.swapped + np.float32(0.2)
     outputs = {"onnx": replace(reference, swapped=slightly), "ncnn": replace(reference, swapped=badly)}
     judgement = judge(outputs, cases, reference, FP32, None)
-    assert judgement.complaints[0].startswith("fp32 ncnn: swapped_max")
+    assert judgement.violations[0].startswith("fp32 ncnn: swapped_max")
     error = judgement.error(hint="")
     assert error.exit_code == 7
     assert "limits broken in all" in error.message
@@ -119,15 +119,15 @@ def test_psnr_is_the_textbook_figure():
 def test_bytes_from_a_pixel_buffer_are_held_to_what_rounding_allows(cases, reference):
     """Core ML on macOS gives 8 bits; half a level must pass there at fp32, and a level and a half must not."""
     rounded = replace(reference, swapped=np.rint(reference.swapped * 255).astype(np.float32) / 255)
-    assert judge({"coreml": rounded}, cases, reference, FP32, None).complaints != []
+    assert judge({"coreml": rounded}, cases, reference, FP32, None).violations != []
     rounded = replace(rounded, pixels=True)
-    assert judge({"coreml": rounded}, cases, reference, FP32, None).complaints == []
+    assert judge({"coreml": rounded}, cases, reference, FP32, None).violations == []
     off = replace(rounded, swapped=rounded.swapped + np.float32(1.5 / 255))
-    assert judge({"coreml": off}, cases, reference, FP32, None).complaints != []
+    assert judge({"coreml": off}, cases, reference, FP32, None).violations != []
 
 
 def test_each_artifact_is_gated_by_its_own_recipe(cases, reference):
     noisy = replace(reference, swapped=reference.swapped + np.float32(2e-3))  # 54 dB: less than fp32 promises, more than w8a8 does
     recipe = {"onnx": FP32, "ncnn": recipes.load("w8a8")}
     judgement = parity.judge({"onnx": noisy, "ncnn": noisy}, cases, reference, recipe, None)
-    assert {line.split(":")[0] for line in judgement.complaints} == {"fp32 onnx"}
+    assert {line.split(":")[0] for line in judgement.violations} == {"fp32 onnx"}

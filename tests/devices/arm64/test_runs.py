@@ -110,7 +110,7 @@ def test_the_layer_that_overflows_on_a_phone_is_named(a76, job, float32_island, 
     (done,) = launch.run([replace(one, layers=True)], crop, tmp_path / "run", machine=a76)
     with np.load(done.folder / LAYERS) as arrays:
         found = layerwise.compare("mobilefaceswap", ncnn_layers.weights(broken / path.name), dict(arrays), crop)
-    first = layerwise.first_departure(found, layerwise.rounding(recipes.load("fp16")))
+    first = layerwise.first_bad_layer(found, layerwise.rounding(recipes.load("fp16")))
     assert first is not None
     assert first.name == "leaky_relu_4"  # what encoder_4_1 gives, with its activation
 
@@ -122,7 +122,7 @@ def test_no_layer_departs_where_all_is_well(backend, artifact, crop, contract):
     shown = LAYERED[backend].values(path, contract, crop)
     found = layerwise.compare("mobilefaceswap", LAYERED[backend].weights(path), shown, crop)
     assert len(found) > 45
-    assert layerwise.first_departure(found, layerwise.rounding(recipes.load("fp16"))) is None
+    assert layerwise.first_bad_layer(found, layerwise.rounding(recipes.load("fp16"))) is None
     assert max(layer.error for layer in found) < 2e-3
 
 
