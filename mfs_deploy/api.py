@@ -7,10 +7,10 @@ errors; heavy libraries are imported when they are needed.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from mfs_deploy.errors import UsageError
 from mfs_deploy.progress import OnProgress, by_function
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from mfs_deploy.architectures.base import Identity
     from mfs_deploy.backends.base import Runner
+    from mfs_deploy.bundle.manifest_types import ArtifactEntry, Manifest
+    from mfs_deploy.evaluate.result_types import TimesResult
     from mfs_deploy.faces.find import FaceLocation
 
     Landmarks = Sequence[Sequence[float]] | NDArray[np.float64]
@@ -54,14 +56,13 @@ class Bundle:
     """One person's exported network: a folder with an artifact for each backend, and its manifest (docs/bundle-format.md)."""
 
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     _runners: dict[str, Runner] = field(default_factory=dict, repr=False)
 
     @property
     def size(self) -> int:
         """Side of the crops in pixels."""
-        size: int = self.manifest["contract"]["size"]
-        return size
+        return self.manifest["contract"]["size"]
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -79,7 +80,7 @@ class Bundle:
         checked = bundle_parity.check_bundle(self.path, by_function(progress))
         return {name: _artifact_parity(entry) for name, entry in checked.manifest["artifacts"].items()}
 
-    def bench(self, *, runs: int = 200, threads: int = 1, progress: OnProgress | None = None) -> dict[str, Any]:
+    def bench(self, *, runs: int = 200, threads: int = 1, progress: OnProgress | None = None) -> TimesResult:
         """Time every artifact whose runtime is for this machine, in a process of its own; as ``mfs bench --json``.
 
         Args:
@@ -92,7 +93,7 @@ class Bundle:
 
         if runs < 100 or not 1 <= threads <= 16:
             raise UsageError(f"runs={runs}, threads={threads}", hint="runs is 100 or more, threads 1 to 16")
-        return dict(bench.on_host(self.path, runs=runs, threads=threads, progress=by_function(progress)))
+        return bench.on_host(self.path, runs=runs, threads=threads, progress=by_function(progress))
 
     def run(self, backend: str, crop: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Swap one aligned crop in this process; the artifact stays open for the next.
@@ -270,7 +271,7 @@ def embed(
     return prepare.find_person(person, prepare.open_models(network)).identity
 
 
-def _artifact_parity(entry: Mapping[str, Any]) -> ArtifactParity:
+def _artifact_parity(entry: ArtifactEntry) -> ArtifactParity:
     first = entry["parity"]["cases"][0]
     return ArtifactParity(
         recipe=entry["recipe"],

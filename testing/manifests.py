@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, is_typeddict
@@ -27,3 +28,23 @@ def write(folder: Path) -> None:
     """A manifest of the files in ``folder``, and of nothing else."""
     whole: Manifest = example(Manifest)
     manifest.write(folder, {**whole, "schema": manifest.SCHEMA, "files": manifest.list_files(folder)})
+
+
+def of_schema(value: Any, kind: Any, schema: int) -> Any:
+    """A manifest, or a part of one, without the keys that came after ``schema``."""
+    if get_origin(kind) is dict:
+        return {key: of_schema(item, get_args(kind)[1], schema) for key, item in value.items()}
+    if get_origin(kind) is list:
+        return [of_schema(item, get_args(kind)[0], schema) for item in value]
+    if not isinstance(value, dict):
+        return value
+    known = next(entries(one) for one in (kind, *get_args(kind)) if is_typeddict(one) and set(value) <= set(entries(one)))
+    return {key: of_schema(item, known[key].kind, schema) for key, item in value.items() if known[key].since <= schema}
+
+
+def make_schema_1(bundle: Path) -> None:
+    """The bundle as it was exported before schema 2."""
+    said = of_schema(manifest.read(bundle), Manifest, 1)
+    for artifact in said["artifacts"].values():
+        artifact["outputs"].sort(key=lambda tensor: tensor["name"])
+    (bundle / manifest.NAME).write_text(json.dumps(said | {"schema": 1}, indent=2, sort_keys=True))

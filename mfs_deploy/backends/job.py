@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,13 +81,24 @@ class Job:
         return replace(self, convert=False, artifact=str((folder / BACKENDS[self.backend].FILES[0]).resolve()))
 
 
+class FrameTiming(TypedDict):
+    """``first_ms`` of the first frame, ``times_ms`` of each of ``Job.runs`` frames after a warm-up, and ``peak_mb``, the process's
+    peak memory in MiB, Python included; None where the system does not tell it."""
+
+    first_ms: float
+    times_ms: list[float]
+    peak_mb: float | None
+
+
+class Timing(FrameTiming):
+    """``load_ms``: to open the artifact."""
+
+    load_ms: float
+
+
 @dataclass(frozen=True)
 class Result:
-    """What a worker reports: ``info`` is ``ArtifactInfo`` as a dict, ``pixels`` as in ``Runner``; the last two where asked for.
-
-    ``timing``: ``load_ms`` to open the artifact, ``first_ms`` of the first frame, ``times_ms`` of each of ``Job.runs`` frames after
-    a warm-up, and ``peak_mb``, the process's peak memory in MiB, Python included.
-    """
+    """What a worker reports: ``info`` is ``ArtifactInfo`` as a dict, ``pixels`` as in ``Runner``; the last two where asked for."""
 
     backend: str
     runtime: str
@@ -95,7 +106,7 @@ class Result:
     convert_s: float
     info: dict[str, Any]
     frame_ms: float | None
-    timing: dict[str, Any] | None = None
+    timing: Timing | None = None
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:

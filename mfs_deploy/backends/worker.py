@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfs_deploy import errors
-from mfs_deploy.backends.job import LAYERS, OUTPUTS, SECTIONS, Job, Result, save_array
+from mfs_deploy.backends.job import LAYERS, OUTPUTS, SECTIONS, FrameTiming, Job, Result, save_array
 
 if TYPE_CHECKING:
     from mfs_deploy.backends.base import Array, Runner
@@ -109,8 +109,7 @@ def frame_ms(runner: Runner, target: Array) -> float:
     return 1000 * statistics.median(times[WARM_UP:])
 
 
-def time_frames(runner: Runner, target: Array, runs: int) -> dict[str, Any]:
-    """``Result.timing`` without ``load_ms``."""
+def time_frames(runner: Runner, target: Array, runs: int) -> FrameTiming:
     frame = runner.frame(target)
 
     def took_ms() -> float:

@@ -14,22 +14,29 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from mfs_deploy.batch import results
 from mfs_deploy.batch.results import PersonResult
 from mfs_deploy.bundle import manifest
+from mfs_deploy.bundle.schema import schema_error
 from mfs_deploy.errors import BundleError, MissingExtra, OutputError, StoreFailed
 
 RECORDS = ".records"  # no person's id begins with a dot
 
 
-class Objects:
-    """Bundles under a URL.
+class Record(TypedDict):
+    """A person's objects by name, each with its size and ETag, so that a change is seen without reading the object.
 
-    A record is ``{"objects": {name: seal}, "result": ...}``.  One without a result names the objects that an upload is changing.
-    A seal is an object's size and ETag, so that a change is seen without reading the object.
+    ``result``: a ``PersonResult`` as a dict.  Without it the record names the objects that an upload is changing.
     """
+
+    objects: dict[str, str]
+    result: NotRequired[dict[str, Any]]
+
+
+class Objects:
+    """Bundles under a URL."""
 
     parallelism = 32  # each waits for the network only
 
@@ -120,13 +127,13 @@ class Objects:
             ours |= {manifest.NAME, *manifest.read(Path(folder))["files"]}
         return ours
 
-    def _record(self, name: str) -> dict[str, Any]:
+    def _record(self, name: str) -> Record:
         """The person's record; an empty one where there is none, or a damaged one."""
         try:
             found = json.loads(self._read(f"{RECORDS}/{name}.json") or b"")
         except ValueError:
             found = None
-        return found if isinstance(found, dict) and isinstance(found.get("objects"), dict) else {"objects": {}}
+        return {"objects": {}} if schema_error(found, Record, "record") else cast(Record, found)
 
     # The four requests that are made to the store.
 

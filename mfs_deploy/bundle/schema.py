@@ -67,12 +67,12 @@ def schema_error(value: object, kind: Any, where: str, *, schema: int = 1) -> st
     A ``TypedDict`` of ``total=False`` is empty or whole.  An int is a float too; a bool is neither.
 
     Args:
-        kind: str, int, float, bool, object, list[X], dict[str, X], a ``TypedDict``, or a union of these.
+        kind: str, int, float, bool, Any, list[X], dict[str, X], a ``TypedDict``, or a union of these.
         where: how errors name ``value``.
         schema: of the file; entries of later ones must be missing.
     """
     kind = _nearest(value, kind)
-    if kind is NoneType:
+    if kind in (NoneType, Any):
         return None
     if is_typeddict(kind) or get_origin(kind) is dict:
         if not isinstance(value, dict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypedDict, get_args
+from typing import Any, Literal, NotRequired, TypedDict, get_args
 
 Stage = Literal["detect", "align", "network", "paste", "total"]  # of a frame
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -36,7 +36,7 @@ class SustainedEntry(TypedDict):
     frames: int
     fps: float
     fps_by_second: DistributionEntry
-    samples: list[dict[str, object]]  # of the phone's heat and clocks, whatever it tells
+    samples: list[dict[str, Any]]  # of the phone's heat and clocks, whatever it tells
 
 
 class FrameEntry(TypedDict):

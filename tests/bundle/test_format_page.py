@@ -25,8 +25,6 @@ from mfs_deploy.quant import recipes
 from mfs_deploy.quant.recipes import Format
 from testing import by_the_page
 
-pytestmark = pytest.mark.slow
-
 PAGE = Path(__file__).parents[2] / "docs" / "bundle-format.md"
 LANDMARKS = ",".join(map(str, portrait.LANDMARKS.ravel()))
 TYPES = {str: "text", int: "integer", float: "number", bool: "boolean", NoneType: "null"}

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mfs_deploy import files
 from mfs_deploy.bundle import manifest
+from testing import manifests
 
 
 def made_landmarks() -> str:
@@ -149,13 +150,23 @@ def test_swap_names_mistakes_and_writes_nothing(mfs, made, photo, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_from_another_schema_is_refused(mfs, bundle):
+def test_a_bundle_of_a_later_schema_is_refused(mfs, bundle):
     said = json.loads((bundle / "manifest.json").read_text())
     said["schema"] = 3
     (bundle / "manifest.json").write_text(json.dumps(said))
     ran = mfs("parity", bundle)
     assert ran.code == 8
-    assert "schema 3" in ran.err
+    assert "schema 3, this version reads 1 to 2" in ran.err
+
+
+def test_a_bundle_exported_before_schema_2_serves_every_verb(mfs, bundle, photo, tmp_path):
+    manifests.make_schema_1(bundle)
+    said = manifest.read(bundle)
+    assert (said["schema"], set(said["alignment"])) == (1, {"base", "points", "solver"})
+    for verb in (("parity", bundle), ("inspect", bundle), ("report", bundle, "--out", tmp_path / "report.html")):
+        assert mfs(*verb).code == 0, verb
+    swap = ("swap", "--bundle", bundle, "--image", photo, "--landmarks", made_landmarks(), "--out", tmp_path / "out.png")
+    assert mfs(*swap).code == 0
 
 
 def tamper(bundle, change) -> None:

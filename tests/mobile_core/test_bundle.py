@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.bundle import manifest
-from testing import core_bundles, core_library
+from testing import core_bundles, core_library, manifests
 
 
 @pytest.fixture
@@ -165,15 +164,8 @@ def test_a_manifest_that_says_something_else_is_refused(library, bare, change, s
 
 @pytest.mark.parametrize("arch", INTERFACES)
 def test_bundles_exported_before_are_still_read(library, tmp_path, arch):
-    """Schema 1 said less of alignment and paste-back, and no more of artifacts."""
     core_bundles.write_bare(tmp_path, arch)
-
-    def as_before(said):
-        said["schema"] = 1
-        for part in ("alignment", "paste_back"):
-            said[part] = asdict(getattr(INTERFACES[arch], part))
-
-    core_bundles.rewrite(tmp_path, as_before)
+    manifests.make_schema_1(tmp_path)
     assert library.open(tmp_path).json["architecture"] == arch
 
 
