@@ -13,8 +13,11 @@ from mfs_deploy.errors import OutputError
 
 
 @contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """A path beside ``out`` to write to; renamed to ``out`` if all went well, deleted if not.
+def replacing(out: Path, *, private: bool = False) -> Iterator[Path]:
+    """A path beside ``out`` to write to; synced and renamed to ``out`` if all went well, deleted if not.
+
+    Args:
+        private: only the owner may read the file, also while it is written.
 
     Raises:
         OutputError: the folder of ``out`` does not exist.
@@ -26,7 +29,9 @@ def replacing(out: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~umask())  # mkstemp's 0600 is for the unfinished
+        if not private:
+            os.chmod(temporary, 0o666 & ~umask())  # mkstemp's 0600 is for unfinished files
+        sync(temporary)
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
@@ -37,6 +42,15 @@ def write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def umask() -> int:

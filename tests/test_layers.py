@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "demo": {"files"},
     "quant": {"faces", "files", "graph"},
     "architectures": {"faces", "files"},
-    "checkpoint": {"architectures"},
+    "checkpoint": {"architectures", "files"},
     "bundle": {"architectures", "faces", "files", "quant"},
     "backends": {"architectures", "graph", "quant"},
     "devices": {"backends", "bundle", "files"},

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mfs_deploy import files
+
 RESULTS = "results.csv"
 PARQUET = "results.parquet"  # where pyarrow is installed
 
@@ -35,18 +37,15 @@ class PersonResult:
 def write(folder: Path, results: Sequence[PersonResult]) -> None:
     """Write both tables, each one whole or not at all.  Without pyarrow, an earlier run's Parquet table is removed."""
     lines = [asdict(result) for result in results]
-    temporary = folder / f".{RESULTS}"
-    with open(temporary, "w", newline="", encoding="utf-8") as f:
+    with files.replacing(folder / RESULTS) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, list(lines[0]))
         writer.writeheader()
         writer.writerows(lines)
-    temporary.rename(folder / RESULTS)
     if importlib.util.find_spec("pyarrow") is None:
         (folder / PARQUET).unlink(missing_ok=True)
         return
     import pyarrow
     from pyarrow import parquet
 
-    temporary = folder / f".{PARQUET}"
-    parquet.write_table(pyarrow.Table.from_pylist(lines), temporary)
-    temporary.rename(folder / PARQUET)
+    with files.replacing(folder / PARQUET) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(lines), temporary)

@@ -15,7 +15,7 @@ from typing import Any
 
 from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import BundleError, OutputError
-from mfs_deploy.files import umask
+from mfs_deploy.files import sync, umask
 
 REJECTED = ".rejected"  # suffix of the folder that keeps what a gate refused ...
 REASON = "parity.json"  # ... and the file in it that says why, by which it is known to be ours
@@ -76,7 +76,9 @@ def publish(folder: Path, out: Path) -> None:
 
     Everything is on disk before the first rename.  Should the second rename fail, the old bundle is put back.
     """
-    _sync(folder)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            sync(path)
     os.chmod(folder, 0o777 & ~umask())  # mkdtemp's 0700 is for the unfinished
     old = folder.with_suffix(".old")
     try:
@@ -118,13 +120,3 @@ def keep_rejected(folder: Path, out: Path, reason: dict[str, Any]) -> Path:
     os.rename(folder, place)
     os.chmod(place, 0o777 & ~umask())
     return place
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)

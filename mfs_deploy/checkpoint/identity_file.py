@@ -5,17 +5,15 @@ This is biometric data: the file is readable by its owner only.  No torch here, 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfs_deploy import files
 from mfs_deploy.architectures import INTERFACES
 from mfs_deploy.checkpoint.byte_source import shown
 from mfs_deploy.errors import CheckpointError, OutputError
@@ -47,7 +45,7 @@ def save(
     encoder_sha256: str,
     arch: str = "mobilefaceswap",
 ) -> None:
-    """Write beside and rename, mode 0600.  The same arrays give the same bytes.
+    """Write an identity file, whole or not at all, readable by its owner alone.  The same arrays give the same bytes.
 
     Raises:
         CheckpointError: kind identity, if the arrays are not an identity.
@@ -60,7 +58,8 @@ def save(
     _check(path.name, arrays, metadata)
     data = _sorted_header(serialize({key: np.ascontiguousarray(a) for key, a in arrays.items()}, metadata))
     try:
-        _replace(path, data)
+        with files.replacing(path, private=True) as temporary:
+            temporary.write_bytes(data)
     except OSError as exc:
         raise OutputError(f"{shown(path.name)}: cannot be written: {exc.strerror or exc}", hint="choose another folder") from exc
 
@@ -132,18 +131,3 @@ def _sorted_header(data: bytes) -> bytes:
     header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + data[end:]
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """``mkstemp`` creates with mode 0600, so the numbers are at no time readable by others."""
-    descriptor, beside = tempfile.mkstemp(prefix=".identity-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
-        raise

@@ -48,17 +48,17 @@ def on_host(folder: Path, *, runs: int, threads: int, progress: Progress = SILEN
             (done,) = launch.run([replace(job, runs=runs)], parity.inputs(cases[:1]), scratch, machine=here)
             timing = done.result.timing
             assert timing is not None
-            median, p90, p99 = (_rounded(value) for value in np.percentile(timing["times_ms"], (50, 90, 99)))
+            median, p90, p99 = (_four_decimals(value) for value in np.percentile(timing["times_ms"], (50, 90, 99)))
             found[name] = {
                 "recipe": job.recipe_name,
                 "runtime": done.result.runtime,
                 "median_ms": median,
                 "p90_ms": p90,
                 "p99_ms": p99,
-                "first_ms": _rounded(timing["first_ms"]),
-                "load_ms": _rounded(timing["load_ms"]),
+                "first_ms": _four_decimals(timing["first_ms"]),
+                "load_ms": _four_decimals(timing["load_ms"]),
                 "times_ms": timing["times_ms"],
-                "peak_mb": None if timing["peak_mb"] is None else _rounded(timing["peak_mb"]),
+                "peak_mb": None if timing["peak_mb"] is None else _four_decimals(timing["peak_mb"]),
             }
             progress.step(f"{name}: {median:.1f} ms")
     progress.step("align and paste back")
@@ -107,7 +107,7 @@ def stages(case: parity.Case, entries: Manifest) -> dict[str, float]:
         "align_ms": lambda: pixels.to_tensor(align.align(frame, points, size, known.alignment)[0]),
         "paste_ms": lambda: paste_back.paste_back(frame, swapped, mask, back, case.paste),
     }
-    return {name: _rounded(_median_ms(function)) for name, function in work.items()}
+    return {name: _four_decimals(_median_ms(function)) for name, function in work.items()}
 
 
 def _median_ms(function: Callable[[], object]) -> float:
@@ -119,5 +119,5 @@ def _median_ms(function: Callable[[], object]) -> float:
     return float(np.median(times))
 
 
-def _rounded(value: float) -> float:
+def _four_decimals(value: float) -> float:
     return round(float(value), 4)

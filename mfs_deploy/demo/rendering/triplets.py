@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfs_deploy import files
 from mfs_deploy.demo.rendering.attributes import sample_attributes
 from mfs_deploy.demo.rendering.people import People, sample_people
 from mfs_deploy.demo.rendering.render import (
@@ -76,9 +77,7 @@ def cached(folder: Path, first: int, shards: int, size: int) -> Iterator[Triplet
         path = folder / f"{size}-{seed}.npz"
         if not path.exists():
             made = make(SHARD, seed, size)
-            temporary = path.with_suffix(".tmp")
-            with open(temporary, "wb") as f:
-                np.savez(f, **{name: getattr(made, name).numpy() for name in ("source", "target", "result", "mask")})
-            temporary.rename(path)
+            with files.replacing(path) as temporary:
+                np.savez(temporary, **{name: getattr(made, name).numpy() for name in ("source", "target", "result", "mask")})
         with np.load(path) as arrays:
             yield Triplets(*(torch.from_numpy(arrays[name]) for name in ("source", "target", "result", "mask")))
