@@ -329,7 +329,7 @@ def test_an_operation_without_an_integer_kernel_is_refused_by_name(quantized, mo
 
 def test_a_missing_range_is_named(quantized, ranges):
     rest = {name: seen for name, seen in ranges.items() if name != "encoder_3_0"}
-    with pytest.raises(ConversionError, match="range of encoder_3_0"):
+    with pytest.raises(ConversionError, match="encoder_3_0 has no range"):
         quantized("int8", "int8", ranges=rest)
 
 
