@@ -247,7 +247,7 @@ def test_parameters_are_counted_as_stored(quantized, graph):
 
 def test_a_missing_range_is_named(quantized, ranges):
     rest = {name: seen for name, seen in ranges.items() if name != "encoder_3_0"}
-    with pytest.raises(ConversionError, match="range of encoder_3_0"):
+    with pytest.raises(ConversionError, match="encoder_3_0 has no range"):
         quantized("int8", "int8", ranges=rest)
 
 
