@@ -113,13 +113,13 @@ def test_what_belongs_to_the_other_architecture_is_refused_with_the_way_out(mfs,
     assert "mobilefsgan has none" in mfs("export", *ARCH, "--checkpoint", "demo", "--identity", person, *out).err
 
 
-def test_a_person_is_stamped_as_the_converters_would(mfs, fsgan, person, worn, tmp_path):
+def test_a_person_is_stamped_as_the_converters_would(mfs, fsgan, person, fsgan_bundle, tmp_path):
     args = ("export", *ARCH, "--checkpoint", fsgan, "--identity", person, "--backends", "onnx,ncnn", "--parity", "sample")
     ran = mfs(*args, "--out", tmp_path / "stamped")
     assert ran.code == 0, ran
     assert ran.err.count("stamped with fp16") == 2
     for name in ("swap.onnx", "swap.param", "swap.bin"):
-        assert (tmp_path / "stamped" / name).read_bytes() == (worn / name).read_bytes(), name
+        assert (tmp_path / "stamped" / name).read_bytes() == (fsgan_bundle / name).read_bytes(), name
 
 
 def test_int8_weights_can_be_stamped_though_every_scale_is_positive(mfs, fsgan):
