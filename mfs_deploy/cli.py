@@ -104,7 +104,7 @@ def print_error(error: MfsError, *, as_json: bool) -> int:
 
 
 def print_bug(exc: BaseException, args: Sequence[str]) -> int:
-    """Report an exception that nothing expected.  Exit code 1 means this and nothing else."""
+    """Report an unexpected exception.  Exit code 1 means this and nothing else."""
     words = {"demo", *_words(mfs)}
     path = crash_log.save(exc, args, words)
     if path is None:

@@ -1,4 +1,4 @@
-"""What goes into an artifact and what comes out, and how closely it must match PyTorch: said here, once.
+"""The inputs and outputs of an artifact, and its tolerance to PyTorch's outputs.
 
 Backends, parity, the manifest and the apps all read these values.  Nothing here depends on torch.
 """
@@ -40,7 +40,7 @@ class Contract:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The least agreement with PyTorch that is let through; each recipe's file has its own.  Errors are in units of [0, 1].
+    """The tolerance of an artifact's parity with PyTorch; each recipe's file has its own.  Errors are of values in [0, 1].
 
     Attributes:
         swapped_psnr_db: of the swapped crop.
@@ -57,7 +57,7 @@ class Tolerance:
     identity_cosine: float
 
     def for_pixels(self) -> Tolerance:
-        """For a runtime that gives ``swapped`` as bytes: what rounding costs comes on top of what the recipe may.
+        """For a runtime that gives ``swapped`` as bytes: the rounding error is added to the recipe's tolerance.
 
         Rounding is off by half a level at most, 58.9 dB on even values; a finished frame is truncated in the reference, so there it
         is one level at most, 48.1 dB.
@@ -71,13 +71,13 @@ class Tolerance:
 
 
 def _added_db(a: float, b: float) -> float:
-    """PSNR of the sum of two errors that have nothing to do with each other, each given as its own PSNR."""
+    """PSNR of the sum of two independent errors, each given by its PSNR."""
     return -10 * math.log10(10 ** (-a / 10) + 10 ** (-b / 10))
 
 
-NOTHING_PASSES = Tolerance(math.inf, 0.0, 0.0, math.inf, math.inf)  # until a recipe says what may
+NOTHING_PASSES = Tolerance(math.inf, 0.0, 0.0, math.inf, math.inf)  # until a recipe sets its tolerance
 
 # The stages before any converter: generator against baked network, baked network against its simplified graph.
 STAGE_MAX_ERROR = 1e-5
 FLOAT16_MAX = 65504.0
-FLOAT16_HEADROOM = 4.0  # a value must fit this many times over on the crops that were seen; else it stays in float32
+FLOAT16_HEADROOM = 4.0  # a value this many times larger must still fit; else it stays in float32

@@ -1,4 +1,4 @@
-"""What can go wrong, each kind with its own exit code and a next step for the user.
+"""Errors, each kind with its own exit code and a next step for the user.
 
 Library code raises these; only ``cli.py`` prints them and exits.  Exit codes: 1 a bug, 2 usage, 3 to 12 below,
 130 interrupted.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-# What the system says when a file cannot be written where the user asked.
+# Error numbers of files that cannot be written.
 REFUSED_WRITES = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE),
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
@@ -81,14 +81,14 @@ class MissingExtra(MfsError):
 
 
 class ConversionError(MfsError):
-    """A converter or runtime failed, or gave something other than what was asked of it."""
+    """A converter or runtime failed, or gave another result than requested."""
 
     exit_code = 6
     kind = "conversion"
 
 
 class ParityError(MfsError):
-    """An artifact does not do what PyTorch does, within the tolerance of its precision."""
+    """An artifact's outputs differ from PyTorch's by more than the tolerance."""
 
     exit_code = 7
     kind = "parity"
@@ -124,7 +124,7 @@ class DeviceError(MfsError):
 
 
 class IncompleteError(MfsError):
-    """A batch that could not do everyone; the others are done, and the results name who is missing."""
+    """A batch in which people failed; the others are done, and the results name the failed ones."""
 
     exit_code = 12
     kind = "incomplete"

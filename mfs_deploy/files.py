@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and where files of our own lie: the cache, and what ships with the package."""
+"""Files: written whole or not at all; the cache folder; data that ships with the package."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def sha256(path: Path) -> str:
 
 
 def cache_folder(name: str) -> Path:
-    """The user's cache for one kind of thing.  It may not exist; a cache that cannot be read or written costs time only."""
+    """The user's cache folder for one kind of file.  It may not exist; without it only time is lost."""
     root = Path(os.environ["XDG_CACHE_HOME"]) if os.environ.get("XDG_CACHE_HOME") else Path("~/.cache").expanduser()
     return root / "mfs-deploy" / name
 

@@ -1,4 +1,4 @@
-"""How far two arrays are apart.  Inputs are checked for equal shape; NaN stays NaN, so that no comparison can pass on it."""
+"""Differences between two arrays.  Inputs must have equal shapes; NaN stays NaN, so that no comparison can pass on it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IDENTICAL_DB = 200.0  # what equal arrays count as, so that a figure stays a finite number in JSON
+IDENTICAL_DB = 200.0  # of equal arrays, so that JSON holds a finite number
 
 Numbers = NDArray[Any]
 

@@ -1,4 +1,4 @@
-"""How long work tells of its steps.  The command line draws a bar; the library is silent unless given one."""
+"""Progress of long work.  The command line draws a bar; the library is silent by default."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Progress(Protocol):
         """A step begins (or, for those that run side by side, ends)."""
 
     def note(self, text: str) -> None:
-        """What a step is busy with, where that takes a while."""
+        """What a long step is doing."""
 
     def finish(self) -> None: ...
 

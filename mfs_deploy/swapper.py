@@ -1,4 +1,4 @@
-"""The whole way of a frame on this machine: find the face, align, run an artifact, paste back."""
+"""Swaps faces in photos and clips with a bundle on this machine: find the face, align, run an artifact, paste back."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Counts:
 
 
 def check_place(bundle: Path, source: Path, out: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuse an output that cannot be, or that would spoil what is read.
+    """Refuse an output of another kind, or one that would overwrite an input.
 
     Raises:
         UsageError: another kind of file, the input itself, or a place inside the bundle.
@@ -103,7 +103,7 @@ def swap_image(swapper: Swapper, photo: Path, out: Path) -> None:
 
 
 def swap_video(swapper: Swapper, clip: Path, out: Path, progress: Progress) -> Counts:
-    """Swap every frame in which a face is found; the others stay as they are, as in the original.
+    """Swap every frame with a face; the others are copied, as in the original.
 
     Raises:
         PhotoError: the clip cannot be read, is shorter than it says, or has a face in no frame.
@@ -130,7 +130,7 @@ def swap_video(swapper: Swapper, clip: Path, out: Path, progress: Progress) -> C
 
 
 def _check_clip(clip: Path, written: Path, counts: Counts, promised: int) -> None:
-    """OpenCV reports neither a clip that ends early nor a write that failed, so both are looked for."""
+    """Check for a clip that ends early and for a failed write, neither of which OpenCV reports."""
     if counts.frames == 0 or counts.frames < promised * 0.9 - 2:  # containers estimate their own count, and edit lists cut it
         raise PhotoError(
             f"{clip} holds {counts.frames} frames that can be read, and says it has {promised}", kind="photo-unreadable"
@@ -145,7 +145,7 @@ def _check_clip(clip: Path, written: Path, counts: Counts, promised: int) -> Non
 
 
 def _find(swapper: Swapper, frame: pixels.Image) -> find.AlignedFace | None:
-    """In a clip the best face is taken, as in the original; a frame without one is no error."""
+    """The face with the best score, as in the original; None for a frame without a face."""
     if swapper.detector is None or swapper.location.landmarks is not None or swapper.location.aligned:
         return find.align_face(frame, swapper.size, swapper.location, swapper.detector, swapper.interface.alignment)
     best = landmarks.best(swapper.detector.detect(frame))

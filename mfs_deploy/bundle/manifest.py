@@ -1,4 +1,4 @@
-"""``manifest.json``: what a bundle holds, said so that an app needs nothing else.  ``docs/bundle-format.md`` explains every key.
+"""``manifest.json``: all that an app needs to know of a bundle.  ``docs/bundle-format.md`` explains every key.
 
 Nothing in it names a person, a path, a host or a time, and the same inputs give the same bytes.
 """
@@ -32,7 +32,7 @@ def write(folder: Path, manifest: Manifest) -> None:
 
 
 def to_json(manifest: Mapping[str, Any]) -> bytes:
-    """The file's content.  Raises ValueError where ``read`` would refuse it, or it is of an earlier schema."""
+    """The file's content.  Raises ValueError if ``read`` would refuse it, or for an earlier schema."""
     text = json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
     content = text.encode("utf-8")
     problem = schema_error(json.loads(text), Manifest, "manifest", schema=SCHEMA)
@@ -46,7 +46,7 @@ def to_json(manifest: Mapping[str, Any]) -> bytes:
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a bundle, every entry of its type.
+    """The manifest of a bundle, with the type of every entry checked.
 
     Raises:
         BundleError: there is none, it is not one, or it is of a later schema.
@@ -71,7 +71,7 @@ def read(folder: Path) -> Manifest:
 
 
 def network(manifest: Manifest) -> NetworkEntry:
-    """What results measured on a bundle say of it."""
+    """The network of a bundle, as results measured on it record it."""
     return {
         "architecture": manifest["architecture"],
         "size": manifest["contract"]["size"],
@@ -89,12 +89,12 @@ def list_files(folder: Path) -> dict[str, FileEntry]:
 
 
 def verify(folder: Path, manifest: Manifest) -> list[str]:
-    """What is wrong with the files of a bundle, one line each; empty when every byte is as it was written."""
+    """The differences between a bundle's files and its manifest, one line each."""
     problems = []
     here = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()}
     here.pop(NAME, None)
     for name, want in manifest["files"].items():
-        path = here.pop(name, None)  # only what is in the folder is looked at, so no name can lead out of it
+        path = here.pop(name, None)  # only files of the folder are opened, so no name can lead out of it
         if path is None:
             problems.append(f"{name!r} is missing")
         elif path.is_symlink() or not path.is_file():

@@ -1,4 +1,4 @@
-"""One picture to look at: source, target, swapped, truth, mask and composite, a row for PyTorch and one for each backend."""
+"""The preview, one PNG: source, target, swapped, truth, mask and composite, a row for PyTorch and one for each backend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CELL = 224
 GAP = 6
 HEADER = 26
 SIDE = 150  # the labels' width
-COLUMNS = ("source", "target", "swapped", "truth", "mask", "composite")  # no truth where none is known
+COLUMNS = ("source", "target", "swapped", "truth", "mask", "composite")  # "truth" for rendered targets alone
 PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
@@ -34,7 +34,7 @@ class Row:
 def write(
     path: Path, source: pixels.Image | None, target: pixels.Image, rows: list[Row], truth: pixels.Image | None = None
 ) -> None:
-    """Draw the sheet as PNG.  ``source`` is None where the identity came from a file."""
+    """Draw the preview.  ``source`` is None if the identity came from a file."""
     columns = [name for name in COLUMNS if truth is not None or name != "truth"]
     width = SIDE + len(columns) * (CELL + GAP)
     sheet = PillowImage.new("RGB", (width, HEADER + len(rows) * (CELL + GAP)), PAPER)
@@ -66,10 +66,10 @@ def write(
 
 
 def source(path: Path) -> pixels.Image:
-    """The source's cell of a sheet that ``write`` drew, (CELL, CELL, 3).
+    """The source's cell of a preview that ``write`` drew, (CELL, CELL, 3) uint8 RGB.
 
     Raises:
-        BundleError: it is no such sheet.
+        BundleError: the file is not a preview.
     """
     widths = [SIDE + columns * (CELL + GAP) for columns in (len(COLUMNS) - 1, len(COLUMNS))]
     try:

@@ -1,4 +1,4 @@
-"""What a bundle says of its making: the checkpoint it came from, the tools that made it, the hash of its weights."""
+"""The provenance of a bundle: its checkpoint, the tools that made it, the hash of its weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TOOLS = ("torch", "numpy", "opencv-python-headless")
 
 @dataclass(frozen=True)
 class Facts:
-    """What an artifact carries of its own making."""
+    """The contract of an artifact, the files it was made from, and the hash of its weights."""
 
     contract: Contract
     files: tuple[SourceFile, ...]
@@ -71,7 +71,7 @@ def metadata(facts: Facts, recipe: Recipe) -> dict[str, str]:
 
 
 def common(facts: Facts) -> CommonEntry:
-    """What the manifests of all people say alike."""
+    """The entries that the manifests of all people share."""
     is_demo = any(f.role == GENERATOR and f.recognised == DEMO for f in facts.files)
     weights = card("demo" if is_demo else facts.contract.arch)
     known = architectures.interface(facts.contract.arch)

@@ -1,4 +1,4 @@
-"""A bundle on disk: written beside its final place, then renamed, so that readers see the old one, the new one, or none."""
+"""Publishing a bundle: it is written beside its final place and renamed, so that readers see the old one, the new one, or none."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mfs_deploy.bundle import manifest
 from mfs_deploy.errors import BundleError, OutputError
 from mfs_deploy.files import sync, umask
 
-REJECTED = ".rejected"  # suffix of the folder that keeps what a gate refused ...
-REASON = "parity.json"  # ... and the file in it that says why, by which it is known to be ours
-UNFINISHED = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.(partial|old)")  # what staging and publish call their folders
+REJECTED = ".rejected"  # suffix of the folder of a bundle outside its tolerance ...
+REASON = "parity.json"  # ... and its file with the reason, by which such a folder is recognised
+UNFINISHED = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.(partial|old)")  # names of the folders of staging and publish
 
 
 def check_place(out: Path) -> None:
-    """Refuse early what publishing would refuse late.
+    """Check that a bundle can be published at ``out``.
 
     Raises:
         OutputError: something other than a bundle is at ``out``, or its parent cannot be written.
@@ -40,7 +40,7 @@ def check_place(out: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """A whole bundle and nothing else, so that replacing it loses nothing that an export did not make."""
+    """Whether the folder is a bundle without foreign files, so that replacing it loses nothing."""
     try:
         return set(manifest.list_files(folder)) <= set(manifest.read(folder)["files"])
     except BundleError:
@@ -72,14 +72,14 @@ def staging(out: Path) -> Iterator[Path]:
 
 
 def publish(folder: Path, out: Path) -> None:
-    """Move a finished folder to ``out``, replacing a bundle that is there.
+    """Move a finished folder to ``out``, replacing an older bundle.
 
     Everything is on disk before the first rename.  Should the second rename fail, the old bundle is put back.
     """
     for path in folder.rglob("*"):
         if path.is_file():
             sync(path)
-    os.chmod(folder, 0o777 & ~umask())  # mkdtemp's 0700 is for the unfinished
+    os.chmod(folder, 0o777 & ~umask())  # mkdtemp's 0700 is for unfinished folders
     old = folder.with_suffix(".old")
     try:
         if out.exists():
@@ -93,7 +93,7 @@ def publish(folder: Path, out: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what killed runs left unfinished in ``parent``; a bundle that was about to be replaced is put back."""
+    """Remove folders that killed runs left in ``parent``; a bundle that was about to be replaced is put back."""
     for folder in list(parent.iterdir()):
         named = UNFINISHED.fullmatch(folder.name)
         if named is None or folder.is_symlink() or not folder.is_dir():
@@ -105,14 +105,14 @@ def sweep(parent: Path) -> None:
         try:
             fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder)
-        except BlockingIOError:  # of a run that is at work
+        except BlockingIOError:  # of a running export
             pass
         finally:
             os.close(used)
 
 
 def keep_rejected(folder: Path, out: Path, reason: dict[str, Any]) -> Path:
-    """Move what a gate refused to ``<out>.rejected``, with the reason as JSON; an earlier one is replaced."""
+    """Move a bundle outside its tolerance to ``<out>.rejected``, with the reason as JSON; an earlier one is replaced."""
     place = rejected_place(out)
     (folder / REASON).write_text(json.dumps(reason, indent=2, sort_keys=True) + "\n", "utf-8")
     if place.exists():

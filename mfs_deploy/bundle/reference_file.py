@@ -2,7 +2,7 @@
 
     case            (N,) str              names of the cases
     target_rgb      (N, S, S, 3) uint8    inputs
-    swapped, mask   (N, 3 and 1, S, S) float32   what PyTorch makes of them; the mask only where the network gives one
+    swapped, mask   (N, 3 and 1, S, S) float32   PyTorch's outputs; the mask only if the network gives one
 and the whole way of a photo, for the first case where it was cut from one:
     frame_rgb       (H, W, 3) uint8       the photo
     landmarks       (5, 2) float64        where its face is; absent where the photo was an aligned crop

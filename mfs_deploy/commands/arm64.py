@@ -1,4 +1,4 @@
-"""mfs arm64: the emulated phone that parity and instruction counts can be had on."""
+"""mfs arm64: set up the emulated phone processor for parity and instruction counts."""
 
 from __future__ import annotations
 

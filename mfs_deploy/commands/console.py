@@ -1,4 +1,4 @@
-"""What a verb prints, and where: results on stdout (as text or JSON), everything else on stderr."""
+"""Output of a verb: results on stdout (as text or JSON), everything else on stderr."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Console:
         self._steps = self._done = 0
 
     def result(self, data: Mapping[str, object], text: str) -> None:
-        """The outcome: ``data`` under --json, else ``text`` unless --quiet."""
+        """Print the result: ``data`` under --json, else ``text`` unless --quiet."""
         if self.as_json:
             click.echo(json.dumps(data, indent=2, sort_keys=True, allow_nan=False))
         elif not self.quiet:
             click.echo(text)
 
     def note(self, text: str) -> None:
-        """Something to know that is not the outcome; beside the bar while there is one."""
+        """Print a note on stderr; beside the bar while there is one."""
         if self._bar is not None:
             self._bar.update(0, text)
         elif not self.quiet:
@@ -47,7 +47,7 @@ class Console:
             click.echo(f"[{self._done}/{self._steps}] {label}", err=True)
 
     def _is_worth_a_line(self) -> bool:
-        """Without a terminal long work tells of every tenth part only."""
+        """Without a terminal only every tenth part of long work is reported."""
         tenth = max(1, self._steps // 10)
         return self._steps <= 20 or self._done % tenth == 0 or self._done == self._steps
 

@@ -1,4 +1,4 @@
-"""mfs doctor: what works here."""
+"""mfs doctor: try every backend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mfs export: the main job."""
+"""mfs export: one person's bundle."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def summary(exported: Exported) -> str:
 
 
 def trials_table(trials: Sequence[Trial]) -> str:
-    """What ``--recipe auto`` tried, and took."""
+    """The recipes that ``--recipe auto`` tried, and chose."""
     rows = []
     for trial in trials:
         verdict = "taken" if trial.chosen else trial.complaint or ""
@@ -110,7 +110,7 @@ def trials_table(trials: Sequence[Trial]) -> str:
 
 
 def calibration_line(entry: CalibrationEntry) -> str:
-    """What ranges were measured on, in words."""
+    """The calibration set as a line of text."""
     if entry["reused"]:
         return f"calibration: ranges of another identity; at most {entry['largest_share_outside']:.2%} of any value's are clipped"
     coverage = entry["coverage"]

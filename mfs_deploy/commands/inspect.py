@@ -1,4 +1,4 @@
-"""mfs inspect: what a file or folder is."""
+"""mfs inspect: describe a file or folder."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def pack(console: Console, out: Path, **kwargs: Any) -> None:
 @click.option("--out", type=options.PATH, required=True, help="A folder that is not there yet.")
 @output_options
 def unpack(console: Console, kit: Path, out: Path) -> None:
-    """Write what is in KIT into a folder, to be looked at: both networks as ONNX, and the artifacts of the probe."""
+    """Write the contents of KIT into a folder: both networks as ONNX, and the artifacts of the probe."""
     from mfs_deploy.errors import OutputError
     from mfs_deploy.stamping import kit as stamping_kit
     from mfs_deploy.stamping.template import write_files
@@ -100,7 +100,7 @@ def unpack(console: Console, kit: Path, out: Path) -> None:
         if content is not None:
             (out / name).write_bytes(content)
     for number, template in enumerate(held.templates, 1):
-        write_files(template.files, out / f"{number}-{template.backend}")  # the recipe's name is not to be trusted with a path
+        write_files(template.files, out / f"{number}-{template.backend}")  # the recipe's name is untrusted
     console.result({"folder": str(out), "templates": [as_dict(t) for t in held.templates]}, summary(held.templates))
 
 

@@ -89,7 +89,7 @@ PHONE = (
 
 
 def phone(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--on, and what goes with it."""
+    """--on, and the options that it takes."""
     for option in reversed(PHONE):
         command = option(command)
     return command
@@ -108,8 +108,8 @@ def make_phone(machine: str, serial: str | None, runner: Path | None, litert: Pa
     """The connected phone that --on names; None where it names no phone.
 
     Raises:
-        UsageError: options that do not fit together, or a runner that no phone can run.
-        DeviceError: it cannot be used; says why.
+        UsageError: options that exclude each other, or a runner that no phone can run.
+        DeviceError: the phone cannot be used.
     """
     from mfs_deploy.errors import UsageError
 
@@ -155,7 +155,7 @@ def location(prefix: str = "", whose: str = "the photo") -> Decorator:
 
 
 def person(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The checkpoint, and whose weights it is to predict: what every verb that bakes takes."""
+    """The checkpoint and the person: the options of every verb that bakes."""
     parts = (
         checkpoint,
         encoder,
@@ -217,7 +217,7 @@ CALIBRATION = (
 
 
 def calibration(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--calibration and what goes with it, or --calibration-ranges."""
+    """--calibration and the options that it takes, or --calibration-ranges."""
     for option in reversed(CALIBRATION):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""mfs parity: does a bundle still do what PyTorch did when it was made?"""
+"""mfs parity: check a bundle's artifacts against PyTorch's outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mfs report: one page that shows what a bundle is and what it costs."""
+"""mfs report: one HTML page of a bundle and its results."""
 
 from __future__ import annotations
 

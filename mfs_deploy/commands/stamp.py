@@ -1,4 +1,4 @@
-"""mfs stamp: one person's bundle out of a kit, in milliseconds and without PyTorch."""
+"""mfs stamp: one person's bundle from a kit, in milliseconds and without PyTorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mfs swap: look at what a bundle does."""
+"""mfs swap: run a bundle on a photo or a clip."""
 
 from __future__ import annotations
 

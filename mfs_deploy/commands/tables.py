@@ -52,5 +52,5 @@ def parity_table(artifacts: Mapping[str, ArtifactEntry]) -> str:
 
 
 def _quality(quality: QualityEntry | None) -> str:
-    """What the artifact and PyTorch each reach against the truth, where that is known."""
+    """PSNR to the truth of the artifact and of PyTorch, if the truth is known."""
     return "-" if quality is None else f"{quality['psnr_db']:.2f} ({quality['reference_psnr_db']:.2f}) dB"

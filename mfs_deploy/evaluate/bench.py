@@ -96,7 +96,7 @@ def processor_name() -> str:
 
 
 def stages(case: parity.Case, entries: Manifest) -> dict[str, float]:
-    """Median milliseconds of what stands around the network in the whole swap of a photo; none for a crop without one."""
+    """Median milliseconds of the steps around the network in the swap of a photo; empty for a crop without a photo."""
     if case.frame is None or case.landmarks is None or case.back is None:
         return {}
     size, known = entries["contract"]["size"], INTERFACES[entries["architecture"]]

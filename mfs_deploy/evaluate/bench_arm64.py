@@ -28,7 +28,7 @@ def on_arm64(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
         BundleError: as ``bench.on_host``.
     """
     entries, cases, jobs = open_artifacts(folder, lambda name: name in arm64.RUNTIMES)
-    arm64.machine(cpu, counts=Path(os.devnull))  # complains now, if it must
+    arm64.machine(cpu, counts=Path(os.devnull))  # raises NotSetUp before any work
     progress.start(len(jobs) * (1 + by_layer))
     macs = _macs(entries)
     found: dict[str, CountedEntry] = {}
@@ -50,7 +50,7 @@ def on_arm64(folder: Path, cpu: str, *, by_layer: bool, progress: Progress = SIL
 
 
 def _macs(entries: Manifest) -> int:
-    """Multiply-adds that the network needs, whatever a backend made of it."""
+    """Multiply-adds of the simplified network, before any backend."""
     from mfs_deploy import architectures
     from mfs_deploy.graph import simplify
     from mfs_deploy.graph.cost import cost
@@ -59,6 +59,6 @@ def _macs(entries: Manifest) -> int:
 
 
 def _lanes(job: Job, cpu: str) -> int:
-    """Multiply-adds an instruction in the arithmetic that the recipe has by default, where the processor has it."""
+    """Multiply-adds per instruction in the recipe's default arithmetic; in float32 if the processor has no float16."""
     wanted = recipes.from_dict(job.recipe).default.activations
     return LANES["float32"] if "asimdhp" not in arm64.CPUS[cpu].features else LANES[wanted]

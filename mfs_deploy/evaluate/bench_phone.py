@@ -23,7 +23,7 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
     Raises:
         BundleError: as ``bench.on_host``.
         DeviceError: the phone is gone, a step failed there, or it runs none of the artifacts.
-        ParityError: an artifact does something else there than it should: its times would be worth nothing.
+        ParityError: an artifact is outside its tolerance on the phone, so its times mean nothing.
     """
     entries, _, jobs = open_artifacts(folder, lambda name: name in phone.runs)
     progress.start(len(jobs) + 1)
@@ -65,7 +65,7 @@ def on_phone(folder: Path, phone: Phone, *, runs: int, threads: int, sustained: 
 
 
 def _of_report(report: PhoneReport) -> OnPhoneEntry:
-    """What is shown of a phone's report."""
+    """The entries of a phone's report that a result holds."""
     found: OnPhoneEntry = {
         "recipe": report["recipe"],
         "runtime": report["runtime"],

@@ -18,7 +18,7 @@ RESAMPLED, CONFIDENCE = 2000, 95
 
 
 def compare(old: TimesResult | InstructionsResult, new: TimesResult | InstructionsResult) -> None:
-    """Note in ``new``, by artifact, its figures over those of ``old``: of median times, or of instructions.
+    """Store in ``new``, by artifact, its median times or instructions over those of ``old``.
 
     Raises:
         UsageError: the two were not measured alike.
@@ -48,7 +48,7 @@ def _ratio(before: Sequence[float], now: Sequence[float]) -> IntervalEntry:
 
 
 def read(path: Path) -> TimesResult | InstructionsResult:
-    """What ``mfs bench --json`` printed of this machine or an emulated one.  Raises UsageError."""
+    """Read what ``mfs bench --json`` printed for this machine or an emulated one.  Raises UsageError."""
     try:
         found = parse(path.read_text("utf-8"))
         kind: Any = InstructionsResult if isinstance(found, dict) and "cpu" in found else TimesResult

@@ -1,4 +1,4 @@
-"""Does each backend work on this machine?  Found out by converting and running a network, not by looking at versions."""
+"""Tries every backend on this machine: converts and runs a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARCH, SIZE, RECIPE = "mobilefaceswap", 224, "fp32"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One backend.  ``state`` says in words how a conversion went; ``advice`` is what to do, or empty."""
+    """One backend.  ``state``: the result of a conversion in words; ``advice``: what to do, or empty."""
 
     backend: str
     installed: bool
@@ -45,7 +45,7 @@ def examine(progress: Progress = SILENT) -> list[Diagnosis]:
 
 
 def recipes_by_backend() -> dict[str, dict[str, bool]]:
-    """Of each recipe that is shipped, which backends have it, installed or not."""
+    """The backends that have each shipped recipe, installed or not."""
     return {recipe: {name: has(name, recipes.load(recipe)) for name in BACKENDS} for recipe in recipes.names()}
 
 
@@ -64,12 +64,12 @@ def _examine(backend: Backend) -> Diagnosis:
         return Diagnosis(backend.NAME, True, text, True, _try(backend), "")
     except MfsError as exc:
         return Diagnosis(backend.NAME, True, text, False, exc.message, exc.hint or REINSTALL)
-    except (ImportError, OSError) as exc:  # a package that is there and does not load
+    except (ImportError, OSError) as exc:  # an installed package that does not load
         return Diagnosis(backend.NAME, True, text, False, str(exc).splitlines()[0] if str(exc) else repr(exc), REINSTALL)
 
 
 def _try(backend: Backend) -> str:
-    """Convert and run a network of random weights; raises what goes wrong."""
+    """Convert and run a network of random weights, and describe the result.  Raises what the backend raises."""
     import torch
 
     from mfs_deploy import architectures

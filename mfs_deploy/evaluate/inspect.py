@@ -1,4 +1,4 @@
-"""What a file or folder is, from what it holds and not from its name alone."""
+"""Describes a file or folder by its content, not by its name alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def inspect(path: Path, progress: Progress = SILENT) -> dict[str, Any]:
 
     Raises:
         UsageError: there is nothing at ``path``.
-        MfsError: it is damaged, or nothing we know.
+        MfsError: it is damaged, or of no known kind.
     """
     if not path.exists():
         raise UsageError(f"{path} does not exist")
@@ -68,7 +68,7 @@ def backends_by_file() -> dict[str, Backend]:
 
 
 def encoder(path: Path, otherwise: CheckpointError) -> dict[str, Any]:
-    """An identity encoder's file; ``otherwise`` is raised where it is not one either."""
+    """Describe an identity encoder's file; raises ``otherwise`` if it is not one."""
     from mfs_deploy.checkpoint.load import load_encoder
 
     for arch in architectures.INTERFACES:

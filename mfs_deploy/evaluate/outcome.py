@@ -1,4 +1,4 @@
-"""What workers gave back, as parity, the manifest and the preview take it."""
+"""Workers' results as parity, the manifest and the preview take them."""
 
 from __future__ import annotations
 

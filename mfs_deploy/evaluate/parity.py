@@ -27,9 +27,9 @@ class Case:
     """One input that parity is measured on.
 
     Attributes:
-        crop: (S, S, 3) uint8 RGB; pixel buffers hold 8 bits, so every backend can be given exactly this. frame, back: the photo
-        that the crop was cut from, (H, W, 3) uint8 RGB, and the (2, 3) affine from crop to photo; if they are
-            given, the finished frame and the identity are compared too.
+        crop: (S, S, 3) uint8 RGB; pixel buffers hold 8 bits, so every backend can be given exactly this.
+        frame, back: the photo that the crop was cut from, (H, W, 3) uint8 RGB, and the (2, 3) affine from crop to photo; with them,
+            the finished frame and the identity are compared too.
         landmarks: (5, 2) pixels of the photo.
         truth: (S, S, 3) uint8 RGB, the exact result, known for rendered photos alone.
         paste: how the architecture pastes a crop back.

@@ -1,4 +1,4 @@
-"""What PyTorch computes on a bundle's crops: run here, and kept in the bundle as ``reference.npz``."""
+"""PyTorch's outputs on a bundle's crops: computed, and stored in the bundle as ``reference.npz``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_reference(folder: Path, contract: Contract) -> tuple[list[parity.Case],
     """The cases of a bundle and PyTorch's outputs on them, checked before use.
 
     Raises:
-        BundleError: an array is missing, of another type or shape, not finite, or at odds with the others.
+        BundleError: an array is missing, of another type or shape, not finite, or inconsistent with the others.
     """
     path = folder / reference_file.NAME
     arrays = reference_file.load(path)

@@ -1,4 +1,4 @@
-"""A bundle's files and manifest against each other, and against what this version writes."""
+"""Checks a bundle's files and manifest against each other, and against what this version writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def verify_bundle(folder: Path, entries: Manifest) -> Contract:
         the contract of its artifacts.
 
     Raises:
-        BundleError: a file is missing, changed or unaccounted for, or an entry that apps rely on is not as it should be.
+        BundleError: a file is missing, changed or unaccounted for, or an entry that apps rely on is wrong.
     """
     problems = manifest.verify(folder, entries)
     artifacts, arch, size = entries["artifacts"], entries["architecture"], entries["contract"]["size"]

@@ -86,7 +86,7 @@ def make_artifacts(
 
 
 def can_be_stamped(formats: Formats, job: Job) -> bool:
-    """Whether all people share its template: not where something depends on this person's values."""
+    """Whether all people share the job's template, so that nothing depends on this person's values."""
     return not job.keep_float32 and (not job.ranges or formats.calibration.ranges is not None)
 
 

@@ -35,7 +35,7 @@ PARITY_FRAME = 1024  # pixels; a larger target photo is shrunk to this for parit
 
 @dataclass(frozen=True)
 class Models:
-    """A checkpoint opened: its networks in eval mode, a face detector if there is one, and where they came from."""
+    """An opened checkpoint: its networks in eval mode, a face detector if there is one, and the files they came from."""
 
     arch: Architecture
     generator: nn.Module

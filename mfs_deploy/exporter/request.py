@@ -1,4 +1,4 @@
-"""What an export is asked for, in parts that other verbs take too, and the checks that need no file.  No torch here."""
+"""An export's request, in parts that other verbs take too, and the checks that need no file.  No torch here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEMO = "demo"
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network, and how large its crops are.
+    """A trained network and the size of its crops.
 
     Attributes:
         checkpoint: a path, or ``DEMO``.
@@ -40,12 +40,12 @@ class Network:
 
     @property
     def interface(self) -> Interface:
-        """Raises UsageError where no architecture is called so."""
+        """Raises UsageError for an unknown architecture."""
         return architectures.interface(self.arch)
 
     @property
     def side(self) -> int:
-        """Of the crop, in pixels."""
+        """Side of the crop in pixels."""
         return self.interface.sizes[0] if self.size is None else self.size
 
 
@@ -118,7 +118,7 @@ class ExportRequest:
 
 
 def check(request: ExportRequest) -> None:
-    """Refuse values and combinations that cannot work, or would be ignored, before any file is read.
+    """Refuse invalid values, and options that would be ignored, before any file is read.
 
     Raises:
         UsageError: names the value, and those that are allowed.
@@ -135,7 +135,7 @@ def check(request: ExportRequest) -> None:
 
 
 def check_network(network: Network) -> None:
-    """Raises UsageError for an unknown architecture, or a size that it has not."""
+    """Raises UsageError for an unknown architecture, or a size that it does not support."""
     sizes = network.interface.sizes
     if network.side not in sizes:
         raise UsageError(

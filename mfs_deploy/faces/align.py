@@ -39,7 +39,7 @@ class AlignmentTemplate:
         return np.array(self.points, np.float64) * (size / self.base)
 
     def as_dict(self) -> dict[str, object]:
-        """The whole alignment for whoever cannot read this module, what all templates have in common included."""
+        """The whole alignment as a manifest has it, with what all templates have in common."""
         return {
             **asdict(self),
             "landmarks": LANDMARKS,
@@ -54,10 +54,10 @@ ALIGNMENT = AlignmentTemplate()
 
 
 def alignment_matrix(landmarks: Landmarks, size: int, template: AlignmentTemplate = ALIGNMENT) -> NDArray[np.float32]:
-    """The (2, 3) affine that takes image pixels to pixels of an aligned crop of ``size``, fitted as ``template`` says.
+    """The (2, 3) affine from pixels of the image to pixels of an aligned crop of ``size``, by the template's solver.
 
     Raises:
-        PhotoError: the landmarks lie on one line or one point, so that no affine follows from them.
+        PhotoError: the landmarks lie on one line or one point, so that no affine fits.
     """
     points = np.asarray(landmarks, np.float64)
     if points.shape != (5, 2) or not np.isfinite(points).all():

@@ -16,7 +16,7 @@ from mfs_deploy.faces.pixels import Image
 
 @dataclass(frozen=True)
 class Clip:
-    """An opened clip: ``frames`` gives (height, width, 3) uint8 RGB, once; ``promised`` is how many it says it has."""
+    """An opened clip: ``frames`` gives (height, width, 3) uint8 RGB, once; ``promised``: how many its header states."""
 
     frames: Iterator[Image]
     promised: int
@@ -28,7 +28,7 @@ class Clip:
 @contextmanager
 def opened(path: Path) -> Iterator[Clip]:
     """Raises PhotoError, kind "photo-unreadable", where it is not a clip."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # readers check themselves what its warnings are about
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # callers check what its warnings are about
     reader = cv2.VideoCapture(str(path))
     try:
         if not path.is_file() or not reader.isOpened():

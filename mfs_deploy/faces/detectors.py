@@ -1,7 +1,7 @@
-"""Face detectors with five landmarks, as ONNX models that the user brings.
+"""Face detectors with five landmarks: ONNX models that the user provides.
 
-Two kinds are known, by their outputs.  SCRFD is what the original uses (``scrfd_10g_bnkps.onnx`` in its archive); it is run as
-insightface's ``model_zoo/scrfd.py`` runs it.  YuNet (OpenCV's zoo) is small and freely licensed.
+Two kinds are supported and told apart by their outputs.  SCRFD is what the original uses (``scrfd_10g_bnkps.onnx`` in its archive);
+it is run as insightface's ``model_zoo/scrfd.py`` runs it.  YuNet (OpenCV's zoo) is small and freely licensed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Array = NDArray[np.float32]
 
 
 class Detector(Protocol):
-    """``name`` is what messages and the manifest call the model."""
+    """``name`` stands for the model in messages and in the manifest."""
 
     name: str
 
@@ -50,14 +50,14 @@ class Detector(Protocol):
 
 
 def open_detector(model: Path | bytes, name: str = "") -> Detector:
-    """Open an ONNX face detector; which kind it is follows from its outputs.
+    """Open an ONNX face detector; its kind follows from its outputs.
 
     Args:
         model: a file, or its content.
-        name: what messages call it; the file's name by default.
+        name: for messages; the file's name by default.
 
     Raises:
-        CheckpointError: unreadable, not ONNX, or no detector that is known here.
+        CheckpointError: unreadable, not ONNX, or not a supported detector.
     """
     name = name or (model.name if isinstance(model, Path) else "the detector")
     data = model if isinstance(model, bytes) else _read_model(model, name)
@@ -86,7 +86,7 @@ def _one_line(exc: BaseException) -> str:
 def _open_session(data: bytes, name: str) -> InferenceSession:
     onnxruntime = onnx_runtime.load()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # the exception says it; do not also write to stderr
+    options.log_severity_level = 4  # the exception carries the message; do not also write it to stderr
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # onnxruntime's exceptions have no common class of their own
@@ -97,7 +97,7 @@ def _open_session(data: bytes, name: str) -> InferenceSession:
 
 
 def _check_scrfd(session: InferenceSession, name: str) -> None:
-    """Refuse what is not SCRFD with keypoints: by the number of outputs, and by their last axis where it is fixed."""
+    """Refuse other models than SCRFD with keypoints: by the number of outputs, and by their last axis where it is fixed."""
     outputs = session.get_outputs()
     hint = "use scrfd_10g_bnkps.onnx from the official checkpoints, or YuNet"
     if len(outputs) in _SCRFD_WITHOUT_KEYPOINTS:
@@ -169,7 +169,7 @@ class Scrfd:
 def decode_scrfd(
     outputs: Sequence[Any], size: tuple[int, int], strides: Sequence[int], anchors: int, name: str
 ) -> tuple[Array, Array, Array]:
-    """Raw outputs to what reaches ``THRESHOLD``: scores (N,), boxes (N, 4), keypoints (N, 5, 2), in pixels of the canvas.
+    """The faces of raw outputs that reach ``THRESHOLD``: scores (N,), boxes (N, 4), keypoints (N, 5, 2), in pixels of the canvas.
 
     ``outputs`` are scores, then boxes, then keypoints, each for every stride; a leading batch axis of 1 may be there.  Rows run
     over the cells, then over the anchors of a cell, which share the cell's top left corner.  All values are

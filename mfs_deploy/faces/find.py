@@ -1,4 +1,4 @@
-"""From a photo to an aligned face: find the landmarks, choose a face, align it, judge it."""
+"""From a photo to an aligned face: find the landmarks, choose a face, align it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Five landmarks of a face: typed by the user, or of the face to use among those that a detector found."""
+"""Five landmarks of a face: given by the user, or of one of the faces that a detector finds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parse(text: str, option_prefix: str = "") -> Landmarks:
     """``x1,y1,...,x5,y5`` to (5, 2).
 
     Raises:
-        UsageError: not ten finite numbers; says which is wrong.
+        UsageError: not ten finite numbers; names the wrong one.
     """
     option = f"--{option_prefix}landmarks"
     hint = f"{option} x1,y1,...,x5,y5: " + ", ".join(POINTS)
@@ -90,7 +90,7 @@ def choose(faces: Sequence[Face], image_shape: tuple[int, ...], index: int | Non
 
 
 def best(faces: Sequence[Face]) -> Face | None:
-    """The face with the highest score, which is what the original takes in every frame; None where there is no face."""
+    """The face with the highest score, as the original chooses in every frame; None if there is no face."""
     return max(faces, key=lambda face: face.score, default=None)
 
 

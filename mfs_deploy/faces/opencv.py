@@ -1,4 +1,4 @@
-"""OpenCV, imported at its first use: half of what an install weighs, and a server that stamps identity files needs none of it."""
+"""OpenCV, imported at its first use: it is half of an install's size, and a server that stamps identity files does not need it."""
 
 from __future__ import annotations
 

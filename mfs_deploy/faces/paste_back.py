@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.faces.pixels import Image, as_image
 
-# Of a manifest; what ``blend`` and ``paste_back`` do with a crop and its weights.
+# For a manifest: the steps of ``blend`` and ``paste_back`` for a crop and its weights.
 BLENDING = {
     "interpolation": "bilinear",
     "outside": 0,
@@ -25,7 +25,7 @@ BLENDING_STEPS = ("warp", "blend", "round")
 
 @dataclass(frozen=True)
 class PasteBack:
-    """How the mask of a crop is hardened, softened at its edge, and kept off the crop's border.  Pixels of the crop."""
+    """How the mask of a crop is thresholded, blurred at its edge, and faded out at the crop's border.  In pixels of the crop."""
 
     threshold: float = 0.001  # above it the mask becomes 1
     morph_kernel: int = 11  # one dilation, then two erosions
@@ -36,13 +36,13 @@ class PasteBack:
     border_blur_kernel: int = 11  # ... this blur
 
     def alpha(self, mask: NDArray[np.float32] | None, size: int) -> NDArray[np.float32]:
-        """(S, S) weight of the swapped crop, of the network's (1, 1, S, S) mask."""
+        """The (S, S) weight of the swapped crop, from the network's (1, 1, S, S) mask."""
         assert mask is not None
         assert mask.shape[2:] == (size, size)
         return soften(mask[0, 0], self)
 
     def as_dict(self) -> dict[str, object]:
-        """The whole paste-back for whoever cannot read this module: its steps in order, and what all crops have in common."""
+        """The whole paste-back as a manifest has it: its steps in order, and what all crops have in common."""
         return {
             **asdict(self),
             **BLENDING,
@@ -76,7 +76,7 @@ class Ellipse:
         return alpha.astype(np.float32)
 
     def as_dict(self) -> dict[str, object]:
-        """As of ``PasteBack``."""
+        """As ``PasteBack.as_dict``."""
         r = "hypot((x - centre[0]) / radii[0], (y - centre[1]) / radii[1])"
         return {
             **asdict(self),
@@ -91,7 +91,7 @@ PASTE_BACK = PasteBack()
 
 
 def soften(mask: NDArray[np.float32], p: PasteBack = PASTE_BACK) -> NDArray[np.float32]:
-    """The network's mask (S, S) as paste-back uses it: hard inside, a soft edge, nothing at the crop's border."""
+    """The network's mask (S, S) as paste-back uses it: 1 inside, a soft edge, 0 at the crop's border."""
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (p.morph_kernel, p.morph_kernel))
     hard = np.where(mask > p.threshold, np.float32(1), mask)
     grown = cv2.dilate(hard, kernel, iterations=p.dilations)
@@ -127,7 +127,7 @@ def blend(
         swapped: (1, 3, S, S) in [0, 1], the network's output.
         mask: (1, 1, S, S) in [0, 1], the network's other output, if it has one.
         back: (2, 3) affine from the crop to the frame, as ``align`` gives it.
-        paste: how the architecture's crops are weighed.
+        paste: how the architecture weights its crops.
     """
     height, width = frame.shape[:2]
     crop = swapped[0].transpose(1, 2, 0) * np.float32(255)

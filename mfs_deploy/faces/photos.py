@@ -1,7 +1,7 @@
-"""Photos from strangers: a file of any content in, (H, W, 3) uint8 RGB out, or a ``PhotoError`` that says what to do.
+"""Untrusted photos: a file of any content in, (H, W, 3) uint8 RGB out, or a ``PhotoError`` that says what to do.
 
 The pixels are those of the original's ``cv2.imread``: JPEG is decoded by the same library with the same settings, EXIF
-orientation is applied, an embedded colour profile is not, 16-bit samples keep their high byte.  Two things differ on purpose:
+orientation is applied, an embedded colour profile is not, 16-bit samples keep their high byte.  Two differences are intended:
 transparent pixels are shown on white, because the colours hidden under them are arbitrary (``imread`` shows them), and a
 damaged file is refused, not filled up with grey.
 """
@@ -29,7 +29,7 @@ MAX_PIXELS = 100_000_000  # 300 MB decoded; the largest phone sensors give 200, 
 MIN_SIDE = 32  # pixels
 ALLOWED = "JPEG, PNG, WebP or HEIC"
 READABLE = ("JPEG", "PNG", "WEBP", "HEIC")
-HEAD = 256  # bytes that tell what a file is
+HEAD = 256  # bytes that identify a format
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 _ORIENTATION_TAG = 0x0112
@@ -37,7 +37,7 @@ _ORIENTATION_TAG = 0x0112
 _DAMAGED = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)
 _HEIC_DAMAGED = (*_DAMAGED, RuntimeError, IndexError)
 
-# First bytes of what people mistake for a photo that can be read here; only to name it.
+# Signatures of files that are mistaken for supported photos; for messages alone.
 _OTHERS = (
     (b"GIF8", "a GIF"),
     (b"BM", "a BMP"),
@@ -76,7 +76,7 @@ def read(path: Path) -> Image:
 
 
 def is_photo(path: Path) -> bool:
-    """Whether a regular file begins as those do that ``read`` takes."""
+    """Whether a regular file begins with the signature of a format that ``read`` decodes."""
     try:
         with path.open("rb") as file:
             return _identify(file.read(HEAD)) in READABLE
@@ -118,7 +118,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _identify(data: bytes) -> str:
-    """ "JPEG", "PNG", "WEBP", "HEIC", or words for what it is instead."""
+    """ "JPEG", "PNG", "WEBP", "HEIC", or the name of another format."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -174,7 +174,7 @@ def _decode(path: Path, data: bytes, found: str) -> Image:
 
 
 def _decode_heic(path: Path, data: bytes) -> Image:
-    """libheif turns and mirrors the picture itself; the EXIF orientation beside it repeats what was done and is not applied."""
+    """libheif turns and mirrors the picture itself; the EXIF orientation repeats that, and is not applied."""
     try:
         import pillow_heif
     except ImportError as exc:

@@ -1,4 +1,4 @@
-"""A portrait to try things on: NASA's public-domain photograph of Eileen Collins, which scikit-image carries."""
+"""The sample portrait: NASA's public-domain photograph of Eileen Collins, from scikit-image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LANDMARKS: Landmarks = np.array([(203, 101), (247, 103), (225, 126), (204.4, 140
 
 
 def read_portrait() -> Image:
-    """(512, 512, 3) uint8 RGB."""
+    """The portrait, (512, 512, 3) uint8 RGB."""
     from PIL import Image as PillowImage
 
     try:

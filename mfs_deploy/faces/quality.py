@@ -1,4 +1,4 @@
-"""Whether a face can be trusted to carry an identity: large enough, sharp enough, and its landmarks in a possible order."""
+"""Checks that a face is good enough to read an identity from: large, sharp, and its landmarks in a possible order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mfs_deploy.faces import align, pixels
 from mfs_deploy.faces.opencv import cv2
 from mfs_deploy.faces.pixels import Image, Landmarks
 
-ENCODER_SIZE = 112  # pixels of the crop that the identity encoder sees; the eyes are 35 px apart in it
+ENCODER_SIZE = 112  # side of the identity encoder's crop in pixels; the eyes are 35 px apart in it
 
 # Half of those 35 px: below it, more than three of four pixels that the encoder sees are interpolated.
 MIN_EYE_DISTANCE_PX = 18.0
@@ -27,14 +27,14 @@ _DIRECTIONS = 8
 
 @dataclass(frozen=True)
 class Quality:
-    """``eye_distance_px``: in the photo; None where the landmarks are not known.  ``sharpness``: see ``sharpness``."""
+    """``eye_distance_px``: in the photo; None without landmarks.  ``sharpness``: see ``sharpness``."""
 
     eye_distance_px: float | None
     sharpness: float
 
 
 def check(landmarks: Landmarks | None, crop: Image) -> Quality:
-    """Judge a face by its landmarks in the photo and its aligned crop (S, S, 3) of any size.
+    """Check a face by its landmarks in the photo and its aligned crop (S, S, 3) of any size.
 
     Raises:
         PhotoError: kind "not-a-face", "face-too-small" or "face-too-blurred".
@@ -60,7 +60,7 @@ def check(landmarks: Landmarks | None, crop: Image) -> Quality:
 
 
 def check_order(landmarks: Landmarks) -> None:
-    """Refuse landmarks that no face in a plane could have: alignment would mirror or fold it.
+    """Refuse landmarks in an impossible order, by which alignment would mirror or fold the face.
 
     Raises:
         PhotoError: kind "not-a-face", naming the points that look swapped.

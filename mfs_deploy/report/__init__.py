@@ -1,1 +1,1 @@
-"""One HTML page of a bundle and of what was measured on it, complete in itself: no script, and nothing loaded from anywhere."""
+"""One HTML page of a bundle and of what was measured on it, in one file: no script, and nothing loaded from elsewhere."""

@@ -1,6 +1,6 @@
-"""Horizontal bars as SVG: where each thing of a chart lies, as a share of its width.
+"""Horizontal bar charts as SVG: the position of every part, as a share of the chart's width.
 
-Every label stands above its bar, so that a chart needs no more than a phone's width and its text keeps its size on all.
+Labels stand above their bars, so that a chart fits a phone's width and its text keeps its size.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Mark:
-    """A line across a bar, at a value of its own."""
+    """A line across a bar at a value."""
 
     name: str
     value: float
@@ -54,7 +54,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Chart:
-    """``axis`` names what is shown and its unit."""
+    """``axis`` names the quantity and its unit."""
 
     title: str
     axis: str

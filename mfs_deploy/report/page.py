@@ -1,4 +1,4 @@
-"""Puts a page together, out of a bundle, of results, or of both; see ``page.html`` for what stands where."""
+"""Makes a page of a bundle, of results, or of both, with the template ``page.html``."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Page:
-    """``problems``: what is outside its recipe's tolerance, or could not be run; the page tells of them too."""
+    """``problems``: artifacts outside their tolerance, or that could not be run; the page shows them too."""
 
     html: str
     problems: tuple[str, ...]
 
 
 def check_place(out: Path, paths: Sequence[Path]) -> None:
-    """Refuse a page that would spoil what it is made of.
+    """Refuse to write a page over one of its inputs.
 
     Raises:
         UsageError: another kind of file, one of the inputs, or a place inside a bundle.
@@ -47,7 +47,7 @@ def check_place(out: Path, paths: Sequence[Path]) -> None:
 
 
 def write(page: Page, out: Path) -> None:
-    """Raises OutputError where ``out`` cannot be written; then nothing is there that was not before."""
+    """Write the page, whole or not at all.  Raises OutputError."""
     with files.replacing(out) as temporary:
         temporary.write_text(page.html, "utf-8", newline="\n")
 
@@ -91,7 +91,7 @@ def check_network(known: Sequence[tuple[Path, NetworkEntry]]) -> None:
 
 
 def _context(entries: Manifest | None, shown: pictures.Shown | None, found: Sequence[Results]) -> dict[str, Any]:
-    """What ``page.html`` names."""
+    """The variables of ``page.html``."""
     recipe_of = {} if entries is None else {name: a["recipe"] for name, a in entries["artifacts"].items()}
     measured = {} if entries is None else {name: a["parity"] for name, a in entries["artifacts"].items() if a["parity"]["cases"]}
     return {
@@ -119,7 +119,7 @@ def _check(entries: ParityResult) -> list[tables.Table]:
 
 
 def overview(entries: Manifest | None, found: Sequence[Results]) -> tables.Table | None:
-    """Each artifact and recipe with what is known of it: size, agreement, time, instructions.  First come, first shown."""
+    """Each artifact and recipe with its size, PSNR, time and instructions; the first input that has a value gives it."""
     header = ("size", "PSNR to PyTorch", "time of a frame", "whole frame on a phone", "instructions of a frame")
     rows: dict[tuple[str, str], dict[str, str]] = {}
 
@@ -159,7 +159,7 @@ def _render(context: dict[str, Any]) -> str:
         raise MissingExtra("report", "jinja2", "mfs report") from exc
 
     style = (HERE / "page.css").read_text("utf-8")
-    seal = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()  # the one style that the page's policy lets through
+    seal = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()  # the one style that the page's content policy allows
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""What a bundle does to a face, to look at: its reference pictures, and each artifact run again, with a map of its error."""
+"""Pictures of a bundle: its reference, and the output of each artifact, run again, with a map of its error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mfs_deploy.progress import SILENT, Progress
 from mfs_deploy.quant import recipes
 
 PHOTO_SIDE = 448  # of a photo, at most; crops keep their size
-DECADES = 7  # the error map's colours go from 1e-7, which float32 cannot tell from nothing, to 1, as bad as it can be
+DECADES = 7  # the error map's colours go from 1e-7, the resolution of float32, to 1, the largest error
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Ran:
-    """An artifact run again: what it made of the first reference input, and how far that is from what PyTorch made.
+    """An artifact run again: its output on the first reference input, and its error to PyTorch's.
 
-    ``problems`` says what is outside its recipe's tolerance, or why it could not be run; then there may be no pictures.
+    ``problems``: what is outside its tolerance, or why it could not be run; then there may be no pictures.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Shown:
 
 
 def show(folder: Path, entries: Manifest, contract: Contract, progress: Progress = SILENT) -> Shown | None:
-    """Run a bundle's artifacts, each in a process of its own, and draw what there is to see; None without reference tensors.
+    """Run a bundle's artifacts, each in a process of its own, and draw their outputs; None without reference tensors.
 
     Args:
         folder, entries, contract: a bundle that ``verify_bundle`` let through.
@@ -88,7 +88,7 @@ def show(folder: Path, entries: Manifest, contract: Contract, progress: Progress
             try:
                 (done,) = launch.run([job], parity.inputs(cases), scratch)
                 ran.append(_compared(done, cases, reference))
-            except MfsError as exc:  # the page tells of it, and of all the others
+            except MfsError as exc:  # the page shows the error, and the other artifacts
                 ran.append(Ran(name, job.recipe_name, "", (f"{name} could not be run: {exc.message}",)))
             progress.step(f"run {name}")
     return Shown(_reference(folder, cases[0], reference), ran, scale())
@@ -130,7 +130,7 @@ def scale() -> Picture:
 
 
 def _reference(folder: Path, case: parity.Case, reference: parity.Outputs) -> list[Picture]:
-    """What the bundle holds of the first case, in the order in which it comes about."""
+    """The pictures of the first case, in the order of the swap's steps."""
     source = preview.source(folder / provenance.PREVIEW)
     found = [_photo("Source", "The person whose face the weights carry, as the bundle's preview shows it", source)]
     target = case.frame if case.frame is not None else case.crop

@@ -1,4 +1,4 @@
-"""What ``mfs parity --json`` and ``mfs bench --json`` printed, read as a file of strangers: every entry is checked before use."""
+"""Results that ``mfs parity --json`` and ``mfs bench --json`` printed, from untrusted files: every entry is checked before use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_BYTES = 20_000_000
 PARITY, TIMES, INSTRUCTIONS, PHONE = "parity", "times", "instructions", "phone"
 HINT = "give a bundle's folder, or what 'mfs parity --json' or 'mfs bench --json' printed for it"
 
-# By kind: the key that tells it from those after it, and its type.
+# By kind: the key that distinguishes it from the kinds below, and its type.
 KINDS: dict[str, tuple[str, Any]] = {
     PARITY: ("agreement_db", ParityResult),
     PHONE: ("phone", PhoneResult),
@@ -45,7 +45,7 @@ class Results:
 def read(path: Path) -> Results:
     """
     Raises:
-        UsageError: the file cannot be read, is of none of the kinds, or an entry is not what it must be.
+        UsageError: the file cannot be read, is of no known kind, or an entry is wrong.
     """
     try:
         size = path.stat().st_size
@@ -73,7 +73,7 @@ def _checked(path: Path, found: object) -> tuple[str, AnyResult]:
 
 
 def _odd(kind: str, found: dict[str, Any]) -> str | None:
-    """What cannot be though its types are right, or None."""
+    """An impossible value of the right type, described, or None."""
     if found.get("schema", SCHEMA) != SCHEMA:
         return f"schema {found['schema']}, this version reads {SCHEMA}"
     names = {*found["artifacts"], *found.get("compared", {}), *found.get("elsewhere", {}).get("artifacts", {})}

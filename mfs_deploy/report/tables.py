@@ -1,4 +1,4 @@
-"""The page's tables and charts: figures out of a manifest and of results, in words and lengths."""
+"""The page's tables and charts, from a manifest and from results.  ``page.html`` calls these functions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STAGES: dict[Stage, str] = {"detect": "look2", "align": "look4", "network": "loo
 
 @dataclass(frozen=True)
 class Table:
-    """``words`` are the columns of text, by number; all others hold figures.  The first column names its row."""
+    """``words``: the columns of text, by number; all others hold numbers.  The first column names its row."""
 
     caption: str
     header: tuple[str, ...]
@@ -119,7 +119,7 @@ def latency_chart(result: TimesResult) -> Chart:
 
 
 def swap_chart(result: TimesResult) -> Chart | None:
-    """The whole swap of a photo by stage, where what stands around the network was timed."""
+    """The whole swap of a photo by stage, if the steps around the network were timed."""
     around = result["stages"]
     if not {"align_ms", "paste_ms"} <= set(around):
         return None
@@ -183,7 +183,7 @@ def phone(result: PhoneResult) -> Table:
 
 
 def by_class(counts: Mapping[str, int]) -> dict[str, int]:
-    """Counts by what the chart shows; all of them add up to the total, where the counter's own do."""
+    """Counts by the chart's classes; they add up to the total if the counter's own do."""
     found = {name: sum(counts.get(own, 0) for own in owns) for name, owns in CLASSES.items()}
     return {**found, OTHER: max(0, counts[TOTAL] - sum(found.values()))}
 
@@ -224,7 +224,7 @@ def layer_chart(name: str, artifact: CountedEntry) -> Chart:
 
 
 def layers(name: str, artifact: CountedEntry) -> Table:
-    """All of them, in the order of execution."""
+    """All layers, in the order of execution."""
     whole = artifact["instructions"][TOTAL] or 1
     rows = []
     for layer, counts in artifact["layers"].items():
@@ -290,7 +290,7 @@ def compared_header(result: TimesResult | InstructionsResult) -> tuple[str, ...]
 
 
 def compared(result: TimesResult | InstructionsResult, name: str) -> tuple[str, ...]:
-    """New over old, with the interval that holds the true ratio with 95% confidence where there is one."""
+    """New over old, with the 95% confidence interval of times."""
     if "compared" not in result:
         return ()
     one = result["compared"].get(name)

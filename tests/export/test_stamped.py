@@ -34,7 +34,7 @@ def test_a_template_that_does_not_hold_is_said_and_the_person_converted_in_full(
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(build, "prove", refuse)
-    monkeypatch.setattr(build, "PEOPLE", 2)  # the first refusal ends it
+    monkeypatch.setattr(build, "PROBE_PEOPLE", 2)  # the first refusal ends it
     ran = mfs(*export_args, "--recipe", "fp32", "--out", tmp_path / "face01")
     assert ran.code == 0, ran.err
     assert "onnx fp32 is converted in full, for its template does not hold: swap.onnx: 7 bytes differ" in ran.err
