@@ -19,7 +19,8 @@ def written(tmp_path):
     """Code and its arguments to what is in a new home folder after it ran."""
 
     def run(code: str, *args: object) -> list[Path]:
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+        # Nothing else is passed on: ONNX Runtime also keeps silent where a variable such as CI tells it that nobody is there.
+        env = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "PYTHONPATH", "OPENBLAS_CORETYPE")}
         home = tmp_path / "home"
         home.mkdir()
         command = [sys.executable, "-c", f"import pathlib, sys\n{code}", *map(str, args)]
@@ -40,4 +41,4 @@ def test_the_home_folder_stays_empty(written, code, scrfd):
 
 
 def test_the_home_folder_stays_empty_after_a_stamp(written, small_kit, somebody, tmp_path):
-    assert written(STAMP, small_kit, "--identity", somebody(0), "--targets", "ncnn", "--out", tmp_path / "bundle", "-q") == []
+    assert written(STAMP, small_kit, "--identity", somebody(0), "--backends", "ncnn", "--out", tmp_path / "bundle", "-q") == []

@@ -222,7 +222,7 @@ def test_an_app_can_check_itself(library, told, golden_bundle, demo_bundle, refe
     for name in ("swapped", "mask"):
         np.testing.assert_array_equal(np.load(tmp_path / "a" / "b" / f"{name}.npy"), np.load(told.dump / f"{name}.npy"))
     (tmp_path / "file").touch()
-    with pytest.raises(core_library.Failed, match=r"file/swapp.*' cannot be written"):
+    with pytest.raises(core_library.Failed, match=r"file/swap.*' cannot be written"):
         session.self_check(reference(golden_bundle), tmp_path / "file")
     session.load(demo_bundle, "ncnn")
     with pytest.raises(core_library.Failed, match="limit") as caught:
