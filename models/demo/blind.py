@@ -77,6 +77,7 @@ def score(key: Path, answers: Path) -> None:
 def swapped(sources: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """(N, 3, S, S) uint8 by the shipped weights, from sources at 224 as users' photos are."""
     from mfs_deploy.architectures.mobilefaceswap import architecture
+    from mfs_deploy.architectures.mobilefaceswap.generator import Generator
     from mfs_deploy.checkpoint import load
     from mfs_deploy.demo import example
     from models.demo.training.evaluate import predict
@@ -84,6 +85,7 @@ def swapped(sources: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     checkpoint = load.load(*example.weights(), arch="mobilefaceswap")
     assert checkpoint.encoder is not None
     generator, encoder = architecture.generator(checkpoint.generator), architecture.encoder(checkpoint.encoder)
+    assert isinstance(generator, Generator)
     made = []
     for source, target in zip(sources, targets, strict=True):
         predicted = predict(generator, encoder, np.ascontiguousarray(source.permute(1, 2, 0).numpy()))
