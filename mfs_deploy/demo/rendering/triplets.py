@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mfs_deploy import files
-from mfs_deploy.demo.rendering.attributes import sample_attributes
+from mfs_deploy.demo.rendering.attributes import Attributes, sample_attributes
 from mfs_deploy.demo.rendering.people import People, sample_people
 from mfs_deploy.demo.rendering.render import (
     crop_view,
@@ -52,8 +52,14 @@ def make(n: int, seed: int, size: int, device: torch.device | str = "cpu", sourc
     """Render ``n`` triplets; the same seed gives the same ones."""
     sources, targets = (side.to(device) for side in people(seed, n))
     scenes, shown = (sample_attributes(n, 2 * seed + i).to(device) for i in range(2))
-    view = crop_view(scene_landmarks(targets, scenes), size)
-    before, after = render_swap(targets, sources, scenes, size, view)
+    return rendered(sources, shown, targets, sources, scenes, size, source_size)
+
+
+def rendered(
+    sources: People, shown: Attributes, targets: People, faces: People, scenes: Attributes, size: int, source_size: int
+) -> Triplets:
+    """Sources as ``shown``, and targets in their ``scenes`` before and after they are given ``faces``."""
+    before, after = render_swap(targets, faces, scenes, size, crop_view(scene_landmarks(targets, scenes), size))
     face = render(sources, shown, source_size, crop_view(scene_landmarks(sources, shown), source_size))
     return Triplets(*((t * 255).round().byte().cpu() for t in (face.image, before.image, after.image, before.mask)))
 

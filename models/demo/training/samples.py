@@ -14,15 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mfs_deploy import files
+from mfs_deploy.demo.rendering import triplets
 from mfs_deploy.demo.rendering.attributes import milder, portrait, sample_attributes, soft_lens
 from mfs_deploy.demo.rendering.people import People
-from mfs_deploy.demo.rendering.render import crop_view, render, render_swap, scene_landmarks
-from mfs_deploy.demo.rendering.triplets import people
+from mfs_deploy.demo.rendering.triplets import SHARD, SOURCE_SIZE, people
 from models.demo.training.state import refusing
 
 SCENES = "milder scenes, portraits, 60% of the head's tone, soft lens"  # what a folder of samples must be of
-SOURCE_SIZE = 112
-SHARD = 64  # samples of one seed
 TONE = 0.6  # share of the head's skin tone that a face takes on: a face of one tone on a head of another is what looks wrong
 CONSTANTS_FROM = 500_000_000  # seed of the people over whom a number has mean 0 and deviation 1
 UNREADABLE = ("texture", "moles", "scar")  # a place in the noise atlas, and lists without an order
@@ -64,8 +63,8 @@ def open_samples(folder: Path, n: int, size: int, first_seed: int) -> Samples:
         folder.mkdir(parents=True, exist_ok=True)
         for name, shape in shapes.items():
             np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
-        _write(folder / "facts.json", facts)
-        _write(folder / "done.json", 0)
+        files.write(folder / "facts.json", json.dumps(facts).encode())
+        files.write(folder / "done.json", b"0")
     with refusing(folder):
         if json.loads((folder / "facts.json").read_text("utf-8")) != facts:
             raise ValueError(f"its samples are not {facts}")
@@ -93,7 +92,7 @@ def _render(folder: Path, arrays: Mapping[str, NDArray[np.uint8]], done: int, fi
         if start // SHARD % 20 == 0 or start + count == n:
             for array in arrays.values():
                 array.flush()  # type: ignore[attr-defined]
-            _write(folder / "done.json", start + count)
+            files.write(folder / "done.json", str(start + count).encode())
             click.echo(f"{folder.name}: {start + count}/{n} rendered", err=True)
 
 
@@ -103,10 +102,8 @@ def make(n: int, seed: int, size: int, source_size: int = SOURCE_SIZE) -> tuple[
     scenes = soft_lens(milder(sample_attributes(n, 2 * seed)), size)
     shown = soft_lens(portrait(sample_attributes(n, 2 * seed + 1)))
     toned = replace(sources, skin=torch.lerp(sources.skin, targets.skin, TONE))
-    before, after = render_swap(targets, toned, scenes, size, crop_view(scene_landmarks(targets, scenes), size))
-    face = render(sources, shown, source_size, crop_view(scene_landmarks(sources, shown), source_size))
-    made = (face.image, before.image, after.image, before.mask)
-    return tuple((image * 255).round().byte() for image in made)  # type: ignore[return-value]
+    made = triplets.rendered(sources, shown, targets, toned, scenes, size, source_size)
+    return made.source, made.target, made.result, made.mask
 
 
 def face_numbers(faces: People) -> Tensor:
@@ -135,9 +132,3 @@ def _raw(faces: People) -> Tensor:
 def _fields() -> list[str]:
     names = [f.name for f in fields(People)]
     return [name for name in names[names.index("skin") :] if name not in UNREADABLE]
-
-
-def _write(path: Path, content: object) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content), "utf-8")
-    temporary.rename(path)

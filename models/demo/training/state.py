@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import ctypes
-import hashlib
-import json
 import math
-import os
 import pickle
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +16,8 @@ from typing import Any
 import click
 import torch
 from torch import Tensor, nn
+
+from mfs_deploy.files import replacing
 
 FORMAT = "mfs-deploy demo training 2"
 SAVE_EVERY_S = 120.0
@@ -58,12 +57,8 @@ class State:
     def save(self, path: Path) -> None:
         nets = {name: net.state_dict() for name, net in self.nets.items()}
         content = {"format": FORMAT, "settings": asdict(self.settings), "step": self.step, "nets": nets}
-        temporary = path.with_suffix(".tmp")
-        with open(temporary, "wb") as f:
-            torch.save({**content, "optimiser": self.optimiser.state_dict()}, f)
-            f.flush()
-            os.fsync(f.fileno())
-        temporary.rename(path)
+        with replacing(path) as temporary:
+            torch.save({**content, "optimiser": self.optimiser.state_dict()}, temporary)
 
     def resume(self, path: Path) -> State:
         """This state, or the one saved at ``path``, whole.
@@ -137,13 +132,6 @@ def load_nets(path: Path, nets: Mapping[str, nn.Module]) -> None:
             net.load_state_dict(saved[name])
 
 
-def weights_sha256(net: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(net.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def steps_of(state: State, path: Path) -> Iterator[int]:
     """Steps left to do; the state is saved every two minutes and at the end."""
     first = state.step
@@ -207,7 +195,3 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 1 << 28)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
             mallopt(option, value)
-
-
-def digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mfs_deploy.architectures.mobilefaceswap.generator import DECODER_IN, ENCODER, Generator, PredictedWeights
+from mfs_deploy.bundle.provenance import weights_sha256
+from mfs_deploy.files import replacing
 from models.demo.training import losses, state
 from models.demo.training.channel_sizes import Sizes
 from models.demo.training.reader import FaceReader, as_read
@@ -90,7 +92,7 @@ def train(run: Path, settings: state.Settings, start: Path | None, reader_state:
     optimiser = torch.optim.Adam(net.groups(settings.rate), fused=True)
     path = run / f"{settings.stage}.pt"
     now = State(settings, net.nets(), optimiser).resume(path)
-    codes, held_codes = (_codes(judge, reader_state, samples) for samples in (data, held))
+    codes, held_codes = (_codes(judge, samples) for samples in (data, held))
     for step in state.steps_of(now, path):
         net.train()
         net.reader.eval()
@@ -173,9 +175,9 @@ def measure(net: Swapper, judge: FaceReader, held: Samples, codes: Tensor) -> di
 
 
 @torch.no_grad()
-def _codes(reader: FaceReader, reader_state: Path, samples: Samples) -> Tensor:
+def _codes(reader: FaceReader, samples: Samples) -> Tensor:
     """(2, N, D) numbers read off the sources and off their mirror images, kept beside the samples."""
-    key = state.weights_sha256(reader)
+    key = weights_sha256({name: tensor.cpu() for name, tensor in reader.state_dict().items()})
     path = samples.folder / f"codes-{key[:16]}.npy"
     if not path.exists():
         both = []
@@ -183,10 +185,8 @@ def _codes(reader: FaceReader, reader_state: Path, samples: Samples) -> Tensor:
             parts = torch.arange(len(samples)).split(CODES_AT_ONCE)
             faces = (samples.take(rows, ("source",), mirrored=mirrored)[0].to(state.device()) for rows in parts)
             both.append(torch.cat([reader.read(face).cpu() for face in faces]))
-        temporary = path.with_suffix(".tmp")
-        with open(temporary, "wb") as f:
-            np.save(f, torch.stack(both).numpy())
-        temporary.rename(path)
+        with replacing(path) as temporary:
+            np.save(temporary, torch.stack(both).numpy())
     with state.refusing(path):
         codes = torch.from_numpy(np.load(path, allow_pickle=False))
         if codes.shape != samples.numbers.shape or not torch.isfinite(codes).all():
