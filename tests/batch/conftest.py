@@ -48,3 +48,15 @@ def undisturbed(once, small_kit, identities) -> Callable[[int], dict[str, str]]:
         return batches.hashes(once(f"undisturbed-{count}", make) / "out")
 
     return run
+
+
+@pytest.fixture(scope="module")
+def people(request, identities) -> Path:
+    """So many identity files as the test's module says by ``PEOPLE``."""
+    return identities(request.module.PEOPLE)
+
+
+@pytest.fixture(scope="module")
+def expected_hashes(request, undisturbed) -> dict[str, str]:
+    """Of the bundles of ``people``."""
+    return undisturbed(request.module.PEOPLE)

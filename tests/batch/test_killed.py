@@ -21,16 +21,6 @@ from testing.processes import children, wait_until_gone
 PEOPLE = 240  # so many that none of the runs that are killed after 50 is done by then, its workers finishing what they have
 
 
-@pytest.fixture(scope="module")
-def people(identities) -> Path:
-    return identities(PEOPLE)
-
-
-@pytest.fixture(scope="module")
-def expected_hashes(undisturbed) -> dict[str, str]:
-    return undisturbed(PEOPLE)
-
-
 @pytest.fixture
 def out(tmp_path) -> Iterator[Path]:
     yield tmp_path / "out"

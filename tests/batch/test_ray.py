@@ -48,16 +48,6 @@ def head() -> Iterator[int]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
-def people(identities) -> Path:
-    return identities(PEOPLE)
-
-
-@pytest.fixture(scope="module")
-def expected_hashes(undisturbed) -> dict[str, str]:
-    return undisturbed(PEOPLE)
-
-
 @pytest.fixture
 def begin(start, small_kit, people, tmp_path) -> Callable:
     def go(*args: object):

@@ -13,7 +13,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -60,16 +59,6 @@ def wire(server, monkeypatch) -> Iterator[Wire]:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{made.port}")
     yield made
     made.cut()
-
-
-@pytest.fixture(scope="module")
-def people(identities) -> Path:
-    return identities(PEOPLE)
-
-
-@pytest.fixture(scope="module")
-def expected_hashes(undisturbed) -> dict[str, str]:
-    return undisturbed(PEOPLE)
 
 
 @pytest.fixture
