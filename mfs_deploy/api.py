@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from mfs_deploy.contract import BACKENDS
 from mfs_deploy.errors import UsageError
 from mfs_deploy.progress import OnProgress, by_function
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     Landmarks = Sequence[Sequence[float]] | NDArray[np.float64]
 
 AnyPath = str | os.PathLike[str]
-BACKENDS = ("onnx", "tflite", "ncnn", "coreml")
 
 
 @dataclass(frozen=True)

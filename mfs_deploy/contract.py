@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 INPUT_NAME = "target"
 SWAPPED_NAME = "swapped"
 MASK_NAME = "mask"
+BACKENDS = ("onnx", "tflite", "ncnn", "coreml")  # ours; `backends.registry` has the modules, and those of installed packages
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mfs_deploy.contract import BACKENDS
+
 if TYPE_CHECKING:
     from mfs_deploy.devices.phone import Phone
     from mfs_deploy.exporter.request import CalibrationOptions, Network, Person
     from mfs_deploy.faces.find import FaceLocation
 
-BACKENDS = ("onnx", "tflite", "ncnn", "coreml")
 MACHINES = ("host", "arm64", "android", "ios")
 PHONES = ("android", "ios")
 PATH = click.Path(path_type=Path)
